@@ -1,0 +1,67 @@
+"""One voice for errors: who, what was expected, what came, the likely next step."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+
+class KdvizError(ValueError):
+    """Bad input, told in one line; the command line prints it and exits with 1."""
+
+
+def require(condition: Any, message: str) -> None:
+    """Raise KdvizError(message) unless condition holds."""
+    if not condition:
+        raise KdvizError(message)
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> KdvizError:
+    """The error for a name that nobody has registered, with a close match.
+
+    >>> print(unknown("loss", "kdd", ["kd", "dkd", "ce"]))
+    unknown loss 'kdd'; did you mean 'dkd'? known: ce, dkd, kd
+    """
+    names = sorted(known)
+    lowered = {candidate.lower(): candidate for candidate in names}
+    close = get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.5)
+    hint = f"; did you mean '{lowered[close[0]]}'?" if close else ";"
+    return KdvizError(f"unknown {kind} {str(name)!r}{hint} known: {', '.join(names) or 'none'}")
+
+
+def same_shape(who: str, **arrays: Any) -> None:
+    """Refuse arrays of different shapes, by name; the first two differing are told.
+
+    >>> import numpy as np
+    >>> same_shape("kd", logits_student=np.zeros((2, 3)), logits_teacher=np.zeros((2, 4)))
+    Traceback (most recent call last):
+    kdviz.base.check.KdvizError: kd: logits_student is (2, 3) but logits_teacher is (2, 4); were they trained on
+    different data sets?
+    """
+    (first, a), *rest = arrays.items()
+    for name, b in rest:
+        if tuple(a.shape) != tuple(b.shape):
+            raise KdvizError(
+                f"{who}: {first} is {tuple(a.shape)} but {name} is {tuple(b.shape)};"
+                " were they trained on different data sets?"
+            )
+
+
+def positive(who: str, **values: float) -> None:
+    """Refuse settings that are not finite numbers above 0, by name.
+
+    >>> positive("kd", temperature=0.0)
+    Traceback (most recent call last):
+    kdviz.base.check.KdvizError: kd: temperature must be a finite number above 0, got 0.0
+    """
+    for name, value in values.items():
+        require(
+            0 < value < float("inf"),
+            f"{who}: {name} must be a finite number above 0, got {value}",
+        )
+
+
+def one_of(who: str, known: Iterable[object], **values: object) -> None:
+    """Refuse a setting outside its list of choices, by name."""
+    choices = list(known)
+    for name, value in values.items():
+        require(value in choices, f"{who}: {name} must be one of {', '.join(map(str, choices))}, got {value!r}")

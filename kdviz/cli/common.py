@@ -1,0 +1,109 @@
+"""What the commands share: names become objects here, results and figures are written and told here."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdviz.base.check import KdvizError, require
+from kdviz.base.files import sha256, write_dataset
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from kdviz.checkpoints import Checkpoint
+    from kdviz.data import Data
+
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder for results and figures [default: reports/NAME].")
+]
+Venue = Annotated[str, typer.Option(help="Figure widths of a venue: icml, cvpr, neurips, iclr, tmlr.")]
+Formats = Annotated[list[str] | None, typer.Option("--format", help="pdf, png or svg; repeat for several.")]
+ModelName = Annotated[str | None, typer.Option("--model", help="Architecture, where the file does not say.")]
+DataName = Annotated[str | None, typer.Option("--data", help="Data set, where the checkpoint does not say.")]
+Root = Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.")]
+Split = Annotated[str, typer.Option(help="train, val or test.")]
+TeacherFile = Annotated[
+    Path | None, typer.Option("--teacher", help="Teacher's checkpoint, where the file does not say.")
+]
+
+
+def open_checkpoint(path: Path, model: str | None = None, classes: int | None = None) -> "Checkpoint":
+    """The checkpoint at `path`, of any known producer."""
+    from kdviz.checkpoints import load_checkpoint
+
+    return load_checkpoint(path, model=model, classes=classes)
+
+
+def open_data(checkpoint: "Checkpoint | None", name: str | None, root: Path | None, split: str = "test") -> "Data":
+    """The data set `name`, or the one that the checkpoint was trained on; class counts must agree."""
+    from kdviz.data import load_data
+
+    chosen = name or (checkpoint.data if checkpoint else None)
+    if chosen is None:
+        raise KdvizError("the checkpoint does not say its data set; name one with --data (see: kdviz list data)")
+    data = load_data(chosen, split=split, root=root)
+    if checkpoint is not None:
+        require(
+            data.classes == checkpoint.classes,
+            f"{checkpoint.path} has {checkpoint.classes} classes but {chosen} has {data.classes};"
+            " was it trained on another data set? name that one with --data",
+        )
+    return data
+
+
+def open_teacher(checkpoint: "Checkpoint", path: Path | None) -> "Checkpoint | None":
+    """The teacher at `path`, or the one that the checkpoint refers to (beside it, sha256 checked), or None."""
+    if path is not None:
+        return open_checkpoint(path)
+    if not checkpoint.teacher:
+        return None
+    named = Path(checkpoint.teacher["path"])
+    places = (checkpoint.path.parent / named.name, checkpoint.path.parent / named, named)
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise KdvizError(f"{checkpoint.path}: its teacher {named} is not there; name the file with --teacher")
+    if checkpoint.teacher.get("sha256") not in (None, sha256(found)):
+        raise KdvizError(
+            f"{found}: not the file that {checkpoint.path} was distilled from (sha256 differs); use --teacher"
+        )
+    return open_checkpoint(found)
+
+
+def folder(name: str, out: Path | None) -> Path:
+    """Where a command writes: `out`, or reports/<name>."""
+    return out if out is not None else Path("reports") / name
+
+
+def write(dataset: "xr.Dataset", path: Path) -> None:
+    """Write a result and say where."""
+    typer.echo(write_dataset(dataset, path))
+
+
+def write_figures(
+    datasets: "Sequence[xr.Dataset] | xr.Dataset", names: Sequence[str], out: Path, *, stem: str = "",
+    venue: str = "icml", formats: Sequence[str] | None = None, **options: Any,
+) -> None:  # fmt: skip
+    """Draw each named figure of the results, write it as `out/<stem><name>.*` and say where."""
+    from kdviz import plots
+
+    for name in names:
+        with plots.style(venue):
+            fig = plots.draw(datasets, name, venue=venue, **options)
+            for path in plots.save(fig, out / f"{stem}{name}", formats or ("pdf", "png")):
+                typer.echo(path)
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A function (done, total) that moves a bar on a terminal and does nothing in a pipe."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,6 @@
+"""Placeholder until its owner writes it."""
+
+
+def command() -> None:
+    """Not yet."""
+    raise NotImplementedError

@@ -1,0 +1,58 @@
+"""Figures from saved results: Dataset in, Figure out. Never computes a result, never imports torch.
+
+A result says what it is in `dataset.attrs["kind"]`; `FIGURES[kind]` holds the ways to draw it, the default first.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kdviz.base.check import KdvizError
+from kdviz.base.registry import Registry
+from kdviz.plots.style import save, style
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+Draw = Callable[..., "Figure"]
+# kind -> {style name: "module:function"}; functions take (datasets, *, venue="icml", **options).
+FIGURES: Registry[dict[str, str]] = Registry("kind of result")
+FIGURES.add(
+    "landscape",
+    {
+        "contour": "landscape:contour",
+        "surface": "landscape:surface",
+        "profile": "landscape:profile",
+        "html": "landscape_html:page",
+    },
+)
+FIGURES.add("histogram", {"values": "histogram:values", "ranks": "histogram:ranks"})
+FIGURES.add("tau", {"distribution": "tau:distribution", "breakdown": "tau:breakdown"})
+FIGURES.add("suboptimal", {"bars": "suboptimal:bars"})
+FIGURES.add("surface", {"surface": "surface:surface", "contour": "surface:contour"})
+
+__all__ = ["FIGURES", "draw", "save", "style"]
+
+
+def draw(datasets: "Sequence[xr.Dataset] | xr.Dataset", name: str | None = None, **options: Any) -> "Figure":
+    """The figure called `name` (default: the kind's first) of one or several results of the same kind.
+
+    Args:
+        datasets: results of one kind, as `kdviz` commands write them.
+        name: a key of `FIGURES[kind]`.
+        options: passed on, e.g. venue="neurips".
+    Raises:
+        KdvizError: results of different kinds, an unknown kind or name.
+    Source: ours.
+    """
+    many = list(datasets) if isinstance(datasets, (list, tuple)) else [datasets]
+    kinds = {str(one.attrs.get("kind", "none")) for one in many}
+    if len(kinds) != 1:
+        raise KdvizError(f"draw: the results are of different kinds ({', '.join(sorted(kinds))}); draw them one by one")
+    kind = kinds.pop()
+    choices = Registry[str](f"figure of a {kind}")
+    for key, target in FIGURES[kind].items():
+        choices.add(key, target)
+    module, function = choices[name or next(iter(choices))].split(":")
+    return getattr(importlib.import_module(f"kdviz.plots.{module}"), function)(many, **options)
