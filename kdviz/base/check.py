@@ -19,7 +19,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> KdvizError:
     """The error for a name that nobody has registered, with a close match.
 
     >>> print(unknown("loss", "kdd", ["kd", "dkd", "ce"]))
-    unknown loss 'kdd'; did you mean 'dkd'? known: ce, dkd, kd
+    unknown loss 'kdd'; did you mean 'kd'? known: ce, dkd, kd
     """
     names = sorted(known)
     lowered = {candidate.lower(): candidate for candidate in names}

@@ -1,6 +1,98 @@
-"""Placeholder until its owner writes it."""
+"""`kdviz train`: a student by any method, from a recipe and flags."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kdviz.base.check import require
+from kdviz.cli.common import Root, progress
+
+NEEDS_ARGUMENTS = True
 
 
-def command() -> None:
-    """Not yet."""
-    raise NotImplementedError
+def command(
+    recipe: Annotated[str | None, typer.Argument(help="A bundled recipe (kdviz list recipes) or a TOML file.")] = None,
+    method: Annotated[str | None, typer.Option(help="ce, kd, kd+rk, dist, pld, ... (kdviz list methods).")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="The teacher's checkpoint.")] = None,
+    student: Annotated[str | None, typer.Option(help="The student's architecture (kdviz list models).")] = None,
+    data: Annotated[str | None, typer.Option(help="The data set (kdviz list data).")] = None,
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder [default: below runs/].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides weights, order and augmentation.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine or step.")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Epochs of linear warm-up.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Train on so many images, stratified by class.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A loss's setting, e.g. rank_kendall.steepness=2; repeat.")
+    ] = None,
+    keep_epochs: Annotated[int | None, typer.Option(help="Keep every N-th epoch's checkpoint in epochs/.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 [default: a GPU where there is one].")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile the student.")] = False,
+    teacher_cache: Annotated[
+        Path | None, typer.Option(help="Folder in which runs under one seed share the teacher's logits.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of resuming.")] = False,
+) -> None:  # fmt: skip
+    """Train a student; the same command again resumes a run that was interrupted.
+
+    Example: kdviz train glyphs100 --method kd+rk --teacher checkpoints/resnet20_teacher.pt --seed 1
+    """
+    from kdviz.train.recipe import load_recipe
+
+    changes: dict[str, Any] = {
+        "method": method, "student": student, "data": data, "seed": seed, "epochs": epochs, "batch": batch,
+        "optimizer": optimizer, "lr": lr, "weight_decay": weight_decay, "schedule": schedule, "warmup": warmup,
+        "limit": limit, "keep_epochs": keep_epochs, "precision": precision, "compile": compile or None,
+        "teacher": str(teacher) if teacher else None, "settings": _settings(settings or []),
+    }  # fmt: skip
+    chosen = load_recipe(recipe, **changes)
+
+    from kdviz.cli.common import open_checkpoint
+    from kdviz.train import train
+
+    where = out or Path("runs") / chosen.data / f"{chosen.student}_{chosen.method}_seed{chosen.seed}"
+    taught = open_checkpoint(Path(chosen.teacher)) if chosen.teacher else None
+    with progress(f"{chosen.student} {chosen.method}") as moved:
+        metrics = train(
+            chosen, out=where, teacher=taught, root=root, device=device, teacher_cache=teacher_cache, fresh=fresh,
+            progress=moved, tell=_tell,
+        )  # fmt: skip
+    for which in ("best", "last"):
+        found = metrics[which]
+        typer.echo(f"{which}: epoch {found['epoch']}, test top-1 {found['top1']:.2%}, loss {found['loss']:.4f} nats")
+    for name in ("last.pt", "best.pt", "journal.jsonl"):
+        typer.echo(where / name)
+
+
+def _tell(entry: dict[str, Any]) -> None:
+    val = f", val top-1 {entry['val']['top1']:.2%}" if entry["val"] else ""
+    pace = f"{entry['seconds']:.0f} s, {entry['images_per_second']} images/s"
+    typer.echo(f"epoch {entry['epoch']}: loss {entry['train']['total']:.4f}{val} ({pace})")
+
+
+def _settings(pairs: list[str]) -> dict[str, bool | int | float | str]:
+    """KEY=VALUE pairs; numbers and true/false become what they say."""
+    found: dict[str, bool | int | float | str] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        require(equals and key.strip() and text.strip(), f"--set: expected KEY=VALUE, got {pair!r}")
+        found[key.strip()] = _value(text.strip())
+    return found
+
+
+def _value(text: str) -> bool | int | float | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,98 @@
+"""Train every shipped checkpoint again: one teacher, then students by five methods over three seeds.
+
+    make checkpoints        (or: python checkpoints/build.py --seeds 0 1 2)
+
+Each run is one `kdviz train` command, resumable; the commands stand in index.json beside what they measured. Students
+of one seed see the same images, so that they share the teacher's logits through a cache. Two runs at a time, one thread
+each: on small nets that beats one run with two threads.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RUNS = Path("runs/shipped")
+TEACHER = "resnet20_teacher"
+METHODS = ("kd", "ce", "kd+rk", "dist", "pld")  # kd first: it fills the teacher's cache while ce needs none
+
+
+def command(name: str, seed: int, *words: str) -> list[str]:
+    """The `kdviz train` words of one run."""
+    return ["kdviz", "train", "glyphs100", *words, "--seed", str(seed), "-o", str(RUNS / f"{name}_seed{seed}")]
+
+
+def plan(seeds: list[int]) -> dict[tuple[str, int], list[str]]:
+    """(name, seed) -> command, the teacher first."""
+    rows = {(TEACHER, 0): command(TEACHER, 0, "--method", "ce", "--student", "resnet20", "--epochs", "8")}
+    teach = ("--teacher", f"checkpoints/{TEACHER}.pt", "--teacher-cache", str(RUNS / "teacher"))
+    for seed in seeds:
+        for method in METHODS:
+            words = ("--method", method) if method == "ce" else ("--method", method, *teach)
+            rows[f"resnet8_{method}", seed] = command(f"resnet8_{method}", seed, *words)
+    return rows
+
+
+def run(words: list[str], threads: int) -> None:
+    """Run one command, its output beside its results."""
+    folder = Path(words[words.index("-o") + 1])
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with (folder / "log.txt").open("a") as log:
+        subprocess.run([sys.executable, "-m", *words], check=True, stdout=log, stderr=log, env=environment)
+    print(folder, flush=True)  # noqa: T201
+
+
+def outcome(folder: Path) -> dict:
+    """The last line of a run's journal: metrics of best and last epoch, sha256 of both files."""
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    return next(line for line in reversed(lines) if line["event"] == "end")
+
+
+def index(rows: dict[tuple[str, int], list[str]]) -> dict:
+    """What is shipped and what every seed measured; top1 is a fraction of glyphs100's (synthetic) test split."""
+    entries: dict[str, dict] = {}
+    for (name, seed), words in rows.items():
+        folder = Path(words[words.index("-o") + 1])
+        end = outcome(folder)
+        measured = {
+            "seed": seed,
+            "command": shlex.join(words),
+            **{f"top1_{which}": end["metrics"][which]["top1"] for which in ("best", "last")},
+            **{f"epoch_{which}": end["metrics"][which]["epoch"] for which in ("best", "last")},
+        }
+        entry = entries.setdefault(name, {"data": "glyphs100 (synthetic)", "runs": []})
+        if not entry["runs"]:  # the first seed's last epoch is the file that is shipped
+            entry |= {"file": f"{name}.pt", "which": "last", "sha256": end["sha256"]["last"], "recipe": "glyphs100"}
+            shutil.copyfile(folder / "last.pt", HERE / f"{name}.pt")
+        entry["runs"].append(measured)
+    for entry in entries.values():
+        tops = [one["top1_last"] for one in entry["runs"]]
+        entry["top1_last_mean"] = statistics.fmean(tops)
+        entry["top1_last_std"] = statistics.stdev(tops) if len(tops) > 1 else None
+    return entries
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    os.chdir(HERE.parent)
+    rows = plan(parser.parse_args().seeds)
+    (first, words), *others = rows.items()
+    cores = os.cpu_count() or 1
+    run(words, cores)
+    index({first: words})
+    with ThreadPoolExecutor(max(cores, 1)) as pool:
+        list(pool.map(lambda item: run(item[1], 1), others))
+    (HERE / "index.json").write_text(json.dumps(index(rows), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""The trainer: recipe + data -> checkpoint. Recipes load without torch; the loop loads when it is asked for."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from kdviz.train.recipe import Recipe, load_recipe, recipes
+
+if TYPE_CHECKING:
+    from kdviz.train.evaluate import evaluate
+    from kdviz.train.loop import train
+
+__all__ = ["Recipe", "evaluate", "load_recipe", "recipes", "train"]
+
+_LATE = {"evaluate": "kdviz.train.evaluate", "train": "kdviz.train.loop"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
+    raise AttributeError(f"module 'kdviz.train' has no attribute {name!r}")
