@@ -1,0 +1,42 @@
+"""Nets by name: the 23 CIFAR nets of the distillation literature, and any other by `timm:`, `torchvision:` or a path.
+
+>>> build("resnet8", classes=10, seed=0).fc
+Linear(in_features=64, out_features=10, bias=True)
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from kdviz.base.check import require
+from kdviz.base.registry import Registry
+from kdviz.base.seeds import derive
+from kdviz.models import resnet
+from kdviz.models.outputs import Outputs, logits_of
+
+__all__ = ["MODELS", "Outputs", "build", "logits_of"]
+
+MODELS: Registry[Callable[[int], nn.Module]] = Registry("model")
+for _family in (resnet,):
+    for _name, _net in _family.NETS.items():
+        MODELS.add(_name, _net)
+
+
+def build(name: str, *, classes: int = 100, seed: int | None = None) -> nn.Module:
+    """A net with fresh weights, in training mode.
+
+    Args:
+        name: of `MODELS`, or "timm:NAME", "torchvision:NAME", "package.module:function".
+        classes: number of classes, 2 or more.
+        seed: the same seed gives the same weights and leaves torch's global random state as it was; None draws from it.
+
+    Raises: KdvizError for an unknown name or a library that is not installed.
+    """
+    require(isinstance(classes, int) and classes >= 2, f"{name}: classes must be a whole number above 1, got {classes}")
+    make = MODELS[name]
+    if seed is None:
+        return make(classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, "weights", name))
+        return make(classes)

@@ -1,0 +1,48 @@
+"""What every net of the house returns, and the way to the logits of any net."""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from kdviz.base.check import KdvizError
+
+
+class Outputs(NamedTuple):
+    """Logits `[n, k]`; on request also the stage maps `[n, c, h, w]`, stem first, and the pooled features `[n, c]`.
+
+    >>> import torch
+    >>> Outputs(torch.zeros(2, 5)).pooled is None
+    True
+    """
+
+    logits: Tensor
+    features: tuple[Tensor, ...] = ()
+    pooled: Tensor | None = None
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits `[n, k]` in whatever a net returned: a tensor, `Outputs`, or anything with `logits` inside.
+
+    Args:
+        output: a tensor; an object with `.logits` (Outputs, the outputs of transformers); a mapping with "logits";
+            or a tuple whose first entry is the logits (mdistiller's nets return `(logits, features)`).
+
+    Raises: KdvizError when there are no logits in it.
+
+    >>> import torch
+    >>> logits_of({"logits": torch.zeros(2, 5)}).shape
+    torch.Size([2, 5])
+    """
+    if isinstance(output, Tensor):
+        return output
+    found = getattr(output, "logits", None)
+    if found is None and isinstance(output, dict):
+        found = output.get("logits")
+    if found is None and isinstance(output, tuple | list) and output:
+        found = output[0]
+    if isinstance(found, Tensor):
+        return found
+    raise KdvizError(
+        f"the model returned a {type(output).__name__} without logits;"
+        " expected a tensor [n, classes], an object with .logits, a dict with 'logits' or a tuple that starts with them"
+    )
