@@ -1,0 +1,90 @@
+"""Finished grid points on disk: JSON lines, one per point, that survive a kill and a torn last line."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from torch import Tensor
+
+from kdviz.base.check import KdvizError, require
+
+FORMAT = "kdviz landscape points 1"
+Points = dict[int, dict[str, float]]
+
+
+def fingerprint(tensors: Iterable[Mapping[str, Tensor]], axes: Iterable[np.ndarray], what: str = "") -> str:
+    """64 hexadecimal digits that differ when the weights, directions, axes or the description `what` differ."""
+    digest = hashlib.sha256(what.encode())
+    for mapping in tensors:
+        for name in sorted(mapping):
+            digest.update(f"\0{name}{tuple(mapping[name].shape)}".encode())
+            digest.update(mapping[name].detach().cpu().double().numpy().tobytes())
+    for axis in axes:
+        digest.update(b"\0axis" + np.ascontiguousarray(axis, dtype=np.float64).tobytes())
+    return digest.hexdigest()
+
+
+def read(path: str | os.PathLike) -> tuple[dict[str, Any], Points]:
+    """The header and the finished points of a journal; ({}, {}) where there is none or only a torn header.
+
+    Raises:
+        KdvizError: the file is something else.
+    """
+    path = Path(path)
+    if not path.exists() or path.stat().st_size == 0:
+        return {}, {}
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn
+    header = _parse(lines[0]) if lines else {}
+    if not lines and path.stat().st_size < 4096:
+        return {}, {}
+    require(header.get("format") == FORMAT, f"{path}: not a journal of a landscape; name another file")
+    points = {}
+    for line in lines[1:]:
+        record = _parse(line)
+        if isinstance(record.get("point"), int) and isinstance(record.get("values"), dict):
+            points[record["point"]] = record["values"]
+    return header, points
+
+
+def start(path: str | os.PathLike, header: Mapping[str, Any]) -> tuple[TextIO, Points]:
+    """A stream to append to and the points that are done; a journal of something else swept is begun anew."""
+    path = Path(path)
+    found, points = read(path)
+    fresh = found.get("fingerprint") != header["fingerprint"]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not fresh:
+            whole = path.read_bytes().rfind(b"\n") + 1
+            os.truncate(path, whole)
+        stream = path.open("w" if fresh else "a", encoding="utf-8")
+    except OSError as error:
+        raise KdvizError(f"cannot write {path}: {error.strerror or error}") from error
+    if fresh:
+        points = {}
+        _write(stream, {"format": FORMAT, **header})
+    return stream, points
+
+
+def append(stream: TextIO, point: int, values: Mapping[str, float]) -> None:
+    """One finished point, flushed, so that a kill loses only the point in hand."""
+    _write(stream, {"point": point, "values": dict(values)})
+
+
+def _write(stream: TextIO, record: Mapping[str, Any]) -> None:
+    try:
+        stream.write(json.dumps(record) + "\n")
+        stream.flush()
+    except OSError as error:
+        raise KdvizError(f"cannot write {stream.name}: {error.strerror or error}") from error
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
