@@ -6,7 +6,7 @@ methods compared under one seed see the same images, so that they can share one 
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 from kdviz.base.check import KdvizError
 from kdviz.base.files import atomic
 from kdviz.base.seeds import torch_generator
-from kdviz.data import Data
+from kdviz.data import Data, load_data
 from kdviz.data.augment import crop_flip, rand_augment
 from kdviz.train.recipe import Recipe
 
@@ -67,6 +67,18 @@ class Batches:
 
     def _normalize(self, images: torch.Tensor) -> torch.Tensor:
         return self.data.normalize(images).contiguous(memory_format=torch.channels_last)
+
+
+def training_split(recipe: Recipe, root: Path | None) -> Data:
+    """The images to train on: train, or train + val joined (`holdout=False`), or `limit` of them, stratified."""
+    data = load_data(recipe.data, split="train", root=root)
+    if not recipe.holdout:
+        held = load_data(recipe.data, split="val", root=root)
+        if not isinstance(data.images, torch.Tensor) or not isinstance(held.images, torch.Tensor):
+            raise KdvizError(f"{recipe.data}: holdout=false joins train and val in memory, but this set stays on disk")
+        images, labels = torch.cat([data.images, held.images]), torch.cat([data.labels, held.labels])
+        data = replace(data, images=images, labels=labels, ids=torch.arange(len(labels)))
+    return data.subset(recipe.limit, seed=recipe.seed) if recipe.limit and recipe.limit < len(data) else data
 
 
 def resident(recipe: Recipe, data: Data, device: torch.device, *, strong_view: bool = False) -> Batches:

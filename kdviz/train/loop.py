@@ -21,7 +21,7 @@ from kdviz.methods import build as build_objective
 from kdviz.models import Outputs, logits_of
 from kdviz.models import build as build_model
 from kdviz.train import journal, state
-from kdviz.train.batches import Batch, Batches, TeacherCache, resident
+from kdviz.train.batches import Batch, Batches, TeacherCache, resident, training_split
 from kdviz.train.device import autocast, choose_device, choose_precision
 from kdviz.train.evaluate import evaluate
 from kdviz.train.optim import build_optimizer, learning_rate
@@ -91,10 +91,9 @@ def _prepare(
 ) -> tuple[Run, Data]:
     where = choose_device(device)
     precision = choose_precision(recipe.precision, where)
-    data = load_data(recipe.data, split="train" if recipe.holdout else "train+val", root=root)
-    data = data.subset(recipe.limit, seed=recipe.seed) if recipe.limit and recipe.limit < len(data) else data
+    data = training_split(recipe, root)
     val = load_data(recipe.data, split="val", root=root) if recipe.holdout else None
-    student = build_model(recipe.student, classes=data.classes, seed=derive(recipe.seed, "weights"))
+    student = build_model(recipe.student, classes=data.classes, seed=recipe.seed)
     student = student.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     names = {"student": recipe.student, "teacher": teacher.name if teacher else None}
     objective = build_objective(recipe.method, classes=data.classes, settings=recipe.settings, **names).to(where)

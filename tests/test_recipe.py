@@ -1,0 +1,90 @@
+"""Recipes, schedules and journals: settings that are checked by name, lines that survive a kill."""
+
+import math
+
+import pytest
+import torch
+
+from kdviz.base.check import KdvizError
+from kdviz.train import Recipe, journal, load_recipe, recipes
+from kdviz.train.optim import build_optimizer, learning_rate
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_bundled_recipe_loads(name):
+    assert load_recipe(name).epochs > 0
+
+
+def test_flags_go_on_top_of_the_file_and_none_changes_nothing(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('about = "x"\nepochs = 3\nlr = 0.5\n[settings]\n"kd.temperature" = 2.0\n')
+    recipe = load_recipe(str(path), lr=0.25, batch=None, settings={"kd.weight": 0.5})
+    assert (recipe.epochs, recipe.lr, recipe.batch) == (3, 0.25, Recipe().batch)
+    assert recipe.settings == {"kd.temperature": 2.0, "kd.weight": 0.5}
+
+
+def test_published_recipes_say_what_the_papers_say():
+    rkkd, pld = load_recipe("rkkd-cifar100"), load_recipe("pld-cifar100")
+    assert (rkkd.epochs, rkkd.batch, rkkd.lr, rkkd.weight_decay) == (240, 64, 0.05, 5e-4)
+    assert (rkkd.milestones, rkkd.decay, rkkd.holdout) == ((150, 180, 210), 0.1, False)
+    assert load_recipe("rkkd-cifar100-mobile").lr == 0.01
+    assert (pld.epochs, pld.batch, pld.optimizer, pld.lr, pld.schedule) == (250, 128, "adamw", 1e-3, "cosine")
+    assert pld.settings["pld.temperature"] == 4.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs: Input should be greater than 0"),
+        ({"optimiser": "sgd"}, "unknown recipe setting 'optimiser'; did you mean 'optimizer'"),
+        ({"schedule": "poly"}, "schedule"),
+        ({"milestones": (3, 1)}, "milestones must rise"),
+        ({"lr": "fast"}, "lr"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(change, message):
+    with pytest.raises(KdvizError, match=message):
+        load_recipe("glyphs100", **change)
+
+
+def test_unknown_and_broken_recipe_files(tmp_path):
+    with pytest.raises(KdvizError, match="did you mean 'glyphs100'"):
+        load_recipe("glyphs")
+    with pytest.raises(KdvizError, match="recipe not found"):
+        load_recipe(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("epochs = = 3")
+    with pytest.raises(KdvizError, match="not TOML"):
+        load_recipe(tmp_path / "bad.toml")
+
+
+def test_step_schedule_is_the_papers():
+    recipe = load_recipe("rkkd-cifar100")
+    found = [learning_rate(recipe, epoch) for epoch in (0, 149.9, 150, 180, 210, 239)]
+    assert found == pytest.approx([0.05, 0.05, 5e-3, 5e-4, 5e-5, 5e-5])
+
+
+def test_cosine_schedule_follows_the_closed_form():
+    recipe = Recipe(epochs=10, warmup=2, lr=0.4, min_lr=0.1)
+    assert learning_rate(recipe, 1) == pytest.approx(0.2)
+    for epoch in (2, 4.5, 10):
+        expected = 0.1 + 0.3 * (1 + math.cos(math.pi * (epoch - 2) / 8)) / 2
+        assert learning_rate(recipe, epoch) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_optimizers(name, kind):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = build_optimizer(Recipe(optimizer=name, weight_decay=0.125), [parameter])
+    assert type(optimizer) is kind
+    assert optimizer.param_groups[0]["weight_decay"] == 0.125
+
+
+def test_journal_passes_over_a_torn_line_and_takes_the_last_of_an_epoch(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    assert journal.epochs(path) == []
+    journal.append(path, "epoch", epoch=1, loss=3.0)
+    with path.open("a") as stream:
+        stream.write('{"event": "epoch", "epoch": 2, "lo')
+    journal.append(path, "epoch", epoch=2, loss=2.0)
+    journal.append(path, "epoch", epoch=2, loss=1.0)
+    assert [(entry["epoch"], entry["loss"]) for entry in journal.epochs(path)] == [(1, 3.0), (2, 1.0)]
