@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kdviz.base.check import KdvizError
+from kdviz.cli.common import Command
 
 COMMANDS = (
     "landscape", "histogram", "tau", "suboptimal", "surface", "train", "inspect", "list", "plot", "paper", "report",
@@ -44,7 +45,7 @@ def _root(
 
 for _name in COMMANDS:
     _module = importlib.import_module(f"kdviz.cli.{_name}")
-    app.command(_name, no_args_is_help=getattr(_module, "NEEDS_ARGUMENTS", False))(_module.command)
+    app.command(_name, cls=Command, no_args_is_help=getattr(_module, "NEEDS_ARGUMENTS", False))(_module.command)
 
 
 def main() -> None:

@@ -1,11 +1,12 @@
 """What the commands share: names become objects here, results and figures are written and told here."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import sha256, write_dataset
@@ -28,6 +29,43 @@ Split = Annotated[str, typer.Option(help="train, val or test.")]
 TeacherFile = Annotated[
     Path | None, typer.Option("--teacher", help="Teacher's checkpoint, where the file does not say.")
 ]
+
+
+class Command(typer.core.TyperCommand):
+    """A command whose repeatable options take several values at once: `--temperature 2 1 .5 .1`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse `args` after `spread` has repeated the option before each further value."""
+        many = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        return super().parse_args(ctx, spread(args, many))
+
+
+def spread(args: Sequence[str], many: set[str]) -> list[str]:
+    """`args` with each option of `many` repeated before each of its further values.
+
+    A value is a number or a bare word; the next option, or a word that reads as a path, ends the list, so that a file
+    may follow. A file whose name is a bare word stands before the options.
+
+    >>> spread(["--temperature", "2", ".5", "run.pt"], {"--temperature"})
+    ['--temperature', '2', '--temperature', '.5', 'run.pt']
+    """
+    repeated: list[str] = []
+    option, fresh = None, False
+    for word in args:
+        if option and (fresh or _is_value(word)):
+            repeated += [word] if fresh else [option, word]
+            fresh = False
+            continue
+        option, fresh = (word, True) if word in many else (None, False)
+        repeated.append(word)
+    return repeated
+
+
+def _is_value(word: str) -> bool:
+    with suppress(ValueError):
+        float(word)
+        return True
+    return not word.startswith("-") and "/" not in word and not Path(word).suffix and not Path(word).is_file()
 
 
 def open_checkpoint(path: Path, model: str | None = None, classes: int | None = None) -> "Checkpoint":
