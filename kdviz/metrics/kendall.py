@@ -1,0 +1,190 @@
+"""Kendall's tau of many rows at once, exact, with ties as scipy handles them.
+
+On a CPU the discordant pairs of a row are the inversions of y in the order of x, counted by whole arrays of small
+integers: sorts and comparisons of neighbours vectorise, merge trees do not. Elsewhere pairs are compared in blocks.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdviz.base.check import one_of, require, same_shape
+
+BLOCK = 1 << 17  # numbers held at once on the CPU: what fits the second-level cache
+PAIRS = 1 << 25  # pairs held at once elsewhere
+SMALL = 128  # the longest column whose inversions fit int8
+
+
+def kendall_tau(x: Tensor, y: Tensor, *, variant: str = "b") -> Tensor:
+    """Kendall's rank correlation of each row of x with the same row of y, exact.
+
+    With P concordant and Q discordant pairs of N = k(k-1)/2, U and V pairs tied in x and in y, m the smaller number of
+    distinct values:  a: (P - Q) / N,  b: (P - Q) / sqrt((N - U)(N - V)),  c: 2 (P - Q) m / (k^2 (m - 1)).
+
+    Args:
+        x, y: [n, k] or [k], any real type; row for row on the same device.
+        variant: "a", "b" or "c".
+    Returns: [n] float64 in [-1, 1], [] for single rows, on the device of x. NaN where scipy gives NaN: a row with a NaN
+        or fewer than two values; for b and c also a row that is constant in x or in y (a is 0 there). Infinities rank
+        like any other value.
+    Raises: KdvizError for shapes that differ or an unknown variant.
+    Source: Kendall (1938, 1945), Stuart (1953); scipy.stats.kendalltau has b and c.
+
+    >>> kendall_tau(torch.tensor([[1.0, 2, 3, 4]]), torch.tensor([[1.0, 3, 2, 4]]))
+    tensor([0.6667], dtype=torch.float64)
+    """
+    one_of("kendall_tau", "abc", variant=variant)
+    same_shape("kendall_tau", x=x, y=y)
+    require(x.ndim in (1, 2), f"kendall_tau: rows must be [n, k] or [k], got {tuple(x.shape)}")
+    require(not (x.is_complex() or y.is_complex()), "kendall_tau: complex numbers have no order")
+    rows, others = torch.atleast_2d(x.detach()), torch.atleast_2d(y.detach())
+    result = torch.full(rows.shape[:1], torch.nan, dtype=torch.float64, device=x.device)
+    if rows.shape[1] > 1:
+        blocks = _cpu_blocks if x.device.type == "cpu" else _pair_blocks
+        for part, counts in blocks(rows, others):
+            defined = ~(rows[part].isnan().any(1) | others[part].isnan().any(1))
+            result[part] = torch.where(defined, _ratio(variant, rows.shape[1], *counts), torch.nan)
+    return result if x.ndim == 2 else result[0]
+
+
+def _ratio(variant: str, k: int, surplus: Tensor, untied_x: Tensor, untied_y: Tensor, distinct: Tensor) -> Tensor:
+    """tau from P - Q, N - U, N - V and the smaller number of distinct values, each [n]."""
+    if variant == "a":
+        return surplus.double() / (k * (k - 1) // 2)
+    if variant == "b":
+        tau = surplus / (untied_x.double() * untied_y).sqrt()  # one root: equal rows give 1 exactly
+    else:
+        tau = 2 * surplus / (k**2 * (distinct - 1).double() / distinct)
+    return torch.where((untied_x > 0) & (untied_y > 0), tau.clamp(-1, 1), torch.nan)
+
+
+def _pair_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
+    """Counts by comparing all pairs, PAIRS at once; every ordered pair is seen, hence the halves."""
+    k = x.shape[1]
+    strip = max(1, min(k, PAIRS // k))
+    step = max(1, PAIRS // (k * strip))
+    for start in range(0, len(x), step):
+        part = slice(start, start + step)
+        a, b = x[part], y[part]
+        counts = torch.zeros(3, len(a), dtype=torch.int64, device=x.device)
+        for low in range(0, k, strip):
+            sign_a, sign_b = _signs(a, low, strip), _signs(b, low, strip)
+            for count, signs in zip(counts, (sign_a * sign_b, sign_a.abs(), sign_b.abs()), strict=True):
+                count += signs.sum((1, 2), dtype=torch.int64)
+        distinct = [rows.sort(dim=1).values.diff(dim=1).ne(0).sum(1) + 1 for rows in (a, b)]
+        yield part, (*(counts // 2), torch.minimum(*distinct))
+
+
+def _signs(rows: Tensor, low: int, strip: int) -> Tensor:
+    """Signs of rows[:, i] - rows[:, j], i in [low, low + strip), without the subtraction that inf - inf spoils."""
+    left, right = rows[:, low : low + strip, None], rows[:, None, :]
+    return (left > right).to(torch.int8) - (left < right).to(torch.int8)  # [n, strip, k]
+
+
+def _cpu_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
+    step = max(1, BLOCK // x.shape[1])
+    for start in range(0, len(x), step):
+        part = slice(start, start + step)
+        yield part, tuple(map(torch.from_numpy, _counts(_array(x[part]), _array(y[part]))))
+
+
+def _array(rows: Tensor) -> np.ndarray:
+    """numpy knows no bfloat16; float32 holds each of its values."""
+    return (rows.float() if rows.dtype == torch.bfloat16 else rows).numpy()
+
+
+def _counts(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
+    """P - Q, N - U, N - V and the smaller number of distinct values of each row of [n, k]."""
+    k = x.shape[1]
+    total = k * (k - 1) // 2
+    rank_x, tied_x, distinct_x = _dense_ranks(x)
+    rank_y, tied_y, distinct_y = _dense_ranks(y)
+    bits = k.bit_length()
+    keys = rank_x << bits | rank_y
+    keys.sort(axis=1)  # by x, ties by y: then the pairs out of order in y are the discordant ones
+    tied_both = _tied(_changes(keys))
+    discordant = _inversions(keys & ((1 << bits) - 1))
+    surplus = total - tied_x - tied_y + tied_both - 2 * discordant
+    return surplus, total - tied_x, total - tied_y, np.minimum(distinct_x, distinct_y)
+
+
+def _dense_ranks(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ranks from 0 with equal ones for ties [n, k], the pairs tied [n] and the number of distinct values [n]."""
+    n, k = x.shape
+    order = x.argsort(axis=1)
+    order += np.arange(0, n * k, k)[:, None]
+    changes = _changes(x.ravel().take(order))
+    wide = np.int32 if k < 1 << 15 else np.int64  # two ranks share one integer later
+    ranks = np.empty(n * k, wide)
+    rising = changes.cumsum(axis=1, dtype=wide)
+    ranks[order] = rising
+    return ranks.reshape(n, k), _tied(changes), rising[:, -1] + 1
+
+
+def _changes(rows: np.ndarray) -> np.ndarray:
+    """Where a value of the sorted rows differs from the one before it; never in the first column."""
+    changes = np.zeros(rows.shape, bool)
+    np.not_equal(rows[:, 1:], rows[:, :-1], out=changes[:, 1:])
+    return changes
+
+
+def _tied(changes: np.ndarray) -> np.ndarray:
+    """Pairs of equal values of each row: the sum of t (t - 1) / 2 over its runs of t equal ones."""
+    n, k = changes.shape
+    starts = changes.copy()
+    starts[:, 0] = True
+    firsts = np.flatnonzero(starts)
+    if len(firsts) == n * k:
+        return np.zeros(n, np.int64)
+    lengths = np.diff(firsts, append=n * k)
+    return np.bincount(firsts // k, weights=lengths * (lengths - 1) / 2, minlength=n).astype(np.int64)
+
+
+def _inversions(ranks: np.ndarray) -> np.ndarray:
+    """The pairs i < j with ranks[i] > ranks[j] of each row of [n, k]; equal ranks are in order.
+
+    Long rows are cut into blocks by position and, once more, by value. A pair is then in one block by position
+    (compared there), else in one by value (compared there, by position's block), else counted from the table of how
+    many numbers lie in each pair of blocks. With blocks of sqrt(k) that is k^1.5 comparisons instead of k^2 / 2.
+    """
+    n, k = ranks.shape
+    if k <= SMALL:
+        return _column_inversions(np.ascontiguousarray(ranks.T.astype(np.int8)))
+    size = min(max(32, 1 << (k.bit_length() // 2)), SMALL)
+    blocks = -(-k // size)
+    padded = np.full((n, blocks * size), k, ranks.dtype)  # equal values at the end add no inversion
+    padded[:, :k] = ranks
+    bits = (blocks * size - 1).bit_length()
+    held = padded << bits | np.arange(blocks * size, dtype=ranks.dtype)
+    held.sort(axis=1)
+    held &= (1 << bits) - 1  # the position that holds each value, by rising value
+    held //= size
+    inside = _column_inversions(_columns(padded, size)) + _column_inversions(_columns(held, size))
+    return inside.reshape(n, blocks).sum(axis=1) + _block_inversions(held.reshape(n * blocks, size), blocks)
+
+
+def _columns(rows: np.ndarray, size: int) -> np.ndarray:
+    """Rows cut into blocks, one per column, in the smallest integers that hold them."""
+    narrow = np.int16 if rows.shape[1] < 1 << 15 else rows.dtype
+    return np.ascontiguousarray(rows.reshape(-1, size).T.astype(narrow))
+
+
+def _column_inversions(columns: np.ndarray) -> np.ndarray:
+    """Inversions of each column of [size, m], size at most SMALL: one comparison of whole slabs per distance."""
+    counts = np.zeros(columns.shape, np.int8)
+    greater = np.empty(columns.shape, bool)
+    for distance in range(1, len(columns)):
+        found = np.greater(columns[:-distance], columns[distance:], out=greater[distance:])
+        counts[distance:] += found.view(np.int8)
+    return counts.sum(axis=0, dtype=np.int64)
+
+
+def _block_inversions(held: np.ndarray, blocks: int) -> np.ndarray:
+    """Pairs whose blocks of value and of position are both different, and out of order; held is [n * blocks, size]."""
+    cells = held + np.arange(0, len(held) * blocks, blocks)[:, None]
+    table = np.bincount(cells.ravel(), minlength=len(held) * blocks).reshape(-1, blocks, blocks)  # value, position
+    later = table[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] - table
+    smaller_and_later = later.cumsum(axis=1) - later
+    return (smaller_and_later * table).sum(axis=(1, 2))
