@@ -1,0 +1,213 @@
+"""Numbers beside the picture of a landscape: convexity, flatness around the centre, minima and how deep they are."""
+
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from kdviz.analysis.grid import convex_share, curvatures
+from kdviz.base.check import one_of, positive, require
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Variables of a landscape that are better when larger, or are no losses at all: no minima are counted in them.
+NOT_LOSSES = ("accuracy", "kendall_tau", "tau", "agreement", "top1")
+
+
+class Minima(NamedTuple):
+    """Local minima of a grid, the most persistent first; the lowest has infinite persistence.
+
+    index: [m, dims] positions on the grid; value: [m]; death: [m], the level at which the minimum's basin joins that
+    of a lower one; persistence = death - value: [m], in the values' unit.
+    """
+
+    index: np.ndarray
+    value: np.ndarray
+    death: np.ndarray
+    persistence: np.ndarray
+
+
+def _offsets(dims: int, neighbours: str) -> list[tuple[int, ...]]:
+    around: list[tuple[int, ...]] = [step for step in product((-1, 0, 1), repeat=dims) if any(step)]
+    return around if neighbours == "all" else [step for step in around if sum(map(abs, step)) == 1]
+
+
+def minima(values: np.ndarray, *, neighbours: str = "all") -> Minima:
+    """Local minima with their 0-dimensional sublevel-set persistence, by union-find over the sorted points.
+
+    The level rises; each local minimum gives birth to a basin, and where two basins meet the one with the higher
+    minimum dies. Basins that die at the level they were born (plateaus) are left out. Not-finite values are walls.
+
+    Args:
+        values: [a] or [a, b] (or more axes).
+        neighbours: "all" (8 in a plane, so a diagonal valley has one minimum) or "axes" (4).
+    Raises:
+        KdvizError: no finite value, an unknown kind of neighbours.
+    Source: Edelsbrunner & Harer, Computational Topology (2010), ch. VII; grid version ours.
+
+    >>> minima(np.array([3.0, 0.0, 2.0, 1.0, 5.0])).persistence.tolist()
+    [inf, 1.0]
+    """
+    one_of("minima", ("all", "axes"), neighbours=neighbours)
+    values = np.asarray(values, dtype=float)
+    require(np.isfinite(values).any(), "minima: there is no finite value on the grid")
+    padded = np.pad(np.where(np.isfinite(values), values, np.inf), 1, constant_values=np.inf)
+    strides = np.array([int(np.prod(padded.shape[axis + 1 :])) for axis in range(padded.ndim)])
+    jumps = [int(np.dot(step, strides)) for step in _offsets(values.ndim, neighbours)]
+    flat = padded.ravel()
+    order = np.argsort(flat, kind="stable")
+    births, deaths = _merge(flat, order[: int(np.isfinite(flat).sum())].tolist(), jumps)
+    value, death = flat[births], np.array(deaths)
+    keep = death > value
+    index = np.stack(np.unravel_index(np.array(births), padded.shape), axis=-1) - 1
+    rank = np.lexsort((value[keep], -(death - value)[keep]))
+    index, value, death = index[keep][rank], value[keep][rank], death[keep][rank]
+    return Minima(index, value, death, death - value)
+
+
+def _merge(flat: np.ndarray, order: list[int], jumps: list[int]) -> tuple[list[int], list[float]]:
+    """Positions of all births and the level of each death, points entering in `order`."""
+    parent: dict[int, int] = {}
+
+    def root(point: int) -> int:
+        while parent[point] != point:
+            parent[point] = parent[parent[point]]
+            point = parent[point]
+        return point
+
+    rank = {point: place for place, point in enumerate(order)}
+    death: dict[int, float] = {}
+    for point in order:
+        around = {root(point + jump) for jump in jumps if point + jump in parent}
+        if not around:
+            parent[point], death[point] = point, np.inf
+            continue
+        oldest = min(around, key=rank.__getitem__)
+        parent[point] = oldest
+        for other in around - {oldest}:
+            parent[other], death[other] = oldest, float(flat[point])
+    return list(death), list(death.values())
+
+
+def count_minima(values: np.ndarray, *, share: float = 0.01, neighbours: str = "all") -> int:
+    """How many local minima have a persistence of at least `share` of the range of the values (1 or more).
+
+    >>> count_minima(np.array([3.0, 0.0, 2.0, 1.0, 5.0])), count_minima(np.array([3.0, 0.0, 2.0, 1.0, 5.0]), share=0.5)
+    (2, 1)
+    """
+    positive("count_minima", share=share)
+    finite = np.asarray(values, dtype=float)
+    span = np.ptp(finite[np.isfinite(finite)]) if np.isfinite(finite).any() else 0.0
+    return int((minima(values, neighbours=neighbours).persistence >= share * span).sum())
+
+
+def _centre(who: str, coordinate: np.ndarray, name: str) -> int:
+    at = int(np.abs(coordinate).argmin())
+    reach = np.abs(coordinate).max()
+    require(abs(coordinate[at]) <= 1e-9 * reach, f"{who}: {name} has no point at 0; take an odd number of steps")
+    return at
+
+
+def flatness_radius(
+    values: np.ndarray, alphas: np.ndarray, betas: np.ndarray | None = None, *, epsilon: float = 0.1
+) -> float:
+    """The largest radius around the centre within which loss <= loss(centre) + epsilon.
+
+    Crossings of that level are interpolated linearly along the grid's edges and the diagonals of its cells, so the
+    radius is good to the square of the step. Where the level is never crossed on the grid the result is the radius of
+    the largest disc on it, which then is a lower bound.
+
+    Args:
+        values: [a, b], or [a] where betas is None; not-finite values count as crossed.
+        alphas, betas: [a], [b], with 0 among them.
+        epsilon: allowed rise, in the values' unit, above 0.
+    Returns:
+        A length in the units of the coordinates.
+    Raises:
+        KdvizError: no centre on the grid, a centre that is not finite, epsilon not above 0.
+    Source: after the epsilon-flatness of Hochreiter & Schmidhuber, Flat Minima (1997), on the slice; ours.
+
+    >>> a = np.linspace(-1, 1, 41)
+    >>> round(flatness_radius(a[:, None] ** 2 + a**2, a, a, epsilon=0.25), 2)
+    0.5
+    """
+    who = "flatness_radius"
+    positive(who, epsilon=epsilon)
+    axes = [np.asarray(axis, dtype=float) for axis in (alphas, betas) if axis is not None]
+    values = np.asarray(values, dtype=float)
+    require(values.shape == tuple(map(len, axes)), f"{who}: values are {values.shape}, not {tuple(map(len, axes))}")
+    centre = values[tuple(_centre(who, axis, name) for axis, name in zip(axes, ("alpha", "beta"), strict=False))]
+    require(np.isfinite(centre), f"{who}: the loss at the centre is {centre}")
+    disc = min(min(-axis.min(), axis.max()) for axis in axes)
+    above = np.where(np.isfinite(values), values, np.inf) - (centre + epsilon)
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    steps = [step for step in product((0, 1, -1), repeat=len(axes)) if step > (0,) * len(axes)]
+    return float(min([disc, *(_nearest_crossing(above, points, step) for step in steps)]))
+
+
+def _nearest_crossing(above: np.ndarray, points: np.ndarray, step: tuple[int, ...]) -> float:
+    """Distance of the nearest zero of `above` on the grid's edges along `step` (inf where there is none)."""
+    near = tuple({0: slice(None), 1: slice(None, -1), -1: slice(1, None)}[one] for one in step)
+    far = tuple({0: slice(None), 1: slice(1, None), -1: slice(None, -1)}[one] for one in step)
+    f, g, p, q = above[near], above[far], points[near], points[far]
+    crossed = (f <= 0) != (g <= 0)
+    f, g, p, q = f[crossed], g[crossed], p[crossed], q[crossed]
+    with np.errstate(invalid="ignore"):
+        share = np.clip(np.nan_to_num(f / (f - g)), 0, 1)
+    share = np.where(np.isinf(f), 1.0, np.where(np.isinf(g), 0.0, share))
+    return float(np.linalg.norm(p + share[:, None] * (q - p), axis=-1).min(initial=np.inf))
+
+
+def loss_names(dataset: "xr.Dataset") -> list[str]:
+    """The variables of a landscape that are losses on its full grid."""
+    dims = tuple(name for name in ("alpha", "beta") if name in dataset.dims)
+    return [
+        str(name) for name, array in dataset.data_vars.items()
+        if array.dims == dims and name not in NOT_LOSSES and not str(name).endswith(("_low", "_high", "_error"))
+    ]  # fmt: skip
+
+
+def summary(dataset: "xr.Dataset", *, epsilon: float = 0.1, share: float = 0.01) -> dict[str, dict[str, Any]]:
+    """Geometry of every loss of a landscape.
+
+    Args:
+        dataset: a landscape, dims alpha (and beta), evenly spaced, with 0 among them.
+        epsilon: rise that still counts as flat, nats.
+        share: minima below this share of the range are noise.
+    Returns:
+        loss name -> {centre, minimum, minimum_at, range (nats), convex_share (fraction), flatness_radius and whether
+        it is a lower bound (flatness_open), minima (count), second_persistence (nats, 0 with one minimum),
+        curvature_low and curvature_high at the centre (nats per squared unit of the coordinates)}.
+    Raises:
+        KdvizError: no loss on the dataset, an uneven grid, one without its centre.
+    Source: ours.
+    """
+    names = loss_names(dataset)
+    require(names, "summary: the dataset has no loss over (alpha, beta)")
+    return {name: _of_loss(dataset[name], epsilon=epsilon, share=share) for name in names}
+
+
+def _of_loss(array: "xr.DataArray", *, epsilon: float, share: float) -> dict[str, Any]:
+    axes = [array[str(dim)].to_numpy().astype(float) for dim in array.dims]
+    values = array.to_numpy().astype(float)
+    middle = tuple(_centre("summary", axis, str(dim)) for axis, dim in zip(axes, array.dims, strict=True))
+    inner = tuple(min(max(at - 1, 0), len(axis) - 3) for at, axis in zip(middle, axes, strict=True))
+    low, high = curvatures(values, *axes)
+    found = minima(values)
+    lowest = found.index[int(found.value.argmin())]
+    finite = values[np.isfinite(values)]
+    radius = flatness_radius(values, *axes, epsilon=epsilon)
+    return {
+        "centre": float(values[middle]),
+        "minimum": float(finite.min()),
+        "minimum_at": tuple(float(axis[at]) for axis, at in zip(axes, lowest, strict=True)),
+        "range": float(np.ptp(finite)),
+        "convex_share": convex_share(values, *axes),
+        "flatness_radius": radius,
+        "flatness_open": bool(radius >= min(min(-axis.min(), axis.max()) for axis in axes)),
+        "minima": count_minima(values, share=share),
+        "second_persistence": float(found.persistence[1]) if len(found.persistence) > 1 else 0.0,
+        "curvature_low": float(low[inner]),
+        "curvature_high": float(high[inner]),
+    }
