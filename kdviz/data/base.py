@@ -1,0 +1,192 @@
+"""The record that every data set becomes, and the registry of those that can be opened."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdviz.base.check import require
+from kdviz.base.registry import Registry
+from kdviz.base.seeds import derive
+
+SPLITS = ("train", "val", "test")
+
+
+class Images(Protocol):
+    """What `Data.images` can do: a uint8 tensor [n, c, h, w], or a folder-backed source that reads on demand."""
+
+    @property
+    def shape(self) -> Any: ...
+    @property
+    def dtype(self) -> Any: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any, /) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """One split of a data set, in memory or folder-backed.
+
+    Args:
+        name, split: what `load_data` was asked for.
+        images: uint8 [n, c, h, w], or a source with len, shape, dtype and [index tensor] -> uint8 batch.
+        labels: int64 [n], in 0..classes-1.
+        mean, std: per channel, of pixels scaled to [0, 1].
+        class_names: in label order.
+        synthetic: drawn by a program, not photographed.
+        flip: whether training may mirror the images.
+        ids: int64 [n], positions in the full split.
+    """
+
+    name: str
+    split: str
+    images: Images
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...]
+    synthetic: bool = False
+    flip: bool = True
+    ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.ids) == 0:
+            object.__setattr__(self, "ids", torch.arange(len(self.labels)))
+        who = f"{self.name} ({self.split})"
+        count, channels = len(self.labels), self.images.shape[1]
+        require(count > 0, f"{who}: no images")
+        require(len(self.images) == count, f"{who}: {len(self.images)} images but {count} labels")
+        require(len(self.ids) == count, f"{who}: {count} images but {len(self.ids)} ids")
+        require(self.images.dtype == torch.uint8, f"{who}: images must be uint8, got {self.images.dtype}")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        require(low >= 0 and high < self.classes, f"{who}: labels {low}..{high}, but there are {self.classes} classes")
+        require(
+            len(self.mean) == len(self.std) == channels,
+            f"{who}: images have {channels} channels, mean {len(self.mean)} and std {len(self.std)} values",
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over the pixels' bytes, then the labels as little-endian int64.
+
+        A folder-backed source stands in for its pixels by its own fingerprint (paths and sizes of files).
+        """
+        digest = hashlib.sha256()
+        if isinstance(self.images, Tensor):
+            for chunk in self.images.cpu().split(4096):
+                digest.update(chunk.numpy().tobytes())
+        else:
+            digest.update(self.images.fingerprint(self.ids).encode())  # pyright: ignore[reportAttributeAccessIssue]
+        digest.update(self.labels.cpu().numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """(x / 255 - mean) / std in float32, on the batch's device and in its memory format."""
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        return (images.float() / 255 - mean) / std
+
+    def take(self, index: Tensor) -> "Data":
+        """The images at `index` (int64 [m], positions in this record) as a record of their own, `ids` kept."""
+        images = self.images[index] if isinstance(self.images, Tensor) else self.images.take(index)  # pyright: ignore
+        return replace(self, images=images, labels=self.labels[index], ids=self.ids[index])
+
+    def subset(self, count: int, *, seed: int = 0) -> "Data":
+        """`count` images drawn without replacement, every class in proportion, in the order of the split.
+
+        The draw depends on `seed` and the labels alone, and is the same on every machine.
+        """
+        require(0 < count <= len(self), f"{self.name}: a subset of {count}, but {self.split} has {len(self)} images")
+        return self.take(stratified(self.labels, count, derive(seed, "subset", self.name, self.split)))
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(normalised float32 [b, c, h, w], labels [b]) in order; the last batch may be smaller."""
+        require(size > 0, f"{self.name}: batch size must be above 0, got {size}")
+        for start in range(0, len(self), size):
+            stop = min(start + size, len(self))
+            yield self.normalize(self.images[torch.arange(start, stop)]), self.labels[start:stop]
+
+    def _repr_html_(self) -> str:
+        n, (c, h, w) = len(self), tuple(self.images.shape)[1:]
+        kind = "synthetic" if self.synthetic else "real"
+        return (
+            f"<b>{self.name}</b> ({kind}), {self.split}: {n:,} images, {c}x{h}x{w} uint8, {self.classes} classes"
+            f"<br><small>mean {_round(self.mean)}, std {_round(self.std)}; {_few(self.class_names)}</small>"
+        )
+
+
+def stratified(labels: Tensor, count: int, seed: int) -> Tensor:
+    """Sorted positions of `count` of the labels, every class in proportion (to within one image).
+
+    Each class is shuffled; an image's place is (rank + 1/2) / size of its class, and the first `count` places win.
+    Raw bits of PCG64, whose stream NumPy keeps; its permutations it may change.
+    """
+    flat = labels.cpu().numpy()
+    draw = np.random.PCG64(seed).random_raw(len(flat))
+    order = np.lexsort((draw, flat))
+    sizes = np.bincount(flat)
+    starts = np.cumsum(sizes) - sizes
+    rank = np.empty(len(flat), dtype=np.int64)
+    rank[order] = np.arange(len(flat)) - starts[flat[order]]
+    place = (rank + 0.5) / sizes[flat]
+    return torch.from_numpy(np.sort(np.lexsort((draw, place))[:count]))
+
+
+def _round(values: tuple[float, ...]) -> str:
+    return "/".join(f"{value:.3f}" for value in values)
+
+
+def _few(names: tuple[str, ...]) -> str:
+    import html
+
+    shown = ", ".join(html.escape(name) for name in names[:12])
+    return shown + (", ..." if len(names) > 12 else "")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a data set before it is opened.
+
+    Args:
+        summary: one line for lists.
+        classes: how many, None where the folder decides.
+        shape: (c, h, w) of an image, None where the setting decides.
+        load: (split, root) -> Data; root None means the usual places.
+        files: which files it needs and where they come from, for people; empty when none.
+        places: folders that are searched when no root is given.
+        synthetic: drawn by a program.
+    """
+
+    summary: str
+    classes: int | None
+    shape: tuple[int, int, int] | None
+    load: Callable[[str, Path | None], Data]
+    files: str = ""
+    places: tuple[Path, ...] = ()
+    synthetic: bool = False
+
+
+DATA: Registry[Entry] = Registry("data set")
+
+
+def roots(root: str | os.PathLike | None, places: tuple[Path, ...] = ()) -> list[Path]:
+    """Folders to search: `root` alone when given, else $KDVIZ_DATA (when set) and the data set's own places."""
+    if root is not None:
+        return [Path(root).expanduser()]
+    named = os.environ.get("KDVIZ_DATA")
+    return [*([Path(named).expanduser()] if named else []), *places]
