@@ -5,6 +5,7 @@ Linear(in_features=64, out_features=10, bias=True)
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -12,13 +13,14 @@ from torch import nn
 from kdviz.base.check import require
 from kdviz.base.registry import Registry
 from kdviz.base.seeds import derive
-from kdviz.models import resnet
+from kdviz.models import mobilenetv2, resnet, resnet_imagenet, shufflev1, shufflev2, vgg, wrn
+from kdviz.models.external import external, is_external
 from kdviz.models.outputs import Outputs, logits_of
 
 __all__ = ["MODELS", "Outputs", "build", "logits_of"]
 
 MODELS: Registry[Callable[[int], nn.Module]] = Registry("model")
-for _family in (resnet,):
+for _family in (resnet, resnet_imagenet, wrn, vgg, mobilenetv2, shufflev1, shufflev2):
     for _name, _net in _family.NETS.items():
         MODELS.add(_name, _net)
 
@@ -34,7 +36,7 @@ def build(name: str, *, classes: int = 100, seed: int | None = None) -> nn.Modul
     Raises: KdvizError for an unknown name or a library that is not installed.
     """
     require(isinstance(classes, int) and classes >= 2, f"{name}: classes must be a whole number above 1, got {classes}")
-    make = MODELS[name]
+    make = partial(external, name) if is_external(name) else MODELS[name]
     if seed is None:
         return make(classes)
     with torch.random.fork_rng(devices=[]):

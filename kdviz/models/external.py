@@ -1,0 +1,98 @@
+"""Nets from outside: `timm:NAME`, `torchvision:NAME`, `package.module:function`."""
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from kdviz.base.check import KdvizError, require, unknown
+
+
+def is_external(name: str) -> bool:
+    """Whether a model's name leaves the house."""
+    return ":" in name
+
+
+def external(name: str, classes: int) -> nn.Module:
+    """A net of another library, or the user's own.
+
+    Args:
+        name: "timm:NAME", "torchvision:NAME", or "package.module:function" for a function or class that is called with
+            `classes`, `num_classes` or, having neither argument, with the number of classes alone; modules in the
+            working folder are found too.
+        classes: number of classes.
+
+    Raises: KdvizError where the library is not installed or does not know the name, or no net is returned.
+    """
+    library, _, net = name.partition(":")
+    require(
+        library and net, f"{name!r} names no model; expected timm:NAME, torchvision:NAME or package.module:function"
+    )
+    make = {"timm": _timm, "torchvision": _torchvision}.get(library, _own)
+    model = make(library, net, classes)
+    require(
+        isinstance(model, nn.Module),
+        f"{name}: returned a {type(model).__name__}; expected a torch.nn.Module",
+    )
+    return model
+
+
+def _library(name: str) -> ModuleType:
+    # torchvision built for another torch raises RuntimeError ("operator ... does not exist"), not ImportError
+    try:
+        return importlib.import_module(name)
+    except (ImportError, RuntimeError) as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == name
+        reason = "is not installed" if missing else f"cannot be imported ({_line(error)})"
+        raise KdvizError(f"{name} {reason}; install one that fits your torch: pip install {name}") from error
+
+
+def _timm(library: str, net: str, classes: int) -> nn.Module:
+    timm = _library(library)
+    if not timm.is_model(net.split(".")[0]):
+        raise unknown("timm model", net, timm.list_models())
+    return _called(lambda: timm.create_model(net, pretrained=False, num_classes=classes), f"timm:{net}")
+
+
+def _torchvision(library: str, net: str, classes: int) -> nn.Module:
+    models = _library(library).models
+    if net not in models.list_models():
+        raise unknown("torchvision model", net, models.list_models())
+    return _called(lambda: models.get_model(net, weights=None, num_classes=classes), f"torchvision:{net}")
+
+
+def _own(library: str, net: str, classes: int) -> Any:
+    if os.getcwd() not in sys.path:  # the console script starts without it, `python -m kdviz` with it
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(library)
+    except (ImportError, RuntimeError) as error:
+        raise KdvizError(f"{library}:{net}: cannot import {library} ({_line(error)})") from error
+    make = getattr(module, net, None)
+    if not callable(make):
+        raise unknown(f"function in {library}:", net, (key for key in vars(module) if not key.startswith("_")))
+    keyword = next((key for key in ("classes", "num_classes") if key in _arguments(make)), None)
+    return _called(lambda: make(**{keyword: classes}) if keyword else make(classes), f"{library}:{net}")
+
+
+def _arguments(function: Callable) -> list[str]:
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return []
+
+
+def _called(make: Callable[[], Any], name: str) -> Any:
+    try:
+        return make()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise KdvizError(f"{name}: cannot be built ({_line(error)})") from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,64 @@
+"""VGG nets with batch normalisation for 32x32 and 64x64 images: five blocks, one linear layer."""
+
+from functools import partial
+
+import torch.fx
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdviz.models.outputs import Outputs
+from kdviz.models.weights import kaiming, small_linear
+
+WIDTHS = (64, 128, 256, 512, 512)
+BLOCKS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+
+
+@torch.fx.wrap  # the size is looked at here and not in the net, so that the net can be traced
+def _halved_at_64(maps: Tensor, height: int) -> Tensor:
+    """The fourth pooling, which the published nets apply to images 64 px high and to no others."""
+    return F.max_pool2d(maps, 2) if height == 64 else maps
+
+
+def _block(width_in: int, width: int, depth: int) -> nn.Sequential:
+    """Convolution and normalisation `depth` times, with activations between but not at the end."""
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        layers += [nn.Conv2d(width if i else width_in, width, 3, 1, 1), nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class VGG(nn.Module):
+    """A VGG net whose last maps are averaged into one linear layer.
+
+    Args:
+        classes: number of classes.
+        blocks: convolutions in each of the five blocks.
+
+    Source: Simonyan and Zisserman 2015, configurations A, B, D, E and, for vgg8, one convolution per block; names and
+    pooling of RepDistiller's checkpoints.
+    """
+
+    def __init__(self, classes: int, *, blocks: tuple[int, int, int, int, int]) -> None:
+        super().__init__()
+        self.block0 = _block(3, WIDTHS[0], blocks[0])
+        self.block1 = _block(WIDTHS[0], WIDTHS[1], blocks[1])
+        self.block2 = _block(WIDTHS[1], WIDTHS[2], blocks[2])
+        self.block3 = _block(WIDTHS[2], WIDTHS[3], blocks[3])
+        self.block4 = _block(WIDTHS[3], WIDTHS[4], blocks[4])
+        self.classifier = nn.Linear(WIDTHS[-1], classes)
+        kaiming(self)
+        small_linear(self.classifier)
+
+    def forward(self, images: Tensor, features: bool = False) -> Outputs:
+        """Outputs of images `[n, 3, h, w]`; at 32 px the maps are 32, 16, 8, 4 and 4 px wide."""
+        first = F.relu(self.block0(images))
+        second = F.relu(self.block1(F.max_pool2d(first, 2)))
+        third = F.relu(self.block2(F.max_pool2d(second, 2)))
+        fourth = F.relu(self.block3(F.max_pool2d(third, 2)))
+        fifth = F.relu(self.block4(_halved_at_64(fourth, images.shape[2])))
+        pooled = F.adaptive_avg_pool2d(fifth, 1).flatten(1)
+        logits = self.classifier(pooled)
+        return Outputs(logits, (first, second, third, fourth, fifth), pooled) if features else Outputs(logits)
+
+
+NETS = {f"vgg{depth}": partial(VGG, blocks=blocks) for depth, blocks in BLOCKS.items()}
