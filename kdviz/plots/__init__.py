@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kdviz.base.check import KdvizError
+from kdviz.base.check import KdvizError, require
 from kdviz.base.registry import Registry
 from kdviz.plots.style import save, style
 
@@ -31,23 +31,28 @@ FIGURES.add("histogram", {"values": "histogram:values", "ranks": "histogram:rank
 FIGURES.add("tau", {"distribution": "tau:distribution", "breakdown": "tau:breakdown"})
 FIGURES.add("suboptimal", {"bars": "suboptimal:bars"})
 FIGURES.add("surface", {"surface": "surface:surface", "contour": "surface:contour"})
+FIGURES.add("training", {"curves": "training:curves", "terms": "training:terms"})
 
 __all__ = ["FIGURES", "draw", "save", "style"]
 
 
-def draw(datasets: "Sequence[xr.Dataset] | xr.Dataset", name: str | None = None, **options: Any) -> "Figure":
+def draw(
+    datasets: "Sequence[xr.Dataset] | xr.Dataset", name: str | None = None, *, venue: str = "icml", **options: Any
+) -> "Figure":
     """The figure called `name` (default: the kind's first) of one or several results of the same kind.
 
     Args:
         datasets: results of one kind, as `kdviz` commands write them.
         name: a key of `FIGURES[kind]`.
-        options: passed on, e.g. venue="neurips".
+        venue: whose column widths, e.g. "neurips".
+        options: passed on to the figure's function.
     Raises:
         KdvizError: results of different kinds, an unknown kind or name.
     Source: ours.
     """
     many = list(datasets) if isinstance(datasets, (list, tuple)) else [datasets]
     kinds = {str(one.attrs.get("kind", "none")) for one in many}
+    require(many, "draw: no result given")
     if len(kinds) != 1:
         raise KdvizError(f"draw: the results are of different kinds ({', '.join(sorted(kinds))}); draw them one by one")
     kind = kinds.pop()
@@ -55,4 +60,5 @@ def draw(datasets: "Sequence[xr.Dataset] | xr.Dataset", name: str | None = None,
     for key, target in FIGURES[kind].items():
         choices.add(key, target)
     module, function = choices[name or next(iter(choices))].split(":")
-    return getattr(importlib.import_module(f"kdviz.plots.{module}"), function)(many, **options)
+    with style(venue):
+        return getattr(importlib.import_module(f"kdviz.plots.{module}"), function)(many, venue=venue, **options)

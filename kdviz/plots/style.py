@@ -4,8 +4,9 @@ Nothing here changes matplotlib's global state: draw inside `with style(venue):`
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ BLACK, GREY = "#000000", "#7f7f7f"
 # Okabe and Ito (2008), told apart by every common colour vision; lightness differs too, for prints in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a5195", "#8c6d31")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 3)), (0, (8, 2)))
 _FIXED = {
     "teacher": (BLACK, "o"),
     "ce": (GREY, "."),
@@ -44,6 +46,40 @@ _FIXED = {
 }
 SEQUENTIAL, DIVERGING = "viridis", "PuOr"
 
+# Times-like, as the venues' own text; both families come with matplotlib, so a figure is the same everywhere.
+SETTINGS: dict[str, Any] = {
+    "font.family": ["STIXGeneral", "DejaVu Sans"],
+    "mathtext.fontset": "stix",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.5,
+    "image.cmap": SEQUENTIAL,
+    "figure.dpi": 150,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "kdviz",
+}
+
 
 def look(name: str, index: int = 0) -> dict[str, Any]:
     """The fixed colour and marker of a method, loss or role; others take the palette's entry `index`.
@@ -55,34 +91,22 @@ def look(name: str, index: int = 0) -> dict[str, Any]:
     return {"color": colour, "marker": marker}
 
 
+def dash(name: str, index: int = 0) -> Any:
+    """The line pattern that goes with `look(name)`, so that lines differ in a grey print too.
+
+    >>> dash("ce") == dash("kd")
+    False
+    """
+    return DASHES[list(_FIXED).index(name) % len(DASHES) if name in _FIXED else index % len(DASHES)]
+
+
 @contextmanager
 def style(venue: str = "icml") -> Iterator[tuple[float, float]]:
     """A matplotlib context fit for `venue`'s papers; yields its (column, text) widths in inches."""
     import matplotlib as mpl
 
     require(venue in VENUES, f"style: venue must be one of {', '.join(VENUES)}, got {venue!r}")
-    settings: dict[str, Any] = {
-        "font.family": "DejaVu Sans",
-        "font.size": 8,
-        "axes.titlesize": 8.5,
-        "axes.labelsize": 8,
-        "xtick.labelsize": 7,
-        "ytick.labelsize": 7,
-        "legend.fontsize": 7,
-        "legend.frameon": False,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.7,
-        "lines.linewidth": 1.3,
-        "lines.markersize": 4,
-        "figure.dpi": 150,
-        "savefig.dpi": 300,
-        "pdf.fonttype": 42,
-        "ps.fonttype": 42,
-        "svg.hashsalt": "kdviz",
-        "figure.constrained_layout.use": True,
-    }
-    with mpl.rc_context(settings):
+    with mpl.rc_context(SETTINGS):
         yield VENUES[venue]
 
 
@@ -91,6 +115,23 @@ def figure(width: float, height: float, **kwargs: Any) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", **kwargs)
+
+
+def letter(axes: Iterable[Any], titles: Iterable[str] = ()) -> None:
+    """Head the panels (a), (b), ... with their titles, left-aligned; a single panel keeps its title alone."""
+    many = list(axes)
+    for index, (axis, title) in enumerate(zip_longest(many, titles, fillvalue="")):
+        axis.set_title(f"({chr(97 + index)}) {title}".rstrip() if len(many) > 1 else title, loc="left")
+
+
+def box(axis: Any) -> None:
+    """Pale panes, thin lines and close ticks for a 3-D axis, so that the surface alone has weight."""
+    for side in (axis.xaxis, axis.yaxis, axis.zaxis):
+        side.set_pane_color((0.97, 0.97, 0.97, 1.0))
+        side._axinfo["grid"].update({"color": "#d9d9d9", "linewidth": 0.4})
+        side.line.set_linewidth(0.6)
+    axis.tick_params(labelsize=7, pad=-2.5)
+    axis.set_facecolor("none")
 
 
 def save(fig: "Figure", stem: str | os.PathLike, formats: Sequence[str] = FORMATS) -> list[Path]:
@@ -102,7 +143,7 @@ def save(fig: "Figure", stem: str | os.PathLike, formats: Sequence[str] = FORMAT
         require(suffix in ("pdf", "png", "svg"), f"save: format must be pdf, png or svg, got {suffix!r}")
         path = Path(f"{os.fspath(stem)}.{suffix}")
         metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": "kdviz"}}[suffix]
-        with atomic(path) as partial, mpl.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "kdviz"}):
+        with atomic(path) as partial, mpl.rc_context(SETTINGS):
             fig.savefig(partial, format=suffix, metadata=metadata, dpi=300)
         written.append(path)
     return written
