@@ -1,6 +1,21 @@
-"""Loss landscapes in weight space: any number of losses over a line or a plane through a trained net."""
+"""Loss landscapes in weight space: any number of losses over a line or a plane through a trained net.
 
+`landscape` does it in one call; `Evaluator` (weights -> losses), directions and `sweep` are its parts.
+"""
+
+from kdviz.analysis.landscape.build import describe, landscape, profiles
 from kdviz.analysis.landscape.directions import random_direction, random_pair
+from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.sweep import assemble, axis, sweep
 
-__all__ = ["assemble", "axis", "random_direction", "random_pair", "sweep"]
+__all__ = [
+    "Evaluator",
+    "assemble",
+    "axis",
+    "describe",
+    "landscape",
+    "profiles",
+    "random_direction",
+    "random_pair",
+    "sweep",
+]

@@ -17,6 +17,7 @@ from kdviz.base.check import require
 Weights = Mapping[str, Tensor]
 Values = Mapping[str, Any]
 Objective = Callable[[dict[str, Tensor]], Any]
+Axis = Sequence[float] | np.ndarray
 Progress = Callable[[int, int], None]
 
 
@@ -32,8 +33,8 @@ def axis(span: float, steps: int) -> np.ndarray:
 
 
 def sweep(
-    objective: Objective, weights: Weights, directions: Weights | Sequence[Weights], alphas: Sequence[float],
-    betas: Sequence[float] | None = None, *, journal: str | os.PathLike | None = None,
+    objective: Objective, weights: Weights, directions: Weights | Sequence[Weights], alphas: Axis,
+    betas: Axis | None = None, *, journal: str | os.PathLike | None = None,
     schedule: Iterable[int] | None = None, progress: Progress | None = None,
 ) -> xr.Dataset:  # fmt: skip
     """An objective at every point w + alpha d + beta e of a plane (or w + alpha d of a line).
@@ -69,8 +70,9 @@ def sweep(
     total = math.prod(map(len, axes))
     stream, points = nullcontext(), {}
     if journal is not None:
+        chunk = getattr(objective, "chunk", None)
         mark = journals.fingerprint((weights, *many), axes, repr(sorted(attrs.items())))
-        stream, points = journals.start(journal, {"fingerprint": mark, "points": total})
+        stream, points = journals.start(journal, {"fingerprint": mark, "points": total, "chunk": chunk})
         stream = closing(stream)
     with stream as out:
         if progress is not None:
@@ -106,7 +108,7 @@ def centre_first(axes: Sequence[np.ndarray]) -> list[int]:
     return np.argsort(np.ravel(distance), kind="stable").tolist()
 
 
-def _axes(alphas: Sequence[float], betas: Sequence[float] | None) -> list[np.ndarray]:
+def _axes(alphas: Axis, betas: Axis | None) -> list[np.ndarray]:
     axes = [np.asarray(one, dtype=np.float64) for one in (alphas, betas) if one is not None]
     for name, one in zip(("alphas", "betas"), axes, strict=False):
         fit = one.ndim == 1 and one.size and np.isfinite(one).all()

@@ -1,0 +1,141 @@
+"""From a net and images to its landscape, in one call."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from torch import Tensor, nn
+
+from kdviz.analysis.landscape.directions import random_direction, random_pair
+from kdviz.analysis.landscape.evaluate import Evaluator
+from kdviz.analysis.landscape.journal import fingerprint, read
+from kdviz.analysis.landscape.sweep import Progress, Weights, axis, sweep
+from kdviz.base.check import require
+from kdviz.data import Data
+
+
+def landscape(
+    model: nn.Module, data: Data, *, losses: Sequence[str] = ("ce",), teacher: nn.Module | Tensor | None = None,
+    span: float = 1.0, steps: int = 51, seed: int = 0, samples: int | None = None, normalize: str = "filter",
+    precision: str = "fp32", bn: str = "frozen", one_d: bool = False, settings: Mapping[str, Any] | None = None,
+    chunk: int | str = "auto", fold: bool = True, journal: str | os.PathLike | None = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:  # fmt: skip
+    """Losses and accuracy of a net on a plane (or line) through its weights, in random normalised directions.
+
+        L(alpha, beta) = mean over images of loss(net(w + alpha d + beta e)),  alpha, beta in [-span, span]
+
+    Args:
+        model: any net that returns logits; left exactly as it was found.
+        data: e.g. load_data("glyphs100").
+        losses: names of losses, drawn from one pass over the images; also "kendall_tau" and "agreement".
+        teacher: a net, or its logits for the images of `data`, for the losses that compare with it.
+        span: half the side of the plane, in units of the directions: at 1 every filter has moved by its own norm.
+        steps: points along each axis; an odd number puts (0, 0) on the grid.
+        seed: of the directions, and of the draw of samples.
+        samples: how many images, stratified by label [default: all]; adds the 95 % half-widths.
+        normalize: "filter" as Li et al. have it, "layer" or "none".
+        precision: "fp32", or "bf16" with its error against fp32 at five points in attrs["precision_error"].
+        bn: "frozen" keeps batch norm's statistics, "recompute" takes them at each point anew.
+        one_d: the first direction alone; a line.
+        settings: of the losses, {"kd.temperature": 2.0, ...}.
+        chunk, fold: how the engine goes about it, see `Evaluator`.
+        journal: a file that keeps finished points, so that a killed sweep goes on where it was.
+        progress: called with (points done, points in all).
+    Returns:
+        Dataset over alpha, beta (kind "landscape") or alpha (kind "profile"): one variable per loss (nats), "accuracy"
+        (fraction), half-widths where `samples` is given.
+    Raises:
+        KdvizError: an unknown loss, a missing teacher, class counts that differ, weights that are not finite.
+    Source: Li et al. 2018, "Visualizing the loss landscape of neural nets".
+    Differs from: loss-landscapes 3.0.6, whose plane has sheared rows and no centre.
+    """
+    coordinates = axis(span, steps)
+    evaluator = Evaluator(
+        model, data, losses=losses, teacher=teacher, precision=precision, bn=bn, samples=samples, seed=seed,
+        settings=settings, chunk=_chunk(journal, chunk), fold=fold,
+    )  # fmt: skip
+    evaluator.attrs |= {"seed": seed, "normalize": normalize, "span": float(span), "steps": steps}
+    directions = random_pair(evaluator.weights, seed=seed, normalize=normalize)[: 1 if one_d else 2]
+    axes = [coordinates] * len(directions)
+    result = sweep(evaluator, evaluator.weights, directions, *axes, journal=journal, progress=progress)
+    return describe(result, evaluator, directions)
+
+
+def profiles(
+    evaluator: Evaluator, *, span: float = 1.0, steps: int = 51, seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    normalize: str = "filter", journal: str | os.PathLike | None = None, progress: Progress | None = None,
+) -> xr.Dataset:  # fmt: skip
+    """The losses along several random lines through the weights, so that no picture hangs on one draw.
+
+    Args:
+        evaluator: of the net and images.
+        span, steps, normalize: as in `landscape`.
+        seeds: one line each, the first direction of the landscape with that seed.
+        journal: the start of the names of files that keep finished points, one per seed.
+        progress: called with (points done, points in all).
+    Returns:
+        Dataset over seed and alpha, kind "profile".
+    Raises:
+        KdvizError: no seeds, or the same twice.
+    Source: ours.
+    """
+    require(len(seeds) and len(set(seeds)) == len(seeds), f"landscape: seeds must be different, got {list(seeds)}")
+    coordinates = axis(span, steps)
+    evaluator.attrs |= {"seeds": list(seeds), "normalize": normalize, "span": float(span), "steps": steps}
+    lines = []
+    for i, seed in enumerate(seeds):
+        direction = random_direction(evaluator.weights, seed=2 * seed, normalize=normalize)
+        step = None if progress is None else lambda k, n, i=i: progress(i * n + k, n * len(seeds))
+        file = None if journal is None else f"{os.fspath(journal)}.seed{seed}"
+        line = sweep(evaluator, evaluator.weights, direction, coordinates, journal=file, progress=step)
+        lines.append(describe(line, evaluator, direction))
+    joined = xr.concat(lines, "seed", combine_attrs="override").assign_coords(seed=list(seeds))
+    if "precision_error" in joined.attrs:
+        joined.attrs["precision_error"] = max(one.attrs["precision_error"] for one in lines)
+    return joined
+
+
+def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weights] | Weights) -> xr.Dataset:
+    """A finished sweep of an evaluator with its units, the chunk and, in bfloat16, its error against fp32.
+
+    Args:
+        result: of `sweep(evaluator, evaluator.weights, directions, ...)`.
+        directions: the same.
+    Returns:
+        The dataset; in bfloat16 attrs["precision_error"] is the largest relative difference of a loss from fp32 over
+        the centre and the points halfway to the edges (alone: over those of them that are on the grid).
+    Source: ours.
+    """
+    for name in result.data_vars:
+        share = str(name).startswith("accuracy") or name == "agreement"
+        result[name].attrs["units"] = "fraction" if share else "1" if name == "kendall_tau" else "nats"
+    for i, name in enumerate(result.dims):
+        result[name].attrs = {"long_name": f"direction {i + 1}", "units": "length of the direction"}
+    result.attrs |= {"chunk": evaluator.chunk, "weights_sha256": fingerprint((evaluator.weights,), ())}
+    if evaluator.attrs["precision"] == "bf16":
+        axes = [result[name].values for name in result.dims]
+        points = _spots([len(one) for one in axes])
+        exact = sweep(evaluator.twin("fp32"), evaluator.weights, directions, *axes, schedule=points)
+        names = [name for name in evaluator.terms if name in result]
+        errors = [float((abs(result[name] - exact[name]) / abs(exact[name])).max()) for name in names]
+        result.attrs |= {"precision_error": max(errors), "precision_points": len(points)}
+    return result
+
+
+def _spots(shape: Sequence[int]) -> list[int]:
+    """The indexes of the centre and of the points halfway from it to each edge."""
+    centre = [n // 2 for n in shape]
+    places = [centre]
+    for i, n in enumerate(shape):
+        places += [[*centre[:i], at, *centre[i + 1 :]] for at in (n // 4, n - 1 - n // 4)]
+    return sorted({int(np.ravel_multi_index(at, shape)) for at in places})
+
+
+def _chunk(journal: str | os.PathLike | None, chunk: int | str) -> int | str:
+    """The chunk that a journal was begun with, so that a resumed sweep rounds as its first part did."""
+    if journal is None or chunk != "auto":
+        return chunk
+    return read(journal)[0].get("chunk") or chunk

@@ -1,0 +1,204 @@
+"""Losses, accuracy and agreement of a net at any weights: the objective of a landscape."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdviz.analysis.landscape.interval import halfwidth, share_halfwidth
+from kdviz.analysis.landscape.network import Network
+from kdviz.base.check import one_of, require
+from kdviz.base.files import versions
+from kdviz.data import Data
+from kdviz.losses import LOSSES, check_door, evaluate, resolve
+from kdviz.metrics import agreement, kendall_tau
+
+METRICS = {"kendall_tau": lambda s, t: kendall_tau(s, t).nanmean(), "agreement": agreement}
+CHUNKS = {"cpu": (20, 32, 50, 64, 100, 128), "cuda": (128, 256, 512, 1024, 2048)}
+RESIDENT = 2**31  # bytes of images that are kept ready for the net
+
+
+class Evaluator:
+    """weights -> {loss: value, ..., "accuracy": share}, computed from one pass over the images.
+
+    The images go through the net in chunks that stay in the cache; every loss and metric then comes from the same
+    logits. A loss that is no mean over samples (dist) sees all images as one batch. The model itself is never touched.
+
+    Args:
+        model: any net that returns logits.
+        data: the images; at most 2 GiB of them are kept ready.
+        losses: names of `losses.LOSSES` that need logits alone; also "kendall_tau" and "agreement" with the teacher.
+        teacher: a net, or its logits [n, k] for the images of `data`; runs once.
+        chunk: images at a time, or "auto" for a short trial.
+        precision: "fp32", "bf16" or "fp64".
+        fold: whether to fold batch norm where it can be done.
+        bn: "frozen" keeps the trained statistics; "recompute" takes them at each point anew, from these images in
+            batches of about 100.
+        samples: how many images, stratified by label; adds `<loss>_halfwidth`, half the 95 % interval of the loss over
+            all of `data` (nats), and `accuracy_halfwidth`.
+        seed: of the draw of samples.
+        settings: of the losses, {"kd.temperature": 2.0, ...}.
+        device: [default: the GPU where there is one].
+    Attributes:
+        weights: name -> tensor, the model's parameters.
+        attrs: what is needed to repeat the measurement.
+    Raises:
+        KdvizError: an unknown loss or setting, a missing teacher, class counts that differ, weights not finite.
+    Source: ours.
+    """
+
+    def __init__(
+        self, model: nn.Module, data: Data, *, losses: Sequence[str] = ("ce",),
+        teacher: nn.Module | Tensor | None = None, chunk: int | str = "auto", precision: str = "fp32",
+        fold: bool = True, bn: str = "frozen", samples: int | None = None, seed: int = 0,
+        settings: Mapping[str, Any] | None = None, device: torch.device | str | None = None,
+    ) -> None:  # fmt: skip
+        one_of("landscape", ("frozen", "recompute"), bn=bn)
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        whole = data
+        self.data = data if samples is None else data.subset(samples, seed=seed)
+        self.sampled = len(self.data) < len(whole)
+        self.population = torch.bincount(whole.labels, minlength=whole.classes)
+        self.bn = bn
+        self.target = self.data.labels.to(device)
+        example = next(self.data.batches(min(len(self.data), 8)))[0]
+        self.network = Network(model, example, fold=fold, precision=precision, device=device)
+        self.weights = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+        self.terms, self.metrics = _terms(losses, settings or {}, teacher is not None)
+        self.logits_teacher = self._teacher(teacher, whole, example, device)
+        self._door(self.network(self.network.prepare(example)))
+        self.chunk = self._trial(device) if chunk == "auto" else _even(chunk, len(self.data))
+        size = example[0].numel() * len(self.data) * self.network.dtype.itemsize
+        self._ready = list(self._chunks()) if size <= RESIDENT else None
+        self.attrs = {
+            "data": data.name, "split": data.split, "data_sha256": data.sha256, "synthetic": int(data.synthetic),
+            "samples": len(self.data), "population": len(whole), "samples_seed": seed,
+            "losses": [*self.terms, *self.metrics], "settings": json.dumps(dict(settings or {}), sort_keys=True),
+            "precision": precision, "bn": bn, "folded": len(self.network.pairs), "device": device.type,
+            "versions": json.dumps(versions()),
+        }  # fmt: skip
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """Every loss and metric at these weights."""
+        return self.measure(self.logits(weights))
+
+    def logits(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """The net's logits [n, k] at these weights."""
+        self.network.load(weights)
+        if self.bn == "recompute":
+            require(len(self.data) > 1, "landscape: bn='recompute' needs two images or more")
+            self.network.recompute(images for images, _ in self.data.batches(_even(100, len(self.data))))
+        return torch.cat([self.network(images) for images in self._ready or self._chunks()])
+
+    @torch.no_grad()
+    def measure(self, logits: Tensor) -> dict[str, float]:
+        """Every loss and metric of these logits [n, k]."""
+        values = {}
+        labels = self.data.labels
+        for name, settings in self.terms.items():
+            tensors = (logits, self.logits_teacher, self.target)
+            mean = "none" if LOSSES[name].separable else "mean"
+            each = evaluate(name, *tensors, settings=settings, reduction=mean).double()
+            values[name] = float(each.mean())
+            if self.sampled and each.dim():
+                values[f"{name}_halfwidth"] = halfwidth(each.cpu(), labels, self.population)
+        for name in self.metrics:
+            values[name] = float(METRICS[name](logits, self.logits_teacher))
+        hits = int((logits.argmax(1) == self.target).sum())
+        values["accuracy"] = hits / len(labels)
+        if self.sampled:
+            values["accuracy_halfwidth"] = share_halfwidth(hits, len(labels), int(self.population.sum()))
+        return values
+
+    def twin(self, precision: str) -> "Evaluator":
+        """The same measurement in another precision, of the same images (as all there are: without half-widths)."""
+        settings = {f"{name}.{key}": value for name, term in self.terms.items() for key, value in term.items()}
+        return Evaluator(
+            self.network.plain, self.data, losses=[*self.terms, *self.metrics], teacher=self.logits_teacher,
+            chunk=self.chunk, precision=precision, bn=self.bn, settings=settings, device=self.network.device,
+        )  # fmt: skip
+
+    def _chunks(self) -> Iterator[Tensor]:
+        return (self.network.prepare(images) for images, _ in self.data.batches(self.chunk))
+
+    def _trial(self, device: torch.device) -> int:
+        """The chunk that takes the least time per image, the best of three runs each."""
+        n = len(self.data)
+        sizes = [one for one in CHUNKS.get(device.type, CHUNKS["cuda"]) if one <= n]
+        if len(sizes) < 2:
+            return n
+        images = next(self.data.batches(sizes[-1]))[0]
+        cost = {}
+        for size in sizes:
+            batch = self.network.prepare(images[:size])
+            spent = [_seconds(lambda batch=batch: self.network(batch).sum().item()) for _ in range(4)]
+            cost[size] = min(spent[1:]) / size
+        return _even(min(cost, key=cost.__getitem__), n)
+
+    def _teacher(
+        self, teacher: nn.Module | Tensor | None, whole: Data, example: Tensor, device: torch.device
+    ) -> Tensor | None:
+        if teacher is None:
+            return None
+        if isinstance(teacher, Tensor):
+            fits = teacher.dim() == 2 and len(teacher) == len(whole)
+            require(fits, f"landscape: teacher logits are {tuple(teacher.shape)}, but {whole.name} has {len(whole)}")
+            order = whole.ids.argsort()
+            place = order[torch.searchsorted(whole.ids[order], self.data.ids)]
+            return teacher.detach()[place].to(device)
+        network = Network(teacher, example, device=device)
+        return torch.cat([network(network.prepare(images)) for images, _ in self.data.batches(50)])
+
+    def _door(self, logits: Tensor) -> None:
+        if self.logits_teacher is not None:
+            shapes = logits.shape[1], self.logits_teacher.shape[1]
+            require(
+                shapes[0] == shapes[1],
+                f"landscape: the student has {shapes[0]} classes but the teacher {shapes[1]};"
+                " were they trained on different data sets?",
+            )
+            check_door(self.logits_teacher, self.logits_teacher, self.target, who="landscape")
+        check_door(logits, None, self.target[: len(logits)], who="landscape")
+        most = int(self.target.max())
+        require(most < logits.shape[1], f"landscape: label {most}, but the net has {logits.shape[1]} classes")
+
+
+def _terms(
+    losses: Sequence[str], settings: Mapping[str, Any], teacher: bool
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """{loss: its settings} and the metrics, by their registered names."""
+    names = [losses] if isinstance(losses, str) else list(losses)
+    require(names, "landscape: no loss is named; try 'ce'")
+    terms: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if name in METRICS:
+            continue
+        loss = resolve(name)
+        wants = sorted(one for one in loss.takes if one.startswith("pooled"))
+        require(not wants, f"landscape: loss {loss.name!r} needs pooled features; only losses of logits can be drawn")
+        terms[loss.name] = {}
+        lacking = "logits_teacher" in loss.takes and not teacher
+        require(not lacking, f"landscape: loss {loss.name!r} needs a teacher; name one (teacher=, --teacher)")
+    metrics = [name for name in names if name in METRICS]
+    require(teacher or not metrics, f"landscape: {', '.join(metrics)} needs a teacher; name one (teacher=, --teacher)")
+    for key, value in settings.items():
+        name, _, setting = key.partition(".")
+        found = resolve(name).name
+        require(setting and found in terms, f"landscape: setting {key!r} is not LOSS.NAME of {', '.join(terms)}")
+        terms[found][setting] = value
+    return terms, metrics
+
+
+def _even(chunk: int | str, n: int) -> int:
+    """The size of as many equal chunks as `chunk` needs, so that none is left over small."""
+    require(isinstance(chunk, int) and chunk > 0, f"landscape: chunk must be 'auto' or above 0, got {chunk!r}")
+    return -(-n // -(-n // int(chunk)))
+
+
+def _seconds(work: Any) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
