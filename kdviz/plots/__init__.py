@@ -50,7 +50,7 @@ def draw(
         KdvizError: results of different kinds, an unknown kind or name.
     Source: ours.
     """
-    many = list(datasets) if isinstance(datasets, (list, tuple)) else [datasets]
+    many: list[Any] = list(datasets) if isinstance(datasets, (list, tuple)) else [datasets]
     kinds = {str(one.attrs.get("kind", "none")) for one in many}
     require(many, "draw: no result given")
     if len(kinds) != 1:

@@ -6,7 +6,6 @@ Nothing here changes matplotlib's global state: draw inside `with style(venue):`
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +46,7 @@ _FIXED = {
 SEQUENTIAL, DIVERGING = "viridis", "PuOr"
 
 # Times-like, as the venues' own text; both families come with matplotlib, so a figure is the same everywhere.
-SETTINGS: dict[str, Any] = {
+SETTINGS: dict[Any, Any] = {
     "font.family": ["STIXGeneral", "DejaVu Sans"],
     "mathtext.fontset": "stix",
     "font.size": 9,
@@ -119,8 +118,9 @@ def figure(width: float, height: float, **kwargs: Any) -> "Figure":
 
 def letter(axes: Iterable[Any], titles: Iterable[str] = ()) -> None:
     """Head the panels (a), (b), ... with their titles, left-aligned; a single panel keeps its title alone."""
-    many = list(axes)
-    for index, (axis, title) in enumerate(zip_longest(many, titles, fillvalue="")):
+    many, named = list(axes), [*titles]
+    for index, axis in enumerate(many):
+        title = named[index] if index < len(named) else ""
         axis.set_title(f"({chr(97 + index)}) {title}".rstrip() if len(many) > 1 else title, loc="left")
 
 
