@@ -1,0 +1,283 @@
+"""Logits from anywhere, in chunks: our .nc, arrays, files of arrays, or a stream of either; the door check of all."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdviz.base.check import KdvizError, require, same_shape
+
+NUMBERS = 1 << 22  # logits of one net held at once: 16 MiB in float32
+_NAMES = {
+    "student": ("logits_student", "student", "s"),
+    "teacher": ("logits_teacher", "teacher", "t"),
+    "target": ("target", "targets", "labels", "y"),
+}
+
+
+class Chunk(NamedTuple):
+    """Some samples: logits [b, k] of student and teacher (None where there is none), labels [b] or None, ids [b]."""
+
+    student: Tensor
+    teacher: Tensor | None
+    target: Tensor | None
+    ids: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Logits:
+    """A source of logits: `chunks()` starts a pass over (student[, teacher[, target[, ids]]]) arrays.
+
+    Attributes:
+        name: who to name in errors.
+        chunks: a fresh iterator at each call.
+        attrs: what is known of their origin, carried into results.
+    """
+
+    name: str
+    chunks: Callable[[], Iterable[tuple]]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def open_logits(source: Any, *, label: str | None = None) -> Logits:
+    """Logits of a student and its teacher, whatever holds them.
+
+    Args:
+        source: a dataset of `collect_logits`; the path of one (.nc), of an .npz or of a .pt dict with the arrays
+            logits_student, logits_teacher and target (or student, teacher, labels); paths of .npy or .pt arrays as
+            "student.npy,teacher.npy[,labels.npy]" (read by memory map); arrays as (student, teacher[, labels]); or an
+            iterable (or a function that returns one) of such tuples, a chunk of samples each.
+        label: the student's name in figures.
+    Returns: a source; files are opened now, their numbers read when asked for.
+    Raises: KdvizError for files that are missing, damaged, unsafe or without logits.
+    """
+    if isinstance(source, Logits):
+        opened = source
+    elif isinstance(source, str | os.PathLike):
+        opened = _from_path(os.fspath(source))
+    elif hasattr(source, "data_vars"):
+        opened = _from_dataset(source, "logits")
+    elif isinstance(source, Mapping):
+        opened = _from_arrays(_named(source, "logits"), "logits")
+    elif isinstance(source, tuple | list) and all(hasattr(one, "shape") for one in source):
+        opened = _from_arrays(tuple(source), "logits")
+    elif callable(source):
+        opened = Logits("logits", source)  # pyright: ignore[reportArgumentType]
+    else:
+        require(isinstance(source, Iterable), f"logits: cannot read a {type(source).__name__}")
+        opened = Logits("logits", lambda: iter(source))
+    return Logits(opened.name, opened.chunks, {**opened.attrs, **({"label": label} if label else {})})
+
+
+def chunks(
+    source: Logits,
+    *,
+    who: str,
+    drop_nonfinite: bool = False,
+    teacher: bool = True,
+    least: int = 2,
+    tally: dict[str, Any] | None = None,
+) -> Iterator[Chunk]:
+    """One checked pass over a source: shapes that agree, finite logits, labels in range, enough samples.
+
+    Args:
+        source: of `open_logits`.
+        who: the measurement, for errors.
+        drop_nonfinite: leave out samples with a NaN or an infinity instead of refusing.
+        teacher: whether the teacher's logits are needed.
+        least: samples needed in all.
+        tally: where to leave the counts "samples" and "dropped" at the end of the pass.
+    Raises: KdvizError for the first thing that is wrong, in one line.
+    """
+    seen = total = 0
+    bad = {"student": 0, "teacher": 0}
+    channels = None
+    for parts in source.chunks():
+        chunk = _chunk(parts, total, source.name)
+        require(chunk.teacher is not None or not teacher, f"{source.name}: {who} needs the teacher's logits too")
+        channels = channels or chunk.student.shape[1]
+        require(
+            chunk.student.shape[1] == channels,
+            f"{source.name}: samples {total}.. have {chunk.student.shape[1]} channels, those before {channels}",
+        )
+        total += len(chunk.student)
+        finite = torch.ones(len(chunk.student), dtype=torch.bool)
+        for net in bad:
+            if (logits := getattr(chunk, net)) is not None:
+                good = logits.isfinite().all(1).cpu()
+                bad[net] += int((~good).sum())
+                finite &= good
+        chunk = chunk if finite.all() else _rows(chunk, finite)
+        seen += len(chunk.student)
+        if len(chunk.student) and (drop_nonfinite or not any(bad.values())):
+            yield chunk  # once refused, the rest is only counted
+    if any(bad.values()) and not drop_nonfinite:
+        found = " and ".join(f"{count:,} of the {net}'s" for net, count in bad.items() if count)
+        raise KdvizError(
+            f"{source.name}: NaN or Inf in {found} {total:,} samples; leave them out with --drop-nonfinite"
+        )
+    require(total, f"{source.name}: no samples")
+    require(seen >= least, f"{source.name}: {who} needs {least} samples or more, got {seen}")
+    if tally is not None:
+        tally |= {"samples": seen, "dropped": total - seen}
+
+
+def _rows(chunk: Chunk, mask: Tensor) -> Chunk:
+    def keep(one: Tensor) -> Tensor:
+        return one[mask.to(one.device)]
+
+    teacher, target = (None if one is None else keep(one) for one in (chunk.teacher, chunk.target))
+    return Chunk(keep(chunk.student), teacher, target, keep(chunk.ids))
+
+
+def _chunk(parts: tuple, start: int, name: str) -> Chunk:
+    student, teacher, target, ids = (*parts, None, None, None)[:4]
+    student = _logits(student, f"{name}: student")
+    teacher = None if teacher is None else _logits(teacher, f"{name}: teacher").to(student.device)
+    if teacher is not None:
+        same_shape(name, logits_student=student, logits_teacher=teacher)
+    n, k = student.shape
+    require(k >= 2, f"{name}: logits have {k} channel{'s' * (k != 1)}; two or more are needed")
+    target = None if target is None else _labels(target, n, k, name).to(student.device)
+    ids = torch.arange(start, start + n) if ids is None else _tensor(ids)
+    return Chunk(student, teacher, target, ids)
+
+
+def _logits(array: Any, who: str) -> Tensor:
+    tensor = _tensor(array)
+    require(tensor.ndim == 2, f"{who}: logits must be [n, channels], got {tuple(tensor.shape)}")
+    require(tensor.is_floating_point(), f"{who}: logits must be real numbers, got {tensor.dtype}")
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _tensor(array: Any) -> Tensor:
+    """A tensor of its own: memory maps are read-only, and results of xarray are lazy."""
+    return array.detach() if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+
+
+def _labels(array: Any, n: int, k: int, name: str) -> Tensor:
+    target = _tensor(array)
+    require(target.shape == (n,), f"{name}: {n} rows of logits but labels of shape {tuple(target.shape)}")
+    require(
+        not target.is_floating_point() and target.dtype != torch.bool,
+        f"{name}: labels must be whole numbers, got {target.dtype}",
+    )
+    outside = ((target < 0) | (target >= k)).sum().item()
+    if outside:
+        raise KdvizError(
+            f"{name}: {outside:,} labels outside 0..{k - 1} (they span {target.min()}..{target.max()});"
+            f" the logits have {k} channels"
+        )
+    return target.long()
+
+
+def _from_path(text: str) -> Logits:
+    parts = [Path(part) for part in text.split(",")] if "," in text and not Path(text).exists() else [Path(text)]
+    for path in parts:
+        require(path.is_file(), f"logits not found: {path}")
+        require(path.stat().st_size, f"{path}: the file is empty")
+    if len(parts) > 1:
+        require(len(parts) <= 3, f"{text}: expected student,teacher[,labels], got {len(parts)} files")
+        return _from_arrays(tuple(map(_array, parts)), text)
+    name, suffix = text, parts[0].suffix
+    if suffix == ".nc":
+        return _from_netcdf(parts[0])
+    found = _torch_file(parts[0]) if suffix in (".pt", ".pth") else _numpy_file(parts[0])
+    if isinstance(found, Mapping):
+        return _from_arrays(_named(found, name), name)
+    if isinstance(found, tuple | list):
+        require(all(hasattr(one, "shape") for one in found), f"{name}: expected tensors, got a list of other things")
+        return _from_arrays(tuple(found), name)
+    raise KdvizError(
+        f"{name}: one array alone; name two, the student's first: --logits student{suffix},teacher{suffix}"
+    )
+
+
+def _array(path: Path) -> Any:
+    found = _torch_file(path) if path.suffix in (".pt", ".pth") else _numpy_file(path)
+    require(hasattr(found, "shape"), f"{path}: expected one array, got a {type(found).__name__}")
+    return found
+
+
+def _numpy_file(path: Path) -> Any:
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        return found if isinstance(found, np.ndarray) else {key: found[key] for key in found.files}
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise KdvizError(f"{path}: not logits in a .nc, .npz, .npy or .pt file ({said})") from error
+    except Exception as error:  # zipfile raises its own, from a module that numpy imports lazily
+        if type(error).__name__ != "BadZipFile":
+            raise
+        raise KdvizError(f"{path}: a damaged .npz file ({error})") from error
+
+
+def _torch_file(path: Path) -> Any:
+    import pickle
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle's protocols; what cannot be read is told below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise KdvizError(
+            f"{path}: torch.load(weights_only=True) cannot read it; save plain tensors as"
+            " {'logits_student': ..., 'logits_teacher': ..., 'target': ...}"
+        ) from error
+
+
+def _named(found: Mapping[str, Any], name: str) -> tuple:
+    parts = [next((found[key] for key in keys if key in found), None) for keys in _NAMES.values()]
+    if parts[0] is None or (parts[1] is None and "logits_student" not in found):
+        raise KdvizError(
+            f"{name}: expected the arrays logits_student and logits_teacher (and target),"
+            f" got {', '.join(found) or 'none'}"
+        )
+    return tuple(parts)
+
+
+def _from_netcdf(path: Path) -> Logits:
+    """A file of `collect_logits`, read from the disk chunk by chunk."""
+    import xarray as xr
+
+    def opened() -> xr.Dataset:
+        try:
+            return xr.open_dataset(path, engine="h5netcdf")
+        except (OSError, ValueError, KeyError) as error:
+            raise KdvizError(f"{path}: not a kdviz result (netCDF): {str(error).splitlines()[0]}") from error
+
+    def passes() -> Iterator[tuple]:
+        with opened() as dataset:
+            yield from _from_dataset(dataset, str(path)).chunks()
+
+    with opened() as dataset:
+        return Logits(str(path), passes, _from_dataset(dataset, str(path)).attrs)
+
+
+def _from_dataset(dataset: Any, name: str) -> Logits:
+    kind = dataset.attrs.get("kind")
+    require("logits_student" in dataset, f"{name}: holds no logits_student; a result of kind {kind!r}?")
+    names = ("logits_student", "logits_teacher", "target", "sample")
+    arrays = tuple(dataset.get(key) for key in names)
+    return _from_arrays(arrays, name, dict(dataset.attrs))
+
+
+def _from_arrays(arrays: tuple, name: str, attrs: Mapping[str, Any] | None = None) -> Logits:
+    require(len(arrays) in (2, 3, 4), f"{name}: expected (student, teacher[, labels]), got {len(arrays)} arrays")
+    first = arrays[0]
+    for array, who in zip(arrays[1:], ("the teacher's logits", "labels", "ids"), strict=False):
+        if array is not None and len(array) != len(first):
+            raise KdvizError(f"{name}: {len(first):,} samples of the student's logits but {len(array):,} of {who}")
+    step = max(1, NUMBERS // max(1, first.shape[-1]))
+
+    def passes() -> Iterator[tuple]:
+        for start in range(0, len(first), step):
+            yield tuple(None if one is None else one[start : start + step] for one in arrays)
+
+    return Logits(name, passes, attrs or {})
