@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,7 @@ import torch
 from kdviz.base.check import KdvizError
 from kdviz.base.files import atomic
 from kdviz.base.seeds import torch_generator
-from kdviz.data import Data, load_data
-from kdviz.data.augment import crop_flip, rand_augment
+from kdviz.data import Data, augment, load_data
 from kdviz.train.recipe import Recipe
 
 
@@ -33,7 +32,7 @@ class Batches:
 
     recipe: Recipe
     data: Data
-    images: torch.Tensor
+    images: Any  # uint8 tensor on the device, or a folder-backed source
     labels: torch.Tensor
     device: torch.device
     strong_view: bool
@@ -59,10 +58,12 @@ class Batches:
         generator = torch_generator(self.recipe.seed, "augment", epoch, step)
         weak, strong = raw, None
         if self.recipe.augment == "crop":
-            weak = crop_flip(raw, generator=generator, flip=self.data.flip)
+            weak = augment.crop_flip(raw, generator=generator, flip=self.data.flip)
         if self.strong_view:
             view = torch_generator(self.recipe.seed, "strong", epoch, step)
-            strong = self._normalize(rand_augment(crop_flip(raw, generator=view, flip=self.data.flip), generator=view))
+            strong = self._normalize(
+                augment.rand_augment(augment.crop_flip(raw, generator=view, flip=self.data.flip), generator=view)
+            )
         return Batch(self._normalize(weak), self.labels[index.to(self.labels.device)], strong)
 
     def _normalize(self, images: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ def append(path: Path, event: str, **fields: Any) -> None:
     """Append one line. Raises KdvizError when the disk is full or the file is not writable."""
     line = json.dumps({"event": event, **fields})
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torn = path.exists() and path.stat().st_size and path.read_bytes()[-1:] != b"\n"
         with path.open("a", encoding="utf-8") as stream:
             stream.write(("\n" if torn else "") + line + "\n")

@@ -38,7 +38,7 @@ class Run:
     recipe: Recipe
     out: Path
     student: nn.Module
-    forward: nn.Module  # the student, compiled or not
+    forward: Callable[..., Any]  # the student, compiled or not
     teacher: nn.Module | None
     objective: Objective
     optimizer: torch.optim.Optimizer
@@ -159,7 +159,7 @@ def _check_first_step(run: Run) -> None:
     check_door(logits, taught, batch.labels[:2], who="train")
 
 
-def _outputs(model: nn.Module, images: torch.Tensor, features: bool) -> Outputs:
+def _outputs(model: Callable[..., Any], images: torch.Tensor, features: bool) -> Outputs:
     out = model(images, features=True) if features else model(images)
     if not isinstance(out, Outputs):
         return Outputs(logits_of(out).float())
