@@ -1,6 +1,7 @@
 """Logits from anywhere, in chunks: our .nc, arrays, files of arrays, or a stream of either; the door check of all."""
 
 import os
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,16 +206,17 @@ def _array(path: Path) -> Any:
 
 
 def _numpy_file(path: Path) -> Any:
+    """An array by memory map, or the arrays of an archive."""
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-        return found if isinstance(found, np.ndarray) else {key: found[key] for key in found.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+        with path.open("rb") as stream:
+            if stream.read(6) == b"\x93NUMPY":
+                return np.load(path, mmap_mode="r", allow_pickle=False)
+            stream.seek(0)
+            found = np.load(stream, allow_pickle=False)
+            return {key: found[key] for key in found.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise KdvizError(f"{path}: not logits in a .nc, .npz, .npy or .pt file ({said})") from error
-    except Exception as error:  # zipfile raises its own, from a module that numpy imports lazily
-        if type(error).__name__ != "BadZipFile":
-            raise
-        raise KdvizError(f"{path}: a damaged .npz file ({error})") from error
 
 
 def _torch_file(path: Path) -> Any:
