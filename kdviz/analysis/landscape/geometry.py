@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 # Variables of a landscape that are better when larger, or are no losses at all: no minima are counted in them.
-NOT_LOSSES = ("accuracy", "kendall_tau", "tau", "agreement", "top1")
+NOT_LOSSES = ("accuracy", "kendall_tau", "agreement")
 
 
 class Minima(NamedTuple):
@@ -164,7 +164,7 @@ def loss_names(dataset: "xr.Dataset") -> list[str]:
     dims = tuple(name for name in ("alpha", "beta") if name in dataset.dims)
     return [
         str(name) for name, array in dataset.data_vars.items()
-        if array.dims == dims and name not in NOT_LOSSES and not str(name).endswith(("_low", "_high", "_error"))
+        if array.dims == dims and name not in NOT_LOSSES and not str(name).endswith(("_halfwidth", "_error"))
     ]  # fmt: skip
 
 
