@@ -84,7 +84,7 @@ def profiles(
     """
     require(len(seeds) and len(set(seeds)) == len(seeds), f"landscape: seeds must be different, got {list(seeds)}")
     coordinates = axis(span, steps)
-    evaluator.attrs |= {"seeds": list(seeds), "normalize": normalize, "span": float(span), "steps": steps}
+    evaluator.attrs |= {"normalize": normalize, "span": float(span), "steps": steps}
     lines = []
     for i, seed in enumerate(seeds):
         direction = random_direction(evaluator.weights, seed=2 * seed, normalize=normalize)

@@ -1,5 +1,6 @@
 """Batch norm folded into the convolution before it, wherever a traced net allows it."""
 
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
@@ -95,6 +96,7 @@ def _own(module: nn.Module, holders: list[int]) -> bool:
 
 def _with_bias(conv: Any) -> Any:
     """A convolution of the same form with memory of its own and a bias."""
-    settings = {name: getattr(conv, name) for name in ("stride", "padding", "dilation", "groups", "padding_mode")}
-    made = type(conv)(conv.in_channels, conv.out_channels, conv.kernel_size, **settings, bias=True)
-    return made.to(conv.weight).requires_grad_(False)
+    made = deepcopy(conv)
+    if made.bias is None:
+        made.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels), requires_grad=False)
+    return made
