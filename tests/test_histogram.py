@@ -1,0 +1,193 @@
+"""Histograms of logits against numpy, loops and closed forms; streams of any length in bounded memory."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from kdviz.analysis.counts import Counts, quantiles, shared
+from kdviz.analysis.histogram import histogram
+from kdviz.base.check import KdvizError
+
+
+def pair(n=300, k=12, seed=0, scale=4.0):
+    generator = np.random.default_rng(seed)
+    teacher = scale * generator.standard_normal((n, k))
+    return (teacher + generator.standard_normal((n, k))).astype("f4"), teacher.astype("f4")
+
+
+@pytest.mark.parametrize("cuts", [1, 3, 50])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 3e4])
+def test_counts_are_numpys_whatever_the_cuts(cuts, scale):
+    values = np.random.default_rng(1).standard_normal((200, 4)) * scale * np.linspace(0.01, 3, 200)[:, None]
+    table = Counts(4, bins=64)
+    for part in np.array_split(values, cuts):
+        table.add(part)
+    left, width, counts = shared([table])
+    assert np.log2(width) == round(np.log2(width))
+    assert 32 < len(left) <= 64
+    for row in range(4):
+        expected, _ = np.histogram(values[:, row], bins=np.append(left, left[-1] + width))
+        np.testing.assert_array_equal(counts[0, row], expected)
+    assert counts.sum() == 800
+
+
+def test_tables_of_different_widths_share_bins():
+    narrow, wide = Counts(1, bins=32), Counts(1, bins=32)
+    a, b = np.random.default_rng(2).normal(5, 0.1, (500, 1)), np.random.default_rng(3).normal(0, 30, (500, 1))
+    narrow.add(a)
+    wide.add(b)
+    left, width, counts = shared([narrow, wide])
+    edges = np.append(left, left[-1] + width)
+    np.testing.assert_array_equal(counts[0, 0], np.histogram(a, edges)[0])
+    np.testing.assert_array_equal(counts[1, 0], np.histogram(b, edges)[0])
+
+
+def test_columns_share_rows_evenly():
+    table = Counts(3, bins=16)
+    table.add(np.tile(np.arange(6.0), (2, 1)))
+    left, _, counts = shared([table])
+    means = (counts[0] * left).sum(1) / counts[0].sum(1)
+    np.testing.assert_allclose(means, [0.5, 2.5, 4.5], atol=0.5)
+
+
+def test_equal_values_take_one_bin():
+    table = Counts(1)
+    table.add(np.full((5, 1), -3.25))
+    left, width, counts = shared([table])
+    assert counts.tolist() == [[[5]]]
+    assert left[0] <= -3.25 < left[0] + width
+
+
+def test_quantiles_to_within_a_bin():
+    values = np.random.default_rng(4).normal(size=(4000, 2)) * [1, 3]
+    table = Counts(2, bins=512)
+    table.add(values)
+    left, width, counts = shared([table])
+    found = quantiles(counts[0], left, width, (0.05, 0.5, 0.95))
+    np.testing.assert_allclose(found, np.quantile(values, (0.05, 0.5, 0.95), axis=0).T, atol=1.01 * width + 5e-3)
+
+
+def test_values_follow_their_distribution():
+    """Independent standard normal logits: each bin's share is the normal's, within four standard errors."""
+    generator = np.random.default_rng(5)
+    shape = (4000, 50)
+    result = histogram((generator.standard_normal(shape), 2 * generator.standard_normal(shape)), rank_samples=0)
+    left, width = result.logit.values, result.logit.attrs["width"]
+    for net, scale in (("student", 1), ("teacher", 2)):
+        expected = np.diff(stats.norm.cdf(np.append(left, left[-1] + width), scale=scale)) * 200_000
+        counts = result.counts_logit.sel(net=net).values
+        assert counts.sum() == 200_000
+        big = expected > 20
+        assert (np.abs(counts - expected)[big] < 4.5 * np.sqrt(expected[big])).all()
+
+
+def test_ranks_are_each_nets_own():
+    student, teacher = pair()
+    result = histogram((student, teacher), temperature=4)
+    for net, logits in (("student", student), ("teacher", teacher)):
+        falling = -np.sort(-logits, axis=1)
+        chances = special.softmax(falling.astype(float) / 4, axis=1)
+        np.testing.assert_allclose(
+            result.band_logit.sel(net=net, quantile=0.5),
+            np.quantile(falling, 0.5, axis=0, method="inverted_cdf"),
+            atol=result.logit.attrs["width"],
+        )
+        np.testing.assert_allclose(
+            result.band_probability.sel(net=net, quantile=0.95),
+            np.quantile(chances, 0.95, axis=0, method="inverted_cdf"),
+            atol=result.probability.attrs["width"],
+        )
+        np.testing.assert_allclose(result.mass.sel(net=net), chances.mean(0), rtol=1e-5)
+        assert float(result.small_mass.sel(net=net)) == pytest.approx(chances[:, 2:].sum(1).mean(), rel=1e-5)
+        assert int(result.counts_probability.sel(net=net).sum()) == chances.size
+    assert result["rank"].values.tolist() == list(range(1, 13))
+
+
+def rank_loss(s, t):
+    """The ranking loss of one row by its definition: z-scores, form 1, k = 1, pairs i < j."""
+    s, t = ((z - z.mean()) / (z.std(ddof=1) + 1e-7) for z in (s, t))
+    i, j = np.triu_indices(len(s), 1)
+    return -(np.tanh((t[i] - t[j]) / 2) * np.tanh((s[i] - s[j]) / 2)).mean()
+
+
+def test_gradients_shares_by_the_teachers_rank():
+    student, teacher = (one.astype(float) for one in pair(n=9, k=6))
+    result = histogram((student, teacher), temperature=4)
+    kl, ranking = np.zeros(6), np.zeros(6)
+    for s, t in zip(student, teacher, strict=True):
+        order = np.argsort(-t)
+        gap = np.abs(special.softmax(s / 4) - special.softmax(t / 4))[order]
+        kl += gap / gap.sum() / 9
+        steps = np.eye(6) * 1e-5
+        slope = np.abs([(rank_loss(s + step, t) - rank_loss(s - step, t)) / 2e-5 for step in steps])[order]
+        ranking += slope / slope.sum() / 9
+    np.testing.assert_allclose(result.gradient.sel(loss="kd"), kl, atol=1e-12)
+    np.testing.assert_allclose(result.gradient.sel(loss="rank_kendall"), ranking, atol=1e-7)
+    assert float(result.small_gradient.sel(loss="kd")) == pytest.approx(kl[1:].sum())
+
+
+def test_a_student_alone_and_one_without_the_ranking_loss():
+    import xarray as xr
+
+    alone = histogram(xr.Dataset({"logits_student": (("sample", "channel"), pair()[0])}))
+    assert alone.net.values.tolist() == ["student"]
+    assert "gradient" not in alone
+    assert histogram(pair(), rank_samples=0).loss.values.tolist() == ["kd"]
+
+
+def test_any_cut_of_a_stream_is_the_same_result():
+    student, teacher = pair(n=90)
+    cuts = [(student[i : i + 7], teacher[i : i + 7]) for i in range(0, 90, 7)]
+    whole, streamed = histogram((student, teacher)), histogram(part for part in cuts)
+    for name, values in whole.data_vars.items():
+        np.testing.assert_allclose(streamed[name], values, rtol=1e-9, err_msg=str(name))
+    np.testing.assert_array_equal(whole.logit, streamed.logit)
+
+
+def test_many_ranks_share_rows():
+    student, teacher = pair(n=4, k=3000)
+    result = histogram((student, teacher), rank_samples=0, bins=64)
+    assert result.sizes["rank"] == 1024
+    assert float(result["rank"].mean()) == pytest.approx(1500.5, abs=2)
+    assert result.mass.sel(net="teacher").sum() == pytest.approx(1, rel=1e-5)
+    assert (result.band_logit.sel(net="teacher", quantile=0.5).diff("rank") <= result.logit.attrs["width"]).all()
+
+
+def peak(chunks):
+    def stream():
+        generator = np.random.default_rng(0)
+        for index in range(chunks):
+            teacher = generator.standard_normal((128, 200), dtype="f4") * (1 + index / 20)
+            yield teacher + generator.standard_normal((128, 200), dtype="f4"), teacher
+
+    tracemalloc.start()
+    try:
+        result = histogram(stream, rank_samples=0, bins=256)
+        return tracemalloc.get_traced_memory()[1], result
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_stream():
+    peak(2)
+    few, _ = peak(3)
+    many, result = peak(60)
+    assert result.attrs["samples"] == 60 * 128
+    assert many < 1.1 * few  # twenty times the samples; all of them would be 12 MiB
+
+
+def test_bad_settings():
+    for settings, message in (
+        ({"temperature": 0}, "temperature must be a finite number above 0"),
+        ({"small": 1.0}, "small must be between 0 and 1, got 1.0"),
+        ({"bins": 3}, "bins must be 16 or more, got 3"),
+    ):
+        with pytest.raises(KdvizError, match=message):
+            histogram(pair(), **settings)
+    with pytest.raises(KdvizError, match="leave them out with --drop-nonfinite"):
+        histogram((np.full((3, 4), np.nan), np.zeros((3, 4))))
+    kept = histogram((np.vstack([pair()[0], np.full((1, 12), np.inf)]), np.vstack([pair()[1], np.zeros((1, 12))])),
+                     drop_nonfinite=True)  # fmt: skip
+    assert (kept.attrs["samples"], kept.attrs["dropped"]) == (300, 1)
