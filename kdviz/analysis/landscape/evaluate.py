@@ -76,7 +76,8 @@ class Evaluator:
         self.attrs = {
             "data": data.name, "split": data.split, "data_sha256": data.sha256, "synthetic": int(data.synthetic),
             "samples": len(self.data), "population": len(whole), "samples_seed": seed,
-            "losses": " ".join([*self.terms, *self.metrics]), "settings": json.dumps(dict(settings or {}), sort_keys=True),
+            "losses": " ".join([*self.terms, *self.metrics]),
+            "settings": json.dumps(dict(settings or {}), sort_keys=True),
             "precision": precision, "bn": bn, "folded": len(self.network.pairs), "device": device.type,
             "versions": json.dumps(versions()),
         }  # fmt: skip
