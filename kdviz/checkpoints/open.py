@@ -1,26 +1,88 @@
 """The one door: a path in, a Checkpoint out."""
 
+import json
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import torch
+from torch import nn
 
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import existing, sha256
+from kdviz.checkpoints import foreign
+from kdviz.checkpoints.fill import fill
 from kdviz.checkpoints.kdviz import facts_of
+from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.record import Checkpoint
-from kdviz.models import build
+
+HUGGING_FACE = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+SUFFIXES = (".pt", ".pth", ".ckpt", ".tar", ".safetensors", ".bin")
 
 
-def load_checkpoint(path: str | os.PathLike, *, model: Any = None, classes: int | None = None) -> Checkpoint:
-    """Draft: our own format."""
+def load_checkpoint(
+    path: str | os.PathLike, *, model: str | nn.Module | None = None, classes: int | None = None
+) -> Checkpoint:
+    """The net in a checkpoint of any known producer, and what the file says of it.
+
+    Opened are files of kdviz, mdistiller, RepDistiller, CTKD, DIST_KD, timm, torchvision, torchdistill, mmrazor and
+    Lightning, bare state_dicts (zip, legacy, safetensors) and folders of Hugging Face. Nothing in a file is ever run.
+
+    Args:
+        path: the file, or Hugging Face's folder.
+        model: the architecture, where the file does not say and its shapes are of no net of `MODELS`: a name for
+            `kdviz.models.build`, or a net of yours, of which a copy is filled.
+        classes: the class count that the file must have [default: whatever it has].
+
+    Returns: a `Checkpoint`; its net in eval mode, on the CPU, in float32.
+
+    Raises: KdvizError, in one line, for a file that is missing, truncated, hostile or no checkpoint, whose tensors fit
+        no net, that has another class count, or whose weights are not finite.
+    """
     found = existing(path, what="checkpoint")
-    payload = torch.load(found, map_location="cpu", weights_only=True)
-    require("kdviz" in payload, "not a kdviz checkpoint")
-    facts = facts_of(payload)
-    net = build(facts["name"], classes=facts["classes"], seed=0)
+    file, config = _folder(found) if found.is_dir() else (found, {})
+    payload = read_file(file)
     try:
-        net.load_state_dict(payload["state_dict"])
-    except RuntimeError as error:
+        if isinstance(payload, Mapping) and "kdviz" in payload:
+            return _ours(found, payload, model, classes)
+        return _foreign(found, file, payload, config, model, classes)
+    except KdvizError as error:
         raise KdvizError(f"{found}: {error}") from error
-    return Checkpoint(path=found, model=net.eval(), producer="kdviz", sha256=sha256(found), **facts)
+
+
+def _ours(path: Path, payload: Mapping[str, Any], model: str | nn.Module | None, classes: int | None) -> Checkpoint:
+    facts = facts_of(payload)
+    name, said = facts.pop("name"), facts.pop("classes")
+    filled = fill(payload["state_dict"], model=model or name, classes=classes, said=said)
+    return Checkpoint(
+        path=path, model=filled.net, name=filled.name, classes=filled.classes, producer="kdviz", sha256=sha256(path),
+        dropped=filled.dropped, **facts,
+    )  # fmt: skip
+
+
+def _foreign(
+    path: Path, file: Path, payload: Any, config: Mapping[str, Any], model: str | nn.Module | None, classes: int | None
+) -> Checkpoint:
+    found = foreign.sort(payload)
+    architecture = config.get("architecture")  # timm's; other libraries' configurations build no net of a timm name
+    claims = [f"timm:{architecture}"] if isinstance(architecture, str) else found.claims
+    filled = fill(found.state, model=model, classes=classes, claims=claims)
+    return Checkpoint(
+        path=path, model=filled.net, name=filled.name, classes=filled.classes, sha256=sha256(file),
+        producer="Hugging Face" if config else found.producer, dropped=[*filled.dropped, *found.dropped], **found.facts,
+    )  # fmt: skip
+
+
+def _folder(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The weights and the configuration in a folder of Hugging Face's layout."""
+    weights = next((path / name for name in HUGGING_FACE if (path / name).is_file()), None)
+    if weights is None or not (path / "config.json").is_file():
+        names = sorted(entry.name for entry in path.iterdir() if entry.suffix in SUFFIXES)
+        listed = f"name a file in it: {', '.join(names[:6])}" if names else "there is no checkpoint in it"
+        raise KdvizError(f"{path}: is a folder without config.json and model.safetensors; {listed}")
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise KdvizError(f"{path / 'config.json'}: is not JSON ({error})") from error
+    require(isinstance(config, dict) and config, f"{path / 'config.json'}: holds no settings")
+    return weights, config

@@ -1,5 +1,7 @@
 """What is known of a checkpoint once it is open."""
 
+import html
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,3 +51,74 @@ class Checkpoint:
     def parameters(self) -> int:
         """Number of trainable numbers in the net."""
         return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What there is to tell, label by label, ready to print; nothing that is unknown."""
+        told = {
+            "file": str(self.path),
+            "written by": self.producer,
+            "model": f"{self.name}, {self.classes} classes, {self.parameters:,} parameters",
+            "data": self.data,
+            "method": self.method,
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "weights": self.which,
+            **{which: _scores(scores) for which, scores in self.metrics.items()},
+            "teacher": _teacher(self.teacher),
+            "recipe": _pairs(self.recipe),
+            "versions": _pairs(self.versions),
+            "sha256": self.sha256,
+            "not used": ", ".join(self.dropped),
+        }
+        return {label: str(value) for label, value in told.items() if value not in (None, "")}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the net, as plain values for JSON."""
+        names = ("name", "classes", "producer", "data", "method", "seed", "epoch", "which", "recipe", "metrics")
+        return {
+            "path": str(self.path), **{key: getattr(self, key) for key in names}, "parameters": self.parameters,
+            "teacher": self.teacher, "versions": self.versions, "sha256": self.sha256, "dropped": self.dropped,
+        }  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        cell = "padding:2px 12px 2px 0;vertical-align:top;text-align:left;overflow-wrap:anywhere"
+        rows = "".join(
+            f'<tr><th style="{cell};font-weight:normal;opacity:.65;white-space:nowrap">{html.escape(label)}</th>'
+            f'<td style="{cell}">{html.escape(value)}</td></tr>'
+            for label, value in self.facts.items()
+        )
+        return f'<table style="border-collapse:collapse"><tbody>{rows}</tbody></table>'
+
+
+def _scores(scores: Any) -> str:
+    """{"epoch": 9, "top1": .81, "loss": .9} as a reader has it: "top-1 81.00 %, loss 0.9000 nats, epoch 9"."""
+    if not isinstance(scores, Mapping):
+        return str(scores)
+    known = {
+        "top1": lambda value: f"top-1 {100 * value:.2f} %",
+        "loss": lambda value: f"loss {value:.4f} nats",
+        "epoch": lambda value: f"epoch {value}",
+    }
+    told = [text(scores[key]) for key, text in known.items() if isinstance(scores.get(key), int | float)]
+    rest = [f"{key} {_value(value)}" for key, value in scores.items() if key not in known]
+    return ", ".join(told + rest)
+
+
+def _teacher(teacher: Mapping[str, Any] | None) -> str:
+    if not teacher:
+        return ""
+    digest = teacher.get("sha256")
+    return f"{teacher.get('name')}, {teacher.get('path')}" + (f", sha256 {digest}" if digest else "")
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {_value(value)}" for key, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return f"({_pairs(value)})"
+    return str(value)

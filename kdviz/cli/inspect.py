@@ -1,6 +1,33 @@
-"""Placeholder until its owner writes it."""
+"""`kdviz inspect`: what is in a checkpoint, and what of it is not used."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdviz.cli.common import ModelName, open_checkpoint
+
+NEEDS_ARGUMENTS = True
 
 
-def command() -> None:
-    """Not yet."""
-    raise NotImplementedError
+def command(
+    files: Annotated[list[Path], typer.Argument(help="Checkpoints of any known producer.")],
+    model: ModelName = None,
+    classes: Annotated[int | None, typer.Option(help="The class count that the files must have.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file and line.")] = False,
+) -> None:
+    """Print what is in a checkpoint: its producer, net, data, method, scores, recipe and teacher.
+
+    Example: kdviz inspect checkpoints/resnet20_teacher.pt
+    """
+    for i, file in enumerate(files):
+        checkpoint = open_checkpoint(file, model, classes)
+        if as_json:
+            typer.echo(json.dumps(checkpoint.as_dict()))
+            continue
+        if i:
+            typer.echo()
+        width = max(map(len, checkpoint.facts))
+        for label, value in checkpoint.facts.items():
+            typer.echo(f"{label:<{width}}  {value}")

@@ -1,0 +1,122 @@
+"""A net with a file's tensors in it: chosen by name or by shape, checked, loaded strictly."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdviz.base.check import KdvizError, require
+from kdviz.checkpoints import fit, search
+from kdviz.checkpoints.read import BROKEN
+from kdviz.models import MODELS, build
+from kdviz.models.external import is_external
+
+Net = str | nn.Module | None
+
+
+class Filled(NamedTuple):
+    """The net in eval mode, what it is, and the prefixes of the tensors that were left."""
+
+    net: nn.Module
+    name: str
+    classes: int
+    dropped: list[str]
+
+
+def fill(
+    state: Mapping[str, Any], *, model: Net = None, classes: int | None = None, said: int | None = None,
+    claims: Sequence[str] = (),
+) -> Filled:  # fmt: skip
+    """The net that the student's tensors in `state` belong to, filled with them.
+
+    Args:
+        state: tensors under the file's names, prefixes and neighbours included.
+        model: a binding name, or a net of which a copy is filled; None takes the net of the registry that fits.
+        classes, said: class counts that the user asks for and that the file says.
+        claims: names to try where no net of the registry fits.
+
+    Raises: KdvizError when nothing fits, class counts differ, or weights are not finite.
+    """
+    require(isinstance(state, Mapping) and state, "has no tensors")
+    candidates = [None, *claims] if model is None else [model]
+    found = (search.find(state, lambda shapes, net=net: _match(net, shapes, classes)) for net in candidates)
+    student = next((one for one in found if one is not None), None)
+    if student is None:
+        raise KdvizError(_misfit(fit.shapes_of(search.kernel(state)), model or next(iter(claims), None), classes))
+    name, has = student.match
+    for who, count in (("you asked for", classes), ("the file says", said)):
+        require(count in (None, has), f"its {name} has {has} classes, but {who} {count}")
+    _check(student.state)
+    net = copy.deepcopy(model) if isinstance(model, nn.Module) else _empty(name, has)
+    return Filled(_loaded(net, student.state), name, has, student.dropped)
+
+
+def _match(net: Net, shapes: fit.Shapes, classes: int | None) -> fit.Match | None:
+    """The net, if it has exactly these shapes; any net of the registry for None."""
+    if net is None:
+        return fit.infer(shapes)
+    if isinstance(net, str) and not is_external(net):
+        count = fit.classes_for(net, shapes)
+        return None if count is None else fit.Match(net, count)
+    count = classes or fit.head_size(shapes)
+    if count < 2 or _shapes(net, count) != dict(shapes):
+        return None
+    return fit.Match(net if isinstance(net, str) else type(net).__name__, count)
+
+
+def _shapes(net: str | nn.Module, classes: int) -> dict[str, tuple[int, ...]]:
+    return _shapes_of_name(net, classes) if isinstance(net, str) else fit.shapes_of(net.state_dict())
+
+
+@lru_cache(maxsize=4)  # a search asks for the same net at every prefix
+def _shapes_of_name(name: str, classes: int) -> dict[str, tuple[int, ...]]:
+    if is_external(name):
+        return fit.shapes_of(build(name, classes=classes, seed=0).state_dict())
+    return fit.with_classes(name, classes)
+
+
+def _misfit(shapes: fit.Shapes, named: Net, classes: int | None) -> str:
+    """Why these tensors fit nothing, told against the net that was named, or the nearest."""
+    name, share = (named, 1.0) if named is not None else fit.nearest(shapes)
+    if share < 0.5:
+        key = next(iter(shapes), "none")
+        return (
+            f"fits no known net ({len(shapes)} tensors, the first {key} {shapes.get(key, ())}); name its net with model"
+            " (--model): timm:NAME, torchvision:NAME or package.module:function"
+        )
+    expected = _shapes(name, classes or fit.head_size(shapes) or fit.CLASSES)
+    verb = "is nearest to" if named is None else "does not fit"
+    return f"{verb} {name if isinstance(name, str) else type(name).__name__}: {fit.differences(expected, shapes)}"
+
+
+def _check(state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that hold no ordinary numbers."""
+    for key, tensor in state.items():
+        ordinary = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
+        require(ordinary and not tensor.is_complex(), f"{key} is not a plain dense tensor; save the weights in float32")
+        if tensor.is_floating_point():
+            count = int((~torch.isfinite(tensor.float())).sum())
+            require(
+                count == 0, f"{key} is not finite in {count} of {tensor.numel()} numbers; did the training diverge?"
+            )
+
+
+def _empty(name: str, classes: int) -> nn.Module:
+    """The net with memory but no values, so that nothing is drawn at random."""
+    if is_external(name):  # may hold buffers that no file has
+        return build(name, classes=classes, seed=0)
+    with torch.device("meta"):
+        net = MODELS[name](classes)
+    return net.to_empty(device="cpu")
+
+
+def _loaded(net: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+    counters = {key: torch.zeros((), dtype=torch.long) for key in net.state_dict() if key.endswith(fit.COUNTER)}
+    try:
+        net.load_state_dict(counters | state)
+    except BROKEN as error:
+        raise KdvizError(f"cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+    return net.eval()

@@ -1,0 +1,169 @@
+"""Other producers' layouts: who wrote it, which entry holds the weights, what it says of the training."""
+
+import argparse
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from kdviz.base.check import KdvizError, require
+from kdviz.data import DATA
+
+# Entries that hold weights, the student's first; averaged copies only where there is nothing else.
+ENTRIES = (
+    *("student", "state_dict", "model", "model_state_dict", "net"),
+    *("state_dict_ema", "model_ema", "ema_model", "ema"),
+)
+SETTINGS = ("args", "opt", "hyper_parameters", "config", "meta")
+
+
+class Found(NamedTuple):
+    """A foreign file, sorted: its weights as it names them, and the rest.
+
+    Attributes:
+        producer: who wrote it, as far as its layout tells.
+        state: tensors by name, prefixes still on.
+        claims: architectures that the file names, as `kdviz.models.build` might take them.
+        dropped: entries that are not used.
+        facts: fields of `Checkpoint` that the file fills.
+    """
+
+    producer: str
+    state: dict[str, Any]
+    claims: list[str]
+    dropped: list[str]
+    facts: dict[str, Any]
+
+
+def sort(payload: Any) -> Found:
+    """A foreign payload, sorted.
+
+    Raises: KdvizError when there are no weights in it.
+    """
+    require(
+        isinstance(payload, Mapping),
+        f"holds a {type(payload).__name__}, not a checkpoint; expected a state_dict or a dict with one inside",
+    )
+    require(
+        not {"fingerprint", "position", "objective"} <= payload.keys(),
+        "is the resume state of kdviz train; open last.pt or best.pt beside it",
+    )
+    entry = next((key for key in ENTRIES if _is_state(payload.get(key))), None)
+    state = payload if entry is None else payload[entry]
+    if not _is_state(state):
+        raise KdvizError(f"has no weights in it; it holds {_names(payload)}")
+    producer = _producer(payload, state)
+    settings = _settings(payload)
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    unused = sorted(set(payload) - {entry, "epoch"}, key=str) if entry else []
+    extra = [str(key) for key in state if key not in tensors]
+    return Found(
+        producer, tensors, _claims(producer, payload, settings), [*map(str, unused), *extra], _facts(payload, settings)
+    )
+
+
+def _is_state(value: Any) -> bool:
+    """A mapping from names to mostly tensors; torchvision's and Lightning's may hold a few other things."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        return False
+    tensors = sum(isinstance(entry, Tensor) for entry in value.values())
+    return tensors > 0 and 2 * tensors >= len(value)
+
+
+# Told apart by what each alone writes, the most particular first.
+LAYOUTS: tuple[tuple[str, Callable[[set[str], str], bool]], ...] = (
+    ("Lightning", lambda has, key: "pytorch-lightning_version" in has),
+    ("mmrazor", lambda has, key: {"meta", "state_dict"} <= has),
+    ("timm", lambda has, key: {"arch", "state_dict"} <= has and bool({"version", "args", "metric"} & has)),
+    ("PyTorch ImageNet example", lambda has, key: {"arch", "state_dict"} <= has),
+    ("DIST_KD", lambda has, key: "model" in has and bool({"ema_model", "dyrep"} & has)),
+    ("torchdistill", lambda has, key: {"model", "best_value"} <= has),
+    ("torchvision", lambda has, key: {"model", "lr_scheduler"} <= has),
+    ("mdistiller", lambda has, key: key.startswith(("module.student.", "module.teacher.")) or has == {"model"}),
+    ("CTKD", lambda has, key: {"epoch", "model", "best_acc"} == has and key.startswith("module.")),
+    ("RepDistiller", lambda has, key: "model" in has and bool({"accuracy", "best_acc", "opt"} & has)),
+)
+
+
+def _producer(payload: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    if state is payload:
+        return "bare"
+    has, first = {str(key) for key in payload}, next(iter(state))
+    return next((name for name, written_by in LAYOUTS if written_by(has, first)), "unknown")
+
+
+def _settings(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values among the file's settings."""
+    found: dict[str, Any] = {}
+    for key in SETTINGS:
+        entry = payload.get(key)
+        values = vars(entry) if isinstance(entry, argparse.Namespace) else entry
+        if isinstance(values, Mapping):
+            found |= {str(name): _short(value) for name, value in values.items() if _short(value) is not None}
+    return found
+
+
+def _short(value: Any) -> Any:
+    """A number, a string or a short list of them; None for anything else."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, list | tuple) and len(value) <= 32:
+        parts = [_short(part) if not isinstance(part, list | tuple) else None for part in value]
+        return None if None in parts else parts
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def _claims(producer: str, payload: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Architectures of other libraries that the file names; nets of our own are known by their shapes."""
+    library = {"timm": "timm", "PyTorch ImageNet example": "torchvision", "torchvision": "torchvision"}.get(producer)
+    named = payload.get("arch") or settings.get("model")
+    return [f"{library}:{named}"] if library and isinstance(named, str) else []
+
+
+def _facts(payload: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"recipe": dict(settings), "data": _data(settings)}
+    epoch = _number(payload.get("epoch", settings.get("epoch")))
+    facts["epoch"] = None if epoch is None else int(epoch)
+    if isinstance(settings.get("distill"), str):  # RepDistiller's name for the method
+        facts["method"] = settings["distill"]
+    seed = settings.get("seed")
+    facts["seed"] = seed if isinstance(seed, int) and not isinstance(seed, bool) else None
+    for key, which in (("best_acc", "best"), ("best_acc1", "best"), ("best_value", "best"), ("accuracy", "last")):
+        percent = _number(payload.get(key))
+        if percent is not None and 0 <= percent <= 100:
+            facts["metrics"] = {which: {"top1": percent / 100}}
+            break
+    version = payload.get("pytorch-lightning_version")
+    facts["versions"] = {"pytorch-lightning": version} if isinstance(version, str) else {}
+    return facts
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, out of a 0-d tensor or NumPy's type if need be."""
+    if isinstance(value, Tensor):
+        value = value.item() if value.numel() == 1 and not value.is_meta else None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value
+
+
+def _data(settings: Mapping[str, Any]) -> str | None:
+    """Our name of the data set that the settings name ("torch/CIFAR-100" is cifar100)."""
+    for key in ("dataset", "data", "data_name"):
+        named = settings.get(key)
+        if isinstance(named, str):
+            plain = re.sub(r"[^a-z0-9]", "", named.rsplit("/", 1)[-1].lower())
+            for name in DATA:
+                if re.sub(r"[^a-z0-9]", "", name) == plain:
+                    return name
+    return None
+
+
+def _names(payload: Mapping[Any, Any]) -> str:
+    names = [str(key)[:40] for key in payload]
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") or "nothing"

@@ -1,0 +1,89 @@
+"""The student among a file's tensors: prefixes come off until what is left fits a net."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from kdviz.base.check import KdvizError
+from kdviz.checkpoints.fit import Match, Shapes, shapes_of
+
+# Groups that are the student where they stand; the first that is there is taken, and its neighbours are dropped.
+STUDENTS = ("student", "architecture", "model_s", "student_model")
+OTHERS = ("teacher", "model_t", "teacher_model", "ema", "ema_model", "model_ema")
+DEPTH = 5  # module._orig_mod.student.module._orig_mod.
+
+Fits = Callable[[Shapes], Match | None]
+
+
+class Student(NamedTuple):
+    """The net's tensors under its own names, what they fit, and the prefixes of all others."""
+
+    state: dict[str, Any]
+    match: Match
+    dropped: list[str]
+
+
+def find(state: Mapping[str, Any], fits: Fits) -> Student | None:
+    """The part of `state` that fits a net, its prefix taken off; None when no part does.
+
+    Where there is a student's group ("student.", "architecture."), nothing outside it is looked at; a teacher's group
+    is looked at only when there is no other.
+
+    Raises: KdvizError when several parts fit and none is called the student.
+    """
+    return _find(state, fits, "", DEPTH)
+
+
+def _find(state: Mapping[str, Any], fits: Fits, prefix: str, depth: int) -> Student | None:
+    match = fits(shapes_of(state))
+    if match is not None:
+        return Student(dict(state), match, [])
+    groups = grouped(state)
+    found = {}
+    for name in chosen(groups) if depth else ():
+        student = _find(groups[name], fits, f"{prefix}{name}.", depth - 1)
+        if student is not None:
+            found[name] = student
+    if len(found) > 1:
+        raise KdvizError(
+            f"holds several nets ({', '.join(f'{prefix}{name}.' for name in found)});"
+            " save the one you mean alone, or under the prefix student."
+        )
+    for name, student in found.items():
+        beside = [f"{prefix}{other}." for other in groups if other not in (name, "")]
+        loose = [f"{prefix}{key}" for key in groups.get("", {})]
+        return student._replace(dropped=[*beside, *loose, *student.dropped])
+    return None
+
+
+def grouped(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Tensors by the first part of their names; those without a dot under ''.
+
+    >>> grouped({"student.fc.bias": 1, "scale": 2})
+    {'student': {'fc.bias': 1}, '': {'scale': 2}}
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for key, tensor in state.items():
+        first, dot, rest = key.partition(".")
+        group, name = (first, rest) if dot else ("", key)
+        groups.setdefault(group, {})[name] = tensor
+    return groups
+
+
+def chosen(groups: Mapping[str, Any]) -> list[str]:
+    """The groups that may be the student."""
+    for name in STUDENTS:
+        if name in groups:
+            return [name]
+    named = [name for name in groups if name]
+    return [name for name in named if name not in OTHERS] or named
+
+
+def kernel(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The most likely net in `state`, for a message when nothing fits: single prefixes and the student's come off."""
+    for _ in range(DEPTH):
+        groups = grouped(state)
+        names = chosen(groups)
+        if len(names) != 1 or ("" in groups and names[0] not in STUDENTS):
+            break
+        state = groups[names[0]]
+    return state
