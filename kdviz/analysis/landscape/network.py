@@ -134,8 +134,9 @@ class Network:
                 tensor.data = tensor.data.contiguous(memory_format=form)
         self._use(fast, form, pairs)
         if folded:
-            theirs = dict(copy.named_parameters())
-            self._copies = [(mine, theirs[name]) for name, mine in self.weights.items()]
+            theirs = {**dict(copy.named_parameters()), **dict(copy.named_buffers())}
+            ours = (*self.plain.named_parameters(), *self.plain.named_buffers())
+            self._copies = [(mine, theirs[name]) for name, mine in ours]
 
     def _agrees(self, place: Mapping[str, Tensor], example: Tensor, truth: Tensor) -> bool:
         self.load(place)
