@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from kdviz.base.check import one_of
-from kdviz.data import glyphs  # noqa: F401 - fills DATA
+from kdviz.data import cifar, fashion_mnist, folder, glyphs  # noqa: F401 - they fill DATA
 from kdviz.data.base import DATA, SPLITS, Data, Entry
 
 __all__ = ["DATA", "SPLITS", "Data", "Entry", "load_data"]
@@ -18,12 +18,14 @@ def load_data(name: str, *, split: str = "test", root: str | os.PathLike | None 
     """One split of a data set.
 
     Args:
-        name: of `DATA`.
+        name: of `DATA`, or "folder:PATH" for any tree with one folder per class.
         split: "train", "val" (held out of train) or "test".
-        root: folder that holds the data set's files, or the archive itself; None means the usual places.
+        root: folder that holds the data set's files, or its archive; None means $KDVIZ_DATA and the usual places.
     Returns: a `Data` record, uint8 images and what is needed to normalise them.
     Raises:
         KdvizError: an unknown name or split; files that are missing, damaged or of another kind.
     """
     one_of("load_data", SPLITS, split=split)
+    if name.startswith("folder:"):
+        name, root = "folder", name.removeprefix("folder:")
     return DATA[name].load(split, Path(root).expanduser() if root is not None else None)

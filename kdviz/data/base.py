@@ -19,15 +19,22 @@ from kdviz.base.seeds import derive
 SPLITS = ("train", "val", "test")
 
 
-class Images(Protocol):
-    """What `Data.images` can do: a uint8 tensor [n, c, h, w], or a folder-backed source that reads on demand."""
+class Source(Protocol):
+    """Images that are read when they are asked for; indexed as a uint8 tensor [n, c, h, w] would be."""
 
     @property
     def shape(self) -> Any: ...
     @property
     def dtype(self) -> Any: ...
     def __len__(self) -> int: ...
-    def __getitem__(self, index: Any, /) -> Tensor: ...
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
+    def take(self, index: Tensor) -> "Source":
+        """The source of the images at index alone."""
+        ...
+
+    def fingerprint(self) -> str:
+        """What stands in for the pixels in `Data.sha256`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +43,18 @@ class Data:
 
     Args:
         name, split: what `load_data` was asked for.
-        images: uint8 [n, c, h, w], or a source with len, shape, dtype and [index tensor] -> uint8 batch.
+        images: uint8 [n, c, h, w], or a `Source` (len, shape, dtype, [index tensor] -> uint8 batch).
         labels: int64 [n], in 0..classes-1.
         mean, std: per channel, of pixels scaled to [0, 1].
         class_names: in label order.
         synthetic: drawn by a program, not photographed.
         flip: whether training may mirror the images.
-        ids: int64 [n], positions in the full split.
+        ids: int64 [n], positions in the full split (for a train and val cut from one file: in that file).
     """
 
     name: str
     split: str
-    images: Images
+    images: Tensor | Source
     labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -91,7 +98,7 @@ class Data:
             for chunk in self.images.cpu().split(4096):
                 digest.update(chunk.numpy().tobytes())
         else:
-            digest.update(self.images.fingerprint(self.ids).encode())  # pyright: ignore[reportAttributeAccessIssue]
+            digest.update(self.images.fingerprint().encode())
         digest.update(self.labels.cpu().numpy().astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -103,7 +110,7 @@ class Data:
 
     def take(self, index: Tensor) -> "Data":
         """The images at `index` (int64 [m], positions in this record) as a record of their own, `ids` kept."""
-        images = self.images[index] if isinstance(self.images, Tensor) else self.images.take(index)  # pyright: ignore
+        images = self.images[index] if isinstance(self.images, Tensor) else self.images.take(index)
         return replace(self, images=images, labels=self.labels[index], ids=self.ids[index])
 
     def subset(self, count: int, *, seed: int = 0) -> "Data":
@@ -145,6 +152,14 @@ def stratified(labels: Tensor, count: int, seed: int) -> Tensor:
     rank[order] = np.arange(len(flat)) - starts[flat[order]]
     place = (rank + 0.5) / sizes[flat]
     return torch.from_numpy(np.sort(np.lexsort((draw, place))[:count]))
+
+
+def held_out(data: Data, split: str, count: int) -> Data:
+    """`data` cut in two for good: "val" is `count` of its images, every class in proportion, "train" the others."""
+    chosen = torch.zeros(len(data), dtype=torch.bool)
+    chosen[stratified(data.labels, count, derive(0, "held out", data.name))] = True
+    index = torch.nonzero(chosen if split == "val" else ~chosen)[:, 0]
+    return replace(data.take(index), split=split)
 
 
 def _round(values: tuple[float, ...]) -> str:
