@@ -27,10 +27,10 @@ FIGURES.add(
         "html": "landscape_html:page",
     },
 )
-FIGURES.add("histogram", {"values": "histogram:values", "ranks": "histogram:ranks"})
+FIGURES.add("histogram", {"values": "histogram:values", "density": "histogram:density", "ranks": "histogram:ranks"})
 FIGURES.add("tau", {"distribution": "tau:distribution", "breakdown": "tau:breakdown"})
 FIGURES.add("suboptimal", {"bars": "suboptimal:bars"})
-FIGURES.add("surface", {"surface": "surface:surface", "contour": "surface:contour"})
+FIGURES.add("surface", {"both": "surface:both", "surface": "surface:surface", "contour": "surface:contour"})
 FIGURES.add("training", {"curves": "training:curves", "terms": "training:terms"})
 
 __all__ = ["FIGURES", "draw", "save", "style"]

@@ -1,0 +1,150 @@
+"""Figures of logits' sizes: histograms of teacher and students, and what each rank of channel holds."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from kdviz.plots.style import VENUES, dash, figure, letter, look
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_BINS = 90  # as many as a column resolves
+
+
+def values(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", density: bool = False, **options: Any) -> "Figure":
+    """RKKD's Fig. 1: all channels' values of teacher and students, raw and after softmax, on shared bins.
+
+    Args:
+        datasets: results of kind "histogram" that share their teacher, which is drawn once.
+        density: draw the density (per logit, per unit of probability) instead of the share of values in a bin.
+    """
+    width = VENUES[venue][1]
+    fig = figure(width, 0.36 * width)
+    axes = fig.subplots(1, 2)
+    for axis, space in zip(axes, ("logit", "probability"), strict=True):
+        left, step, counts = _rebinned(datasets, space)
+        for (name, net), heights in zip(_nets(datasets), counts, strict=True):
+            share = heights / heights.sum() / (step if density else 1)
+            _steps(axis, left, step, share, name, fill=net == "teacher")
+        axis.set_yscale("log")
+    temperature = datasets[0].attrs["temperature"]
+    axes[0].set_xlabel("logit")
+    axes[1].set_xlabel(f"probability (fraction, softmax at temperature {temperature:g})")
+    axes[0].set_ylabel("density (1 / logit)" if density else "share of values in a bin")
+    axes[1].set_ylabel("density (1 / probability)" if density else "share of values in a bin")
+    letter(axes, ("raw", "after softmax"))
+    _note(axes[1], datasets)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(datasets) + 1)
+    return fig
+
+
+def density(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: Any) -> "Figure":
+    """`values` with densities, which do not depend on the bins' width."""
+    return values(datasets, venue=venue, density=True)
+
+
+def ranks(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: Any) -> "Figure":
+    """Per rank of channel: the logit's and the probability's median and 5-95 % band, and the gradients' shares."""
+    width = VENUES[venue][1]
+    gradient = any("gradient" in one for one in datasets)
+    fig = figure(width, 0.38 * width)
+    axes = fig.subplots(1, 3 if gradient else 2)
+    for axis, space in zip(axes, ("logit", "probability"), strict=False):
+        for (name, net), one in zip(_nets(datasets), _owners(datasets), strict=True):
+            band = one[f"band_{space}"].sel(net=net)
+            _band(axis, band["rank"].values, band.values, name)
+    axes[0].set(xlabel="channel's rank (1 = largest)", ylabel="logit")
+    axes[1].set(xlabel="channel's rank (1 = largest)", ylabel="probability (fraction)", yscale="log")
+    if gradient:
+        _gradients(axes[2], datasets)
+    temperature = f"{datasets[0].attrs['temperature']:g}"
+    letter(axes, ("raw, median and 5–95 %", f"softmax, temperature {temperature}", "share of the gradient"))
+    for axis in axes:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(datasets) + 1)
+    return fig
+
+
+def _gradients(axis: "Axes", datasets: "Sequence[xr.Dataset]") -> None:
+    """Each channel's mean share of a loss' gradient; dashes tell the ranking loss from KL."""
+    for index, one in enumerate(datasets):
+        if "gradient" not in one:
+            continue
+        colour = look(_label(one), index)["color"]
+        for loss in one.loss.values:
+            line = "-" if loss == "kd" else "--"
+            axis.plot(one["rank"], one.gradient.sel(loss=loss), line, color=colour, label=f"{_label(one)}, {loss}")
+    axis.set(xlabel="teacher's rank (1 = largest)", ylabel="share (fraction)", yscale="log")
+    equal = 1 / datasets[0]["rank"].size
+    axis.axhline(equal, color="0.6", lw=0.7, zorder=0)
+    axis.annotate("equal shares", (1, equal), (0, -2), textcoords="offset points", va="top", fontsize=7, color="0.4")
+    kinds = {"kd": ("-", "KL"), "rank_kendall": ("--", "ranking loss")}
+    shown = [kinds[str(loss)] for loss in datasets[0].loss.values]
+    axis.legend([Line2D([], [], color="0.3", ls=line) for line, _ in shown], [name for _, name in shown])
+
+
+def _nets(datasets: "Sequence[xr.Dataset]") -> list[tuple[str, str]]:
+    """(name in the legend, net of the dataset): the teacher once, then the students."""
+    teacher = [("teacher", "teacher")] if "teacher" in datasets[0].net.values else []
+    return teacher + [(_label(one), "student") for one in datasets]
+
+
+def _owners(datasets: "Sequence[xr.Dataset]") -> "list[xr.Dataset]":
+    """The dataset behind each entry of `_nets`."""
+    return [*datasets[: len(_nets(datasets)) - len(datasets)], *datasets]
+
+
+def _label(dataset: "xr.Dataset") -> str:
+    return str(dataset.attrs.get("label", "student"))
+
+
+def _rebinned(datasets: "Sequence[xr.Dataset]", space: str) -> tuple[np.ndarray, float, np.ndarray]:
+    """Left edges, width and counts [nets, bins] on at most MOST_BINS shared bins; widths are powers of two, so the
+    bins of all results nest."""
+    owners = list(zip(_nets(datasets), _owners(datasets), strict=True))
+    width = max(float(one[space].attrs["width"]) for _, one in owners)
+    low = min(float(one[space][0]) for _, one in owners)
+    high = max(float(one[space][-1]) for _, one in owners)
+    while high // width - low // width >= MOST_BINS:
+        width *= 2
+    first, last = int(low // width), int(high // width)
+    counts = np.zeros((len(owners), last - first + 1))
+    for row, ((_, net), one) in zip(counts, owners, strict=True):
+        np.add.at(row, (one[space].values // width).astype(int) - first, one[f"counts_{space}"].sel(net=net).values)
+    return np.arange(first, last + 1) * width, width, counts
+
+
+def _steps(axis: "Axes", left: np.ndarray, step: float, share: np.ndarray, name: str, *, fill: bool) -> None:
+    """An outline that breaks where bins are empty, since a logarithm has no zero."""
+    edges = np.append(left, left[-1] + step)
+    heights = np.where(share > 0, share, np.nan)
+    floor = np.nanmin(heights)
+    style = look(name)
+    axis.stairs(np.where(share > 0, share, floor / 2), edges, baseline=None, color=style["color"], ls=dash(name),
+                lw=1.1, label=name)  # fmt: skip
+    if fill:
+        axis.stairs(heights, edges, baseline=floor / 2, color="0.85", fill=True, zorder=0)
+
+
+def _band(axis: "Axes", x: np.ndarray, band: np.ndarray, name: str) -> None:
+    """The median; the teacher's 5-95 % band filled, a student's as thin lines, so that several can be read."""
+    colour = look(name)["color"]
+    axis.plot(x, band[:, 2], color=colour, ls=dash(name), label=name)
+    if name == "teacher":
+        axis.fill_between(x, band[:, 0], band[:, -1], color="0.85", lw=0, zorder=0)
+    else:
+        axis.plot(x, band[:, [0, -1]], color=colour, ls=dash(name), lw=0.5)
+
+
+def _note(axis: "Axes", datasets: "Sequence[xr.Dataset]") -> None:
+    """The share of probability in small channels, as a number per net."""
+    lines = [f"probability in the smallest {datasets[0].attrs['small']:.0%} of channels:"]
+    for (name, net), one in zip(_nets(datasets), _owners(datasets), strict=True):
+        lines.append(f"{name} {float(one.small_mass.sel(net=net)):.0%}")
+    axis.text(0.98, 0.97, "\n".join(lines), transform=axis.transAxes, ha="right", va="top", fontsize=7)
