@@ -14,7 +14,7 @@ from kdviz.base.check import require
 from kdviz.base.registry import Registry
 from kdviz.base.seeds import derive
 from kdviz.models import mobilenetv2, resnet, resnet_imagenet, shufflev1, shufflev2, vgg, wrn
-from kdviz.models.external import external, is_external
+from kdviz.models.external import build_external, is_external
 from kdviz.models.outputs import Outputs, logits_of
 
 __all__ = ["MODELS", "Outputs", "build", "logits_of"]
@@ -36,7 +36,7 @@ def build(name: str, *, classes: int = 100, seed: int | None = None) -> nn.Modul
     Raises: KdvizError for an unknown name or a library that is not installed.
     """
     require(isinstance(classes, int) and classes >= 2, f"{name}: classes must be a whole number above 1, got {classes}")
-    make = partial(external, name) if is_external(name) else MODELS[name]
+    make = partial(build_external, name) if is_external(name) else MODELS[name]
     if seed is None:
         return make(classes)
     with torch.random.fork_rng(devices=[]):

@@ -18,7 +18,7 @@ def is_external(name: str) -> bool:
     return ":" in name
 
 
-def external(name: str, classes: int) -> nn.Module:
+def build_external(name: str, classes: int) -> nn.Module:
     """A net of another library, or the user's own.
 
     Args:
