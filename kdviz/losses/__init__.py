@@ -1,0 +1,82 @@
+"""Pure functions of tensors: every logit loss of the house, one method per file.
+
+>>> import torch
+>>> student, teacher = torch.tensor([[2.0, 1.0, -1.0]]), torch.tensor([[1.0, 2.0, -1.0]])
+>>> round(kd(student, teacher, temperature=1.0).item(), 4)
+0.4459
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from kdviz.losses.ce import ce
+from kdviz.losses.dist import dist
+from kdviz.losses.door import check_door
+from kdviz.losses.entry import LOSSES, Loss
+from kdviz.losses.kd import kd
+from kdviz.losses.pld import pld
+from kdviz.losses.rank_kendall import rank_kendall
+
+__all__ = [
+    "ALIASES",
+    "LOSSES",
+    "Loss",
+    "ce",
+    "check_door",
+    "dist",
+    "evaluate",
+    "kd",
+    "pld",
+    "rank_kendall",
+    "resolve",
+]
+
+ALIASES = {
+    "rk": "rank_kendall",
+    "rkkd": "rank_kendall",
+    "kendall": "rank_kendall",
+    "plackett": "pld",
+    "plackett_luce": "pld",
+    "kl": "kd",
+    "cross_entropy": "ce",
+}
+
+
+def resolve(name: str) -> Loss:
+    """The loss of that name or alias. Raises KdvizError with a close match for an unknown one.
+
+    >>> resolve("rk").name
+    'rank_kendall'
+    """
+    return LOSSES[ALIASES.get(name, name)]
+
+
+def evaluate(
+    name: str, logits_student: Tensor | None = None, logits_teacher: Tensor | None = None,
+    target: Tensor | None = None, *, pooled_student: Tensor | None = None, pooled_teacher: Tensor | None = None,
+    settings: Mapping[str, Any] | None = None, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """The named loss of whichever of the tensors it takes.
+
+    Args:
+        name: a loss or an alias of one.
+        logits_student, logits_teacher: `[n, k]`.
+        target: class indices `[n]`.
+        pooled_student, pooled_teacher: pooled features `[n, c]`; the two may differ in c.
+        settings: the loss' own settings by name, `{"temperature": 2.0}`.
+        reduction: "mean", or "none" (`[n]`) for a loss that is a mean over independent samples.
+
+    Returns: a scalar, or `[n]`.
+
+    Raises: KdvizError for an unknown name or setting, a missing tensor, or whatever the loss itself refuses.
+
+    >>> import torch
+    >>> evaluate("ce", torch.zeros(2, 4), target=torch.tensor([0, 3]), reduction="none").shape
+    torch.Size([2])
+    """
+    return resolve(name)(
+        settings=settings, reduction=reduction, logits_student=logits_student, logits_teacher=logits_teacher,
+        target=target, pooled_student=pooled_student, pooled_teacher=pooled_teacher,
+    )  # fmt: skip

@@ -1,0 +1,88 @@
+"""What the house knows of a loss besides its formula, and how it is called by name."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from kdviz.base.check import KdvizError, unknown
+from kdviz.base.registry import Registry
+from kdviz.losses.papers import Paper
+
+Function = TypeVar("Function", bound=Callable[..., Tensor])
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A registered loss; whatever can be read off its function's signature and docstring is read there."""
+
+    name: str
+    function: Callable[..., Tensor]
+    source: Paper | None = None
+
+    @cached_property
+    def takes(self) -> tuple[str, ...]:
+        """Its tensors, in the order of the function: ("logits_student", "logits_teacher", "target"), ..."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return tuple(entry.name for entry in parameters if entry.kind is not entry.KEYWORD_ONLY)
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Its settings and their defaults."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {
+            entry.name: entry.default
+            for entry in parameters
+            if entry.kind is entry.KEYWORD_ONLY and entry.name != "reduction"
+        }
+
+    @cached_property
+    def separable(self) -> bool:
+        """Whether it is a mean over independent samples; then it takes `reduction="mean" | "none"`."""
+        return "reduction" in inspect.signature(self.function).parameters
+
+    @property
+    def summary(self) -> str:
+        return inspect.cleandoc(self.function.__doc__ or "").splitlines()[0]
+
+    @property
+    def paper(self) -> str:
+        return str(self.source) if self.source else ""
+
+    @property
+    def bibtex(self) -> str:
+        return self.source.bibtex if self.source else ""
+
+    def __call__(
+        self, *, settings: Mapping[str, Any] | None = None, reduction: str = "mean", **tensors: Tensor | None
+    ) -> Tensor:
+        """The loss of those of the named tensors that it takes; the others are ignored."""
+        settings = dict(settings or {})
+        for key in settings:
+            if key not in self.defaults:
+                raise unknown(f"setting of {self.name}", key, self.defaults)
+        given = {name: tensors.get(name) for name in self.takes}
+        for name, tensor in given.items():
+            if tensor is None:
+                raise KdvizError(f"{self.name} needs {name}; it takes {', '.join(self.takes)}")
+        if self.separable:
+            settings["reduction"] = reduction
+        elif reduction != "mean":
+            raise KdvizError(f"{self.name} couples the samples of a batch; reduction must be mean, got {reduction!r}")
+        return self.function(**given, **settings)
+
+
+LOSSES: Registry[Loss] = Registry("loss")
+
+
+def loss(source: Paper | None = None) -> Callable[[Function], Function]:
+    """The decorator that registers a function under its own name and returns it unchanged."""
+
+    def register(function: Function) -> Function:
+        LOSSES.add(function.__name__, Loss(function.__name__, function, source))
+        return function
+
+    return register

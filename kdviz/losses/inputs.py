@@ -1,0 +1,53 @@
+"""What every loss does to its tensors before and after its formula; nothing here waits for the device."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kdviz.base.check import one_of, require, same_shape
+
+Reduction = Literal["mean", "none"]
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32 at least, so that half precision and autocast cost range nowhere."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def rows(who: str, **tensors: Tensor) -> None:
+    """Refuse what is not floating point `[n, k]` with n >= 1 and k >= 1, by name."""
+    for name, tensor in tensors.items():
+        require(
+            tensor.ndim == 2 and tensor.numel() > 0,
+            f"{who}: {name} must be [samples, classes] with at least one of each, got {tuple(tensor.shape)}",
+        )
+        require(tensor.is_floating_point(), f"{who}: {name} must be floating point, got {tensor.dtype}")
+
+
+def pair(who: str, logits_student: Tensor, logits_teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both logits checked, wide, and the teacher's detached."""
+    rows(who, logits_student=logits_student, logits_teacher=logits_teacher)
+    same_shape(who, logits_student=logits_student, logits_teacher=logits_teacher)
+    student = wide(logits_student)
+    return student, logits_teacher.detach().to(student.dtype)
+
+
+def labels(who: str, logits: Tensor, target: Tensor) -> Tensor:
+    """The class indices `[n]`, int64, checked for shape and type; their range is the door's business."""
+    require(
+        tuple(target.shape) == (len(logits),),
+        f"{who}: target must hold one class index per row, ({len(logits)},), got {tuple(target.shape)};"
+        " soft or one-hot labels are not taken",
+    )
+    require(
+        not target.is_floating_point() and not target.is_complex() and target.dtype is not torch.bool,
+        f"{who}: target must be integer class indices, got {target.dtype}",
+    )
+    return target.long()
+
+
+def reduce(who: str, values: Tensor, reduction: str) -> Tensor:
+    """The mean over samples, or the values `[n]` themselves."""
+    one_of(who, ("mean", "none"), reduction=reduction)
+    return values.mean() if reduction == "mean" else values

@@ -1,0 +1,13 @@
+"""What the trainer minimises: named sums of loss terms, some with weights of their own.
+
+>>> objective = build("kd+rk", classes=10)
+>>> {key: value for key, value in objective.settings.items() if key.endswith("weight")}
+{'ce.weight': 0.1, 'kd.weight': 0.9, 'rank_kendall.weight': 0.9}
+"""
+
+from kdviz.methods import declared as _declared  # noqa: F401  (fills METHODS)
+from kdviz.methods.build import build, canonical
+from kdviz.methods.method import METHODS, Method, Term
+from kdviz.methods.objective import Objective
+
+__all__ = ["METHODS", "Method", "Objective", "Term", "build", "canonical"]
