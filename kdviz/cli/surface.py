@@ -1,6 +1,151 @@
-"""Placeholder until its owner writes it."""
+"""`kdviz surface`: losses over a plane of logits."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdviz.base.check import require
+from kdviz.cli.common import (
+    DataName,
+    Formats,
+    ModelName,
+    Out,
+    Root,
+    Split,
+    TeacherFile,
+    Venue,
+    folder,
+    open_checkpoint,
+    open_data,
+    open_teacher,
+    progress,
+    write,
+    write_figures,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# What is drawn when no loss is named: file name, losses, temperatures (None: each loss's own).
+DEFAULTS = (
+    ("temperatures", ["pld"], [2.0, 1.0, 0.5, 0.1]),
+    ("losses", ["dist", "kd", "pld"], None),
+)
 
 
-def command() -> None:
-    """Not yet."""
-    raise NotImplementedError
+def command(
+    checkpoint: Annotated[Path | None, typer.Argument(help="A student; with --sample.")] = None,
+    loss: Annotated[
+        list[str] | None, typer.Option("--loss", help="Losses, one or several [default: pld, then dist kd pld].")
+    ] = None,
+    temperature: Annotated[
+        list[float] | None, typer.Option("--temperature", help="One or several [default: each loss's own].")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Slice around this sample of the student or of --logits [default: drawn].")
+    ] = None,
+    logits: Annotated[
+        str | None, typer.Option("--logits", help="Logits (.nc .npz .pt, or student.npy,teacher.npy,labels.npy).")
+    ] = None,
+    directions: Annotated[str, typer.Option(help="random, class (label, rival) or student (towards it).")] = "random",
+    classes: Annotated[int, typer.Option(help="Length of the drawn t.")] = 100,
+    steps: Annotated[int, typer.Option(help="Points along each axis, odd.")] = 51,
+    span: Annotated[float, typer.Option(help="Half the width of the slice, in lengths of t.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="Of t and of the directions.")] = 0,
+    label: Annotated[int | None, typer.Option(help="Target class [default: the sample's, or t's argmax].")] = None,
+    scale: Annotated[str, typer.Option(help="Colours and heights: own to each panel, or shared.")] = "own",
+    model: ModelName = None,
+    data: DataName = None,
+    teacher: TeacherFile = None,
+    root: Root = None,
+    split: Split = "test",
+    venue: Venue = "icml",
+    formats: Formats = None,
+    out: Out = None,
+) -> None:
+    """Draw losses over a plane of logits through the teacher's, and measure how convex they are.
+
+    Example: kdviz surface --loss pld --temperature 2 1 .5 .1
+    """
+    from kdviz.analysis.surfaces import surface
+
+    settings: dict[str, Any] = {
+        "classes": classes, "steps": steps, "span": span, "seed": seed, "label": label, "directions": directions,
+    }  # fmt: skip
+    require(scale in ("own", "shared"), f"surface: --scale must be own or shared, got {scale!r}")
+    around = logits is not None or checkpoint is not None
+    require(sample is None or around, "surface: --sample needs a checkpoint or --logits")
+    require(sample is not None or not around, "surface: name the sample of the checkpoint or --logits with --sample N")
+    require(logits is None or checkpoint is None, "surface: a checkpoint or --logits, not both")
+    if sample is not None:
+        found = _of_file(logits, sample) if logits else _of_net(checkpoint, sample, model, data, teacher, root, split)
+        settings |= {**found, "label": found["label"] if label is None else label}
+    plan = DEFAULTS if not loss and not temperature else [("surface", loss or ["pld"], temperature)]
+    where = folder("surface", out)
+    for name, losses, temperatures in plan:
+        with progress(name) as report:
+            result = surface(losses, temperatures=temperatures, progress=report, **settings)
+        if sample is not None:
+            result.attrs |= {"sample": sample, "origin": logits or str(checkpoint)}
+        write(result, where / f"{name}.nc")
+        typer.echo(_table(result))
+        write_figures(
+            result,
+            ("both", "surface", "contour"),
+            where,
+            stem=f"{name}_" if len(plan) > 1 else "",
+            venue=venue,
+            formats=formats,
+            scale=scale,
+        )
+
+
+def _of_file(logits: str, sample: int) -> dict[str, Any]:
+    from kdviz.analysis.logits import load_logits
+
+    return _row(load_logits(logits), sample, logits)
+
+
+def _of_net(
+    path: Path | None, sample: int, model: str | None, data: str | None, teacher: Path | None, root: Path | None,
+    split: str,
+) -> dict[str, Any]:  # fmt: skip
+    import torch
+
+    from kdviz.analysis.logits import collect_logits
+
+    student = open_checkpoint(path or Path(), model)
+    images = open_data(student, data, root, split)
+    require(0 <= sample < len(images), f"surface: sample {sample} is outside 0..{len(images) - 1} of {images.name}")
+    named = open_teacher(student, teacher)
+    require(named, f"{path}: names no teacher; name its file with --teacher")
+    one = images.take(torch.tensor([sample]))
+    return _row(collect_logits(student, one, teacher=named), 0, str(path))
+
+
+def _row(logits: "xr.Dataset", sample: int, who: str) -> dict[str, Any]:
+    require("logits_teacher" in logits, f"{who}: has no teacher's logits to slice around")
+    count = logits.sizes["sample"]
+    require(0 <= sample < count, f"{who}: sample {sample} is outside 0..{count - 1}")
+    row = logits.isel(sample=sample)
+    return {
+        "logits_teacher": row["logits_teacher"].values,
+        "logits_student": row["logits_student"].values,
+        "label": int(row["target"]) if "target" in row else None,
+    }
+
+
+def _table(result: "xr.Dataset") -> str:
+    """Convexity and minimum of every panel, as lines of text."""
+    lines = [f"{'panel':<22}{'convex':>8}{'minimum at':>12}{'curvature there':>20}{'at t':>18}{'range':>9}"]
+    for at in range(result.sizes["panel"]):
+        one = result.isel(panel=at)
+        least, origin = (one[f"curvature_{where}"].values for where in ("minimum", "origin"))
+        edge = ">" if bool(one["minimum_on_edge"]) else ""
+        lines.append(
+            f"{one['panel'].item():<22}{float(one['convex_share']):>8.1%}"
+            f"{edge + format(float(one['minimum_distance']), '.3f') + ' |t|':>12}"
+            f"{least[0]:>12.4f}..{least[1]:.4f}{origin[0]:>10.4f}..{origin[1]:.4f}{float(one['range']):>9.3f}"
+        )
+    return "\n".join(lines)

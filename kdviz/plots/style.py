@@ -25,7 +25,7 @@ VENUES: dict[str, tuple[float, float]] = {
 }
 FORMATS = ("pdf", "png")
 
-BLACK, GREY = "#000000", "#7f7f7f"
+BLACK, GREY, INDIGO = "#000000", "#7f7f7f", "#332288"
 # Okabe and Ito (2008), told apart by every common colour vision; lightness differs too, for prints in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a5195", "#8c6d31")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -35,13 +35,21 @@ _FIXED = {
     "ce": (GREY, "."),
     "kd": (COLOURS[0], "o"),
     "kd+rk": (COLOURS[1], "s"),
-    "rank_kendall": (COLOURS[1], "s"),
+    "kl": (COLOURS[0], "o"),
+    "kl+rk": (COLOURS[1], "s"),
+    "rank_kendall": (COLOURS[5], "P"),
     "pld": (COLOURS[2], "^"),
     "dist": (COLOURS[3], "D"),
     "dkd": (COLOURS[4], "v"),
-    "list_mle": (COLOURS[5], "P"),
+    "list_mle": (INDIGO, "X"),
     "p_list_mle": (COLOURS[7], "*"),
-    "mlkd": (COLOURS[6], "X"),
+    "mlkd": (COLOURS[6], "p"),
+}
+_TITLES = {
+    "rank_kendall": "ranking",
+    "list_mle": "ListMLE",
+    "p_list_mle": "P-ListMLE",
+    "kl+rk": "KL+ranking",
 }
 SEQUENTIAL, DIVERGING = "viridis", "PuOr"
 
@@ -90,6 +98,15 @@ def look(name: str, index: int = 0) -> dict[str, Any]:
     return {"color": colour, "marker": marker}
 
 
+def title(name: str) -> str:
+    """A loss's or a method's name as it stands in a figure.
+
+    >>> title("kd+rk"), title("rank_kendall"), title("my_loss")
+    ('KD+RK', 'ranking', 'my loss')
+    """
+    return _TITLES.get(name) or (name.upper() if name in _FIXED and name != "teacher" else name.replace("_", " "))
+
+
 def dash(name: str, index: int = 0) -> Any:
     """The line pattern that goes with `look(name)`, so that lines differ in a grey print too.
 
@@ -130,7 +147,8 @@ def box(axis: Any) -> None:
         side.set_pane_color((0.97, 0.97, 0.97, 1.0))
         side._axinfo["grid"].update({"color": "#d9d9d9", "linewidth": 0.4})
         side.line.set_linewidth(0.6)
-    axis.tick_params(labelsize=7, pad=-2.5)
+        side._axinfo["tick"].update({"inward_factor": 0.1, "outward_factor": 0.1})
+    axis.tick_params(labelsize=7, pad=-3)
     axis.set_facecolor("none")
 
 

@@ -1,0 +1,177 @@
+"""Surfaces of losses over a plane of logits: 3-D, contours, or the one above the other."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdviz.base.check import one_of
+from kdviz.plots.style import SEQUENTIAL, VENUES, box, figure, letter, title
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+LEVELS = 13
+MARK: dict[str, Any] = {
+    "color": "white",
+    "markerfacecolor": "none",
+    "markersize": 5,
+    "markeredgewidth": 1.1,
+    "clip_on": False,
+    "linestyle": "none",
+}
+
+
+def both(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = "own", **_: Any) -> "Figure":
+    """Each panel as a 3-D surface, its contours below; four panels to a row.
+
+    Args:
+        datasets: surfaces; their panels stand in one figure.
+        venue: its text width is used.
+        scale: "own" for each panel's own range of values, "shared" for one range.
+    """
+    panels, limits = _panels(datasets, scale)
+    columns = _columns(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    width = VENUES[venue][1] * (1 if columns > 2 else 0.7)
+    fig = figure(width, rows * width / columns * 1.85)
+    grid = fig.add_gridspec(2 * rows, columns, height_ratios=[1.0, 0.8] * rows)
+    tops = []
+    for at, (panel, limit) in enumerate(zip(panels, limits, strict=True)):
+        row, column = divmod(at, columns)
+        tops.append(fig.add_subplot(grid[2 * row, column], projection="3d"))
+        _surface(tops[-1], panel, limit)
+        _contour(fig, fig.add_subplot(grid[2 * row + 1, column]), panel, limit, column == 0)
+    _legend(fig)
+    letter(tops, [_name(panel) for panel in panels])
+    return fig
+
+
+def surface(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = "own", **_: Any) -> "Figure":
+    """Each panel as a 3-D surface; arguments as `both`."""
+    panels, limits = _panels(datasets, scale)
+    fig, axes, _columns = _grid(panels, venue, 0.92, subplot_kw={"projection": "3d"})
+    for axis, panel, limit in zip(axes, panels, limits, strict=True):
+        _surface(axis, panel, limit)
+    letter(axes, [_name(panel) for panel in panels])
+    return fig
+
+
+def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = "own", **_: Any) -> "Figure":
+    """Each panel as filled contours with the teacher's logits and the minimum marked; arguments as `both`."""
+    panels, limits = _panels(datasets, scale)
+    fig, axes, columns = _grid(panels, venue, 0.86)
+    for at, (axis, panel, limit) in enumerate(zip(axes, panels, limits, strict=True)):
+        _contour(fig, axis, panel, limit, at % columns == 0)
+    _legend(fig)
+    letter(axes, [_name(panel) for panel in panels])
+    return fig
+
+
+def _grid(panels: list[Any], venue: str, ratio: float, **kwargs: Any) -> tuple["Figure", list[Any], int]:
+    column, text = VENUES[venue]
+    columns = _columns(len(panels), 4 if text > 6 else 3)
+    width = column if len(panels) == 1 else text * (1 if columns > 2 else 0.7)
+    rows = -(-len(panels) // columns)
+    fig = figure(width, rows * width / columns * ratio + 0.25)
+    axes = list(np.ravel(fig.subplots(rows, columns, **kwargs)))
+    for unused in axes[len(panels) :]:
+        unused.remove()
+    return fig, axes[: len(panels)], columns
+
+
+def _columns(count: int, most: int) -> int:
+    """The columns that leave the fewest places of the last row empty, with as few rows as there can be."""
+    rows = -(-count // most)
+    return -(-count // rows)
+
+
+def _panels(datasets: "Sequence[xr.Dataset]", scale: str) -> tuple[list[Any], list[tuple[float, float]]]:
+    one_of("surface", ("own", "shared"), scale=scale)
+    panels = [each.isel(panel=at) for each in datasets for at in range(each.sizes["panel"])]
+    ranges = [(float(each["value"].min()), float(each["value"].max())) for each in panels]
+    whole = (min(low for low, _ in ranges), max(high for _, high in ranges))
+    return panels, [whole if scale == "shared" else each for each in ranges]
+
+
+def _name(panel: "xr.Dataset") -> str:
+    temperature = float(panel["temperature"])
+    name = title(str(panel["loss"].values))
+    return name if np.isnan(temperature) else f"{name}, $T={temperature:g}$"
+
+
+def _surface(axis: Any, panel: "xr.Dataset", limit: tuple[float, float]) -> None:
+    box(axis)
+    a, b = np.meshgrid(panel["alpha"], panel["beta"], indexing="ij")
+    values = panel["value"].values
+    low, high = limit
+    height = (high - low) or 1.0
+    floor = low - 0.35 * height
+    axis.plot_surface(
+        a, b, values, facecolors=_shaded(values, a[:, 0], low, height), rstride=1, cstride=1, linewidth=0,
+        antialiased=False, shade=False, rasterized=True,
+    )  # fmt: skip
+    axis.contour(a, b, values, levels=9, zdir="z", offset=floor, cmap=SEQUENTIAL, linewidths=0.6)
+    edge = float(a[-1, 0])
+    axis.set(xlim=(-edge, edge), ylim=(-edge, edge), zlim=(floor, high))
+    axis.set(xticks=(-edge, 0, edge), yticks=(-edge, 0, edge))
+    axis.set_xlabel("$a$", labelpad=-8)
+    axis.set_ylabel("$b$", labelpad=-8)
+    axis.zaxis.set_major_locator(_ticks())
+    axis.view_init(elev=26, azim=-56)
+    axis.set_box_aspect((1, 1, 0.85), zoom=1.22)
+
+
+def _shaded(values: np.ndarray, grid: np.ndarray, low: float, height: float) -> np.ndarray:
+    """The map's colours, darker where the surface turns from the light: depth that a grey print keeps."""
+    import matplotlib as mpl
+    from matplotlib.colors import LightSource
+
+    colours = mpl.colormaps[SEQUENTIAL]((values - low) / height)
+    step = float(grid[1] - grid[0]) / float(np.ptp(grid))
+    light = LightSource(azdeg=300, altdeg=50).hillshade((values - low) / height, vert_exag=0.6, dx=step, dy=step)
+    colours[..., :3] *= 0.72 + 0.28 * light[..., None]
+    return colours
+
+
+def _contour(fig: "Figure", axis: Any, panel: "xr.Dataset", limit: tuple[float, float], first: bool) -> None:
+    a, b, values = panel["alpha"].values, panel["beta"].values, panel["value"].values
+    levels = np.linspace(limit[0], limit[1] + 1e-12, LEVELS)
+    filled = axis.contourf(a, b, values.T, levels=levels, cmap=SEQUENTIAL)
+    axis.contour(a, b, values.T, levels=levels, colors="white", linewidths=0.35, alpha=0.7)
+    axis.plot(0, 0, "+", color="black", markersize=6, markeredgewidth=1.0)
+    marks = {"minimum": ("o", (panel["minimum_alpha"], panel["minimum_beta"])), "$t$": ("+", (0.0, 0.0))}
+    if "student_position" in panel:
+        marks["student"] = ("^", panel["student_position"].values)
+    for name, (marker, (x, y)) in marks.items():
+        axis.plot(float(x), float(y), marker, label=name, **MARK)
+    axis.set(aspect="equal", xlabel=r"$a$ ($\Vert t\Vert$)", xlim=(a[0], a[-1]), ylim=(b[0], b[-1]))
+    axis.set(xticks=(a[0], 0, a[-1]), yticks=(b[0], 0, b[-1]))
+    if first:
+        axis.set_ylabel(r"$b$ ($\Vert t\Vert$)")
+    bar = fig.colorbar(filled, ax=axis, fraction=0.05, pad=0.03, aspect=18)
+    bar.outline.set_linewidth(0.4)
+    bar.ax.tick_params(labelsize=7, width=0.5, size=2)
+    bar.locator = _ticks()
+    bar.update_ticks()
+    bar.ax.set_title(str(panel["unit"].values) or " ", fontsize=7, pad=3)
+
+
+def _legend(fig: "Figure") -> None:
+    """What the marks on the contours are, once for all panels; a thin black edge lets them stand on yellow too."""
+    from matplotlib.patheffects import withStroke
+
+    found: dict[str, Any] = {}
+    for axis in fig.axes:
+        for line in axis.lines if axis.name == "rectilinear" else ():
+            line.set_path_effects([withStroke(linewidth=2.2, foreground="black")])
+            found.setdefault(str(line.get_label()), line)
+    drawn = {name: line for name, line in found.items() if not name.startswith("_")}
+    fig.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=len(drawn))
+
+
+def _ticks() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(4)
