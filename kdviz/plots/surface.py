@@ -16,7 +16,7 @@ LEVELS = 13
 MARK: dict[str, Any] = {
     "color": "white",
     "markerfacecolor": "none",
-    "markersize": 5,
+    "markersize": 4.5,
     "markeredgewidth": 1.1,
     "clip_on": False,
     "linestyle": "none",
@@ -35,16 +35,23 @@ def both(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = 
     columns = _columns(len(panels), 4)
     rows = -(-len(panels) // columns)
     width = VENUES[venue][1] * (1 if columns > 2 else 0.7)
-    fig = figure(width, rows * width / columns * 1.85)
-    grid = fig.add_gridspec(2 * rows, columns, height_ratios=[1.0, 0.8] * rows)
+    fig = figure(width, rows * width / columns * 1.9 + 0.25)
+    # a layout of its own for each band: 3-D axes in the same one push the contours' labels off the page
+    bands = fig.subfigures(2 * rows, 1, height_ratios=[1.0] * 2 * rows)
     tops = []
-    for at, (panel, limit) in enumerate(zip(panels, limits, strict=True)):
-        row, column = divmod(at, columns)
-        tops.append(fig.add_subplot(grid[2 * row, column], projection="3d"))
-        _surface(tops[-1], panel, limit)
-        _contour(fig, fig.add_subplot(grid[2 * row + 1, column]), panel, limit, column == 0)
-    _legend(fig)
+    for row in range(rows):
+        above = bands[2 * row].subplots(1, columns, squeeze=False, subplot_kw={"projection": "3d"})[0]
+        below = bands[2 * row + 1].subplots(1, columns, squeeze=False)[0]
+        for column, at in enumerate(range(row * columns, (row + 1) * columns)):
+            if at >= len(panels):
+                above[column].set_axis_off()
+                below[column].set_axis_off()
+                continue
+            _surface(above[column], panels[at], limits[at])
+            _contour(bands[2 * row + 1], below[column], panels[at], limits[at], column == 0)
+            tops.append(above[column])
     letter(tops, [_name(panel) for panel in panels])
+    _legend(bands[-1])
     return fig
 
 
@@ -135,7 +142,7 @@ def _shaded(values: np.ndarray, grid: np.ndarray, low: float, height: float) -> 
     return colours
 
 
-def _contour(fig: "Figure", axis: Any, panel: "xr.Dataset", limit: tuple[float, float], first: bool) -> None:
+def _contour(fig: Any, axis: Any, panel: "xr.Dataset", limit: tuple[float, float], first: bool) -> None:
     a, b, values = panel["alpha"].values, panel["beta"].values, panel["value"].values
     levels = np.linspace(limit[0], limit[1] + 1e-12, LEVELS)
     filled = axis.contourf(a, b, values.T, levels=levels, cmap=SEQUENTIAL)
@@ -158,7 +165,7 @@ def _contour(fig: "Figure", axis: Any, panel: "xr.Dataset", limit: tuple[float, 
     bar.ax.set_title(str(panel["unit"].values) or " ", fontsize=7, pad=3)
 
 
-def _legend(fig: "Figure") -> None:
+def _legend(fig: Any) -> None:
     """What the marks on the contours are, once for all panels; a thin black edge lets them stand on yellow too."""
     from matplotlib.patheffects import withStroke
 
