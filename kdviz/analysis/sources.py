@@ -29,6 +29,12 @@ class Chunk(NamedTuple):
     target: Tensor | None
     ids: Tensor
 
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """Student and teacher, where there is a teacher (`chunks` sees to it)."""
+        if self.teacher is None:
+            raise KdvizError("these logits have no teacher's beside them")
+        return self.student, self.teacher
+
 
 @dataclass(frozen=True, eq=False)
 class Logits:

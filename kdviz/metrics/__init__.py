@@ -2,6 +2,6 @@
 
 from kdviz.metrics.agreement import agreement, spearman, top1, topk_overlap
 from kdviz.metrics.calibration import ece
-from kdviz.metrics.kendall import kendall_tau
+from kdviz.metrics.kendall import kendall_tau, kendall_taus
 
-__all__ = ["agreement", "ece", "kendall_tau", "spearman", "top1", "topk_overlap"]
+__all__ = ["agreement", "ece", "kendall_tau", "kendall_taus", "spearman", "top1", "topk_overlap"]

@@ -1,0 +1,206 @@
+"""Whether a student ranks the channels as its teacher does: Kendall's tau per sample, and where it is high or low."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from kdviz import metrics
+from kdviz.analysis.bootstrap import mean_interval
+from kdviz.analysis.sources import Chunk, chunks, open_logits
+from kdviz.base.check import positive, require
+from kdviz.base.files import versions
+from kdviz.losses import rank_kendall
+
+SHARES = (0.1, 0.3, 0.5, 1.0)
+STEEPNESS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+ENDS = ("top", "min")
+BINS = 10  # of confidence, equally many samples in each
+
+
+def tau(
+    source: Any,
+    *,
+    shares: Sequence[float] = SHARES,
+    topk: Sequence[int] = (1, 5, 10),
+    steepness: Sequence[float] = STEEPNESS,
+    smooth_samples: int = 500,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    drop_nonfinite: bool = False,
+    label: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """Kendall's tau between the rankings of student and teacher, sample by sample, and what it goes with.
+
+    Args:
+        source: as `kdviz.analysis.sources.open_logits`; one pass is made.
+        shares: of the channels, in (0, 1], the largest ("top") or the smallest ("min") by the teacher's ranking.
+        topk: depths of the overlap of the largest channels; those beyond the number of classes are left out.
+        steepness: of the differentiable tau_d = mean over pairs of tanh(k dt / 2) tanh(k ds / 2), raw logits.
+        smooth_samples: samples behind tau_d, whose cost is quadratic in channels; 0 leaves it out.
+        level, resamples, seed: of the bootstrap intervals of means over samples.
+        drop_nonfinite, label: as `open_logits` and its chunks.
+        progress: called with (samples done, 0).
+    Returns: kind "tau". Per sample: tau_a, tau_b, tau_c, spearman, confidence (the teacher's largest probability),
+        and with labels correct and target. Of means, each with `_low` and `_high`: mean (measure; tau's variants,
+        spearman, top1, top5, ... overlap), share_mean (end, share), group_mean (group: student right or wrong),
+        confidence_mean (bin) with confidence_at; class_mean (class) without interval. smooth_mean and smooth_error,
+        mean |tau_d - tau_a| (steepness). Rows whose tau is undefined (all logits equal) are counted in `undefined`
+        and left out of means.
+    Raises: KdvizError for settings out of range or logits that `chunks` refuses.
+    Source: RKKD sec. 4; the breakdowns are ours.
+    """
+    _check(shares, steepness, level, resamples)
+    opened, tally, parts = open_logits(source, label=label), {}, []
+    done, smooth = 0, []
+    for chunk in chunks(opened, who="tau", drop_nonfinite=drop_nonfinite, tally=tally):
+        parts.append(_per_sample(chunk, shares, topk))
+        few = max(0, min(len(chunk.student), smooth_samples - len(smooth)))
+        student, teacher = chunk.pair()
+        smooth.extend(_smooth(student[:few], teacher[:few], steepness))
+        done += len(chunk.student)
+        if progress:
+            progress(done, 0)
+    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    attrs = {
+        "label": "student", **opened.attrs, **tally, "kind": "tau", "level": level, "resamples": resamples,
+        "seed": seed, "smooth_samples": len(smooth), "undefined": int(np.isnan(values["tau_b"]).sum()),
+        "versions": json.dumps(versions()),
+    }  # fmt: skip
+    result = _dataset(values, shares, attrs)
+    return result if not smooth else result.merge(_smooth_means(np.stack(smooth), values["tau_a"], steepness))
+
+
+def over_epochs(
+    sources: Mapping[int, Any], *, level: float = 0.95, resamples: int = 1000, seed: int = 0,
+    drop_nonfinite: bool = False, progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:  # fmt: skip
+    """Mean tau-b, top-1 and agreement with the teacher at each of a run's epochs.
+
+    Args:
+        sources: epoch -> logits, as `open_logits` reads them, in any order.
+        level, resamples, seed: of the bootstrap intervals.
+        progress: called with (epochs done, epochs).
+    Returns: variables epoch_mean, epoch_low, epoch_high (tau-b), epoch_agreement and, with labels, epoch_top1
+        (fractions) over `epoch`; to be merged into the dataset of `tau`.
+    Raises: KdvizError for no epochs, or logits that `chunks` refuses.
+    Source: ours.
+    """
+    require(sources, "tau: the run kept no epochs; train with --keep-epochs 1")
+    rows = []
+    for done, epoch in enumerate(sorted(sources), 1):
+        found = []
+        for chunk in chunks(open_logits(sources[epoch]), who="tau", drop_nonfinite=drop_nonfinite):
+            found.append(_per_sample(chunk, (), ()))
+        values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        mean, low, high = mean_interval(values["tau_b"], level=level, resamples=resamples, seed=seed)
+        row = {"mean": mean, "low": low, "high": high, "agreement": values["agree"].mean()}
+        rows.append(row | ({"top1": values["correct"].mean()} if "correct" in values else {}))
+        if progress:
+            progress(done, len(sources))
+    columns = {f"epoch_{name}": (("epoch",), np.array([row[name] for row in rows])) for name in rows[0]}
+    return xr.Dataset(columns, {"epoch": sorted(sources)})
+
+
+def _check(shares: Sequence[float], steepness: Sequence[float], level: float, resamples: int) -> None:
+    for share in shares:
+        require(0 < share <= 1, f"tau: a share of channels must be above 0 and at most 1, got {share}")
+    for value in steepness:
+        positive("tau", steepness=value)
+    require(0 < level < 1, f"tau: level must be between 0 and 1, got {level}")
+    require(resamples >= 1, f"tau: resamples must be 1 or more, got {resamples}")
+
+
+def _per_sample(chunk: Chunk, shares: Sequence[float], topk: Sequence[int]) -> dict[str, np.ndarray]:
+    """Every measure of the chunk's samples: name -> [n]."""
+    student, teacher = chunk.pair()
+    classes = student.shape[1]
+    found = {f"tau_{variant}": tau for variant, tau in metrics.kendall_taus(student, teacher).items()}
+    found["spearman"] = metrics.spearman(student, teacher)
+    for k in topk:
+        if 1 <= k < classes:
+            found[f"top{k}"] = metrics.topk_overlap(student, teacher, k=k)
+    order = teacher.argsort(dim=1, descending=True, stable=True)
+    for share in shares:
+        count = max(2, math.ceil(share * classes))
+        for end, channels in zip(ENDS, (order[:, :count], order[:, -count:]), strict=True):
+            some = student.gather(1, channels), teacher.gather(1, channels)
+            found[f"{end} {share}"] = found["tau_b"] if count == classes else metrics.kendall_tau(*some)
+    found["confidence"] = teacher.double().softmax(1).amax(1)
+    found["agree"] = student.argmax(1) == teacher.argmax(1)
+    if chunk.target is not None:
+        found |= {"target": chunk.target, "correct": student.argmax(1) == chunk.target}
+    return {"sample": chunk.ids.cpu().numpy(), **{name: value.cpu().numpy() for name, value in found.items()}}
+
+
+def _smooth(student: Tensor, teacher: Tensor, steepness: Sequence[float]) -> list[np.ndarray]:
+    """tau_d of each sample at each steepness, in blocks since pairs of channels are many."""
+    rows: list[np.ndarray] = []
+    for s, t in zip(student.double().split(64), teacher.double().split(64), strict=True):
+        if not len(s):
+            break
+        taus = [-rank_kendall(s, t, steepness=k, normalize="none", reduction="none") for k in steepness]
+        rows.extend(torch.stack(taus, dim=1).cpu().numpy() if taus else [])
+    return rows
+
+
+def _smooth_means(smooth: np.ndarray, exact: np.ndarray, steepness: Sequence[float]) -> xr.Dataset:
+    """Means over samples of tau_d and of its distance from the exact tau-a."""
+    gap = np.abs(smooth - exact[: len(smooth), None])
+    means = {"smooth_mean": smooth.mean(axis=0), "smooth_error": np.nanmean(gap, axis=0)}
+    dataset = xr.Dataset({name: (("steepness",), mean) for name, mean in means.items()}, {"steepness": list(steepness)})
+    return dataset.assign(smooth_exact=np.nanmean(exact[: len(smooth)]))
+
+
+def _dataset(values: dict[str, np.ndarray], shares: Sequence[float], attrs: dict[str, Any]) -> xr.Dataset:
+    """Samples as they are, and means with intervals over all that a reader may group them by."""
+    result = xr.Dataset(attrs=attrs).assign_coords(sample=values["sample"])
+    for name in ("tau_a", "tau_b", "tau_c", "spearman", "confidence", "target"):
+        if name in values:
+            result[name] = ("sample", values[name])
+    for name in ("agree", "correct"):
+        if name in values:
+            result[name] = ("sample", values[name].astype(np.int8))
+    measures = [name for name in values if name.startswith(("tau_", "spearman", "top")) and " " not in name]
+    result = _means(result, "mean", {"measure": measures}, [values[name] for name in measures])
+    if len(shares):
+        ends = [values[f"{end} {share}"] for end in ENDS for share in shares]
+        result = _means(result, "share_mean", {"end": list(ENDS), "share": list(shares)}, ends)
+    bins = np.array_split(np.argsort(values["confidence"], kind="stable"), min(BINS, len(values["sample"])))
+    at = [values["confidence"][bin_].mean() for bin_ in bins]
+    result = _means(result, "confidence_mean", {"bin": range(len(bins))}, [values["tau_b"][bin_] for bin_ in bins])
+    result["confidence_at"] = (("bin",), np.array(at), {"units": "fraction"})
+    if "correct" in values:
+        groups = [values["tau_b"][values["correct"] == right] for right in (True, False)]
+        result = _means(result, "group_mean", {"group": ["right", "wrong"]}, groups)
+        result["group_count"] = (("group",), [len(group) for group in groups])
+        result = result.merge(_by_class(values["target"], values["tau_b"]))
+    return result
+
+
+def _means(dataset: xr.Dataset, name: str, coordinates: dict[str, Any], groups: list[np.ndarray]) -> xr.Dataset:
+    """The dataset with `name`, `name`_low and `name`_high over the coordinates, in their order."""
+    options = {key: dataset.attrs[key] for key in ("level", "resamples", "seed")}
+    found = np.array([mean_interval(group.astype(np.float64), **options) for group in groups])
+    shape = [len(labels) for labels in coordinates.values()]
+    columns = {
+        f"{name}{suffix}": (tuple(coordinates), column.reshape(shape))
+        for suffix, column in zip(("", "_low", "_high"), found.T, strict=True)
+    }
+    return dataset.assign(columns).assign_coords({key: list(labels) for key, labels in coordinates.items()})
+
+
+def _by_class(target: np.ndarray, tau: np.ndarray) -> xr.Dataset:
+    """Mean tau-b of each class that has samples with one."""
+    kept = ~np.isnan(tau)
+    classes, index = np.unique(target[kept], return_inverse=True)
+    count = np.bincount(index, minlength=len(classes))
+    mean = np.bincount(index, weights=tau[kept], minlength=len(classes)) / np.maximum(count, 1)
+    return xr.Dataset({"class_mean": ("class", mean), "class_count": ("class", count)}, {"class": classes})

@@ -1,0 +1,159 @@
+"""Tau's breakdowns against scipy loops and closed forms; bootstrap intervals against normal theory."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from kdviz.analysis import bootstrap
+from kdviz.analysis.bootstrap import mean_interval
+from kdviz.analysis.ranks import over_epochs, tau
+from kdviz.base.check import KdvizError
+
+
+def logits(n=60, k=20, seed=0, noise=1.0):
+    """Teacher and student with ties, labels that the student gets right about half of the time."""
+    generator = np.random.default_rng(seed)
+    teacher = (3 * generator.standard_normal((n, k))).round(1)
+    student = (teacher + noise * generator.standard_normal((n, k))).round(1)
+    target = np.where(np.arange(n) % 2, student.argmax(1), generator.integers(0, k, n))
+    return student, teacher, target
+
+
+def scipy_taus(student, teacher, variant="b"):
+    return np.array([stats.kendalltau(s, t, variant=variant).statistic for s, t in zip(student, teacher, strict=True)])
+
+
+def test_taus_of_samples_and_their_means():
+    s, t, y = logits()
+    result = tau((s, t, y))
+    for variant in "bc":
+        expected = scipy_taus(s, t, variant)
+        np.testing.assert_allclose(result[f"tau_{variant}"], expected, atol=1e-12)
+        assert float(result["mean"].sel(measure=f"tau_{variant}")) == pytest.approx(expected.mean(), abs=1e-12)
+    spearman = [stats.spearmanr(a, b).statistic for a, b in zip(s, t, strict=True)]
+    np.testing.assert_allclose(result.spearman, spearman, atol=1e-12)
+    np.testing.assert_allclose(result.confidence, special.softmax(t, axis=1).max(1), atol=1e-12)
+    assert result.correct.values.tolist() == (s.argmax(1) == y).astype(int).tolist()
+    assert result.measure.values.tolist() == ["tau_a", "tau_b", "tau_c", "spearman", "top1", "top5", "top10"]
+    tops = [len(set(np.argsort(-a)[:1]) & set(np.argsort(-b)[:1])) for a, b in zip(s, t, strict=True)]
+    assert float(result["mean"].sel(measure="top1")) == pytest.approx(np.mean(tops))
+
+
+def test_tau_of_normal_rows_has_its_closed_form():
+    """E tau = 2/pi arcsin(rho) for pairs drawn from a bivariate normal distribution of correlation rho."""
+    generator = np.random.default_rng(1)
+    for rho in (0.0, 0.5, 0.9):
+        t = generator.standard_normal((400, 40))
+        s = rho * t + math.sqrt(1 - rho**2) * generator.standard_normal((400, 40))
+        result = tau((s, t), smooth_samples=0)
+        low, high = (float(result[f"mean_{end}"].sel(measure="tau_b")) for end in ("low", "high"))
+        middle = 2 / math.pi * math.asin(rho)
+        assert low - 0.003 < middle < high + 0.003
+        assert float(result["mean"].sel(measure="tau_b")) == pytest.approx(middle, abs=0.02)
+
+
+def test_shares_of_the_teachers_channels():
+    s, t, _ = logits()
+    t += np.linspace(0, 0.01, 20)  # without ties there is one ranking
+    result = tau((s, t), shares=(0.1, 0.3, 1.0))
+    for share, count in ((0.1, 2), (0.3, 6), (1.0, 20)):
+        for end, sign in (("top", -1), ("min", 1)):
+            which = np.argsort(sign * t, axis=1)[:, :count]
+            expected = scipy_taus(np.take_along_axis(s, which, 1), np.take_along_axis(t, which, 1))
+            found = float(result.share_mean.sel(end=end, share=share))
+            assert found == pytest.approx(np.nanmean(expected), abs=1e-12)
+
+
+def test_groups_classes_and_confidence():
+    s, t, y = logits()
+    result = tau((s, t, y))
+    expected, right = scipy_taus(s, t), s.argmax(1) == y
+    for group, mask in (("right", right), ("wrong", ~right)):
+        assert float(result.group_mean.sel(group=group)) == pytest.approx(expected[mask].mean(), abs=1e-12)
+        assert int(result.group_count.sel(group=group)) == mask.sum()
+    for label in np.unique(y):
+        assert float(result.class_mean.sel({"class": label})) == pytest.approx(expected[y == label].mean(), abs=1e-12)
+    assert int(result.class_count.sum()) == 60
+    by_confidence = expected[np.argsort(result.confidence.values, kind="stable")].reshape(10, 6).mean(1)
+    np.testing.assert_allclose(result.confidence_mean, by_confidence, atol=1e-12)
+    assert (result.confidence_at.diff("bin") > 0).all()
+
+
+def test_smooth_tau_tends_to_the_exact_one():
+    s, t, _ = logits(noise=3)
+    result = tau((s, t), steepness=(0.5, 2.0, 1e5), smooth_samples=50)
+    i, j = np.triu_indices(20, 1)
+    expected = np.mean(np.tanh(t[:50, i] - t[:50, j]) * np.tanh(s[:50, i] - s[:50, j]))
+    assert float(result.smooth_mean.sel(steepness=2.0)) == pytest.approx(expected, abs=1e-9)
+    exact = np.mean(np.sign(t[:50, i] - t[:50, j]) * np.sign(s[:50, i] - s[:50, j]))
+    assert float(result.smooth_exact) == pytest.approx(exact, abs=1e-12)
+    assert float(result.smooth_mean.sel(steepness=1e5)) == pytest.approx(exact, abs=1e-9)
+    assert float(result.smooth_error.sel(steepness=1e5)) < 1e-9 < float(result.smooth_error.sel(steepness=0.5))
+    assert result.attrs["smooth_samples"] == 50
+    assert "smooth_mean" not in tau((s, t), smooth_samples=0)
+
+
+def test_a_stream_in_chunks_is_the_same_result():
+    s, t, y = logits()
+    whole = tau((s, t, y))
+    parts = [(s[i : i + 13], t[i : i + 13], y[i : i + 13]) for i in range(0, 60, 13)]
+    streamed = tau(part for part in parts)
+    for name, values in whole.data_vars.items():
+        np.testing.assert_allclose(streamed[name], values, rtol=1e-12, err_msg=str(name))
+
+
+def test_rows_without_a_ranking_are_counted_and_left_out():
+    s, t, y = logits()
+    s[4] = 1.5
+    result = tau((s, t, y))
+    expected = scipy_taus(s, t)
+    assert result.attrs["undefined"] == 1
+    assert math.isnan(result.tau_b[4])
+    assert float(result["mean"].sel(measure="tau_b")) == pytest.approx(np.nanmean(expected), abs=1e-12)
+
+
+def test_epochs_in_order():
+    s, t, y = logits()
+    worse = logits(noise=6)[0]
+    result = over_epochs({10: (s, t, y), 5: (worse, t, y)})
+    assert result.epoch.values.tolist() == [5, 10]
+    means = [scipy_taus(worse, t).mean(), scipy_taus(s, t).mean()]
+    np.testing.assert_allclose(result.epoch_mean, means, atol=1e-12)
+    np.testing.assert_allclose(result.epoch_top1, [(worse.argmax(1) == y).mean(), (s.argmax(1) == y).mean()])
+    np.testing.assert_allclose(result.epoch_agreement, [(one.argmax(1) == t.argmax(1)).mean() for one in (worse, s)])
+    with pytest.raises(KdvizError, match="train with --keep-epochs"):
+        over_epochs({})
+
+
+def test_the_interval_is_the_normal_ones_for_many_values(monkeypatch):
+    values = np.random.default_rng(2).gamma(2, size=3000)
+    half = 1.96 * values.std() / math.sqrt(3000)
+    for groups in (3000, 256):  # each value by itself, then neighbours together
+        monkeypatch.setattr(bootstrap, "GROUPS", groups)
+        mean, low, high = mean_interval(values, resamples=2000)
+        assert mean == pytest.approx(values.mean(), rel=1e-12)
+        assert high - mean == pytest.approx(half, rel=0.1)
+        assert mean - low == pytest.approx(half, rel=0.1)
+    assert mean_interval(values, seed=3) == mean_interval(values, seed=3) != mean_interval(values, seed=4)
+    wide = mean_interval(values, level=0.99)
+    assert wide[1] < low < high < wide[2]
+
+
+def test_an_interval_of_few_values():
+    assert [math.isnan(one) for one in mean_interval(np.array([np.nan]))] == [True] * 3
+    assert mean_interval(np.array([np.nan, 2.0]))[0] == 2.0
+    low, high = mean_interval(np.array([0.0, 1.0]), resamples=4000)[1:]
+    assert (low, high) == (0.0, 1.0)  # a quarter of the draws is all zeros, a quarter all ones
+
+
+def test_bad_settings():
+    for settings, message in (
+        ({"shares": (0.0,)}, "share of channels must be above 0 and at most 1, got 0.0"),
+        ({"steepness": (-1,)}, "steepness must be a finite number above 0, got -1"),
+        ({"level": 1}, "level must be between 0 and 1, got 1"),
+        ({"resamples": 0}, "resamples must be 1 or more, got 0"),
+    ):
+        with pytest.raises(KdvizError, match=message):
+            tau(logits(), **settings)
