@@ -9,6 +9,7 @@ from kdviz.checkpoints.fit import Match, Shapes, shapes_of
 # Groups that are the student where they stand; the first that is there is taken, and its neighbours are dropped.
 STUDENTS = ("student", "architecture", "model_s", "student_model")
 OTHERS = ("teacher", "model_t", "teacher_model", "ema", "ema_model", "model_ema")
+WRAPPERS = ("module", "_orig_mod", "model", "net", "backbone")
 DEPTH = 5  # module._orig_mod.student.module._orig_mod.
 
 Fits = Callable[[Shapes], Match | None]
@@ -79,11 +80,15 @@ def chosen(groups: Mapping[str, Any]) -> list[str]:
 
 
 def kernel(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The most likely net in `state`, for a message when nothing fits: single prefixes and the student's come off."""
+    """The most likely net in `state`, for a message when nothing fits: the usual prefixes come off.
+
+    >>> list(kernel({"module.net.fc.bias": 1, "module.loss.scale": 2}))
+    ['fc.bias']
+    """
     for _ in range(DEPTH):
         groups = grouped(state)
-        names = chosen(groups)
-        if len(names) != 1 or ("" in groups and names[0] not in STUDENTS):
+        name = next((name for name in (*STUDENTS, *WRAPPERS) if name in groups), None)
+        if name is None:
             break
-        state = groups[names[0]]
+        state = groups[name]
     return state
