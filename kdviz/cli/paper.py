@@ -1,6 +1,134 @@
-"""Placeholder until its owner writes it."""
+"""`kdviz paper`: the figures and tables of the two papers, one command each."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdviz.base.check import KdvizError, require
+from kdviz.cli.common import Formats, Root, TeacherFile, Venue, open_checkpoint, open_data, open_teacher, progress
+
+if TYPE_CHECKING:
+    from kdviz.papers import Entry, Inputs, Paper
+
+NEEDS_ARGUMENTS = True
+SHIPPED = Path("checkpoints")
 
 
-def command() -> None:
-    """Not yet."""
-    raise NotImplementedError
+def command(
+    paper: Annotated[str, typer.Argument(help="rkkd or pld.")],
+    name: Annotated[
+        str | None, typer.Argument(help="fig1, tab7, ... [default: every analysis figure of the paper].")
+    ] = None,
+    teacher: TeacherFile = None,
+    student: Annotated[
+        list[str] | None, typer.Option(help="NAME=CHECKPOINT; repeat [default: the shipped students].")
+    ] = None,
+    run: Annotated[list[str] | None, typer.Option(help="ROW=RUN: a finished run beside a table's row; repeat.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set [default: the students' own].")] = None,
+    root: Root = None,
+    steps: Annotated[int | None, typer.Option(help="Points along each axis of a surface.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Images, stratified by class.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of directions and draws.")] = None,
+    venue: Venue = "icml",
+    formats: Formats = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Written to OUT/PAPER/NAME.")] = Path("reports"),
+) -> None:
+    """Make a paper's figure again, with what it says beside what is measured here; or show a table.
+
+    Example: kdviz paper rkkd fig3 --student kd=runs/kd/last.pt --student kd+rk=runs/rk/last.pt
+    """
+    from kdviz.papers import PAPERS
+
+    chosen = PAPERS[paper]
+    entries = [chosen.entries[name]] if name else chosen.figures
+    settings = {key: value for key, value in (("steps", steps), ("samples", samples), ("seed", seed))
+                if value is not None}  # fmt: skip
+    files = dict(map(_pair, student or []))
+    for entry in entries:
+        folder = out / paper / entry.name
+        if not entry.drawings:
+            _table(chosen, entry, [_pair(one) for one in run or []], folder)
+            continue
+        with progress(f"{paper} {entry.name}") as moved:
+            inputs = _inputs(entry, files, teacher, data, root, {**settings}, folder, moved)
+            _figure(chosen, entry, inputs, folder, venue, formats)
+
+
+def _pair(text: str) -> tuple[str, Path]:
+    """NAME=PATH; a name becomes part of file names."""
+    name, equals, path = text.partition("=")
+    require(equals and path, f"expected NAME=PATH, got {text!r}")
+    fit = re.fullmatch(r"[\w.+ -]+", name.strip()) is not None and not name.strip().startswith(".")
+    require(fit, f"{name!r}: a name may hold letters, digits, spaces and . + - _ only")
+    return name.strip(), Path(path)
+
+
+def _inputs(
+    entry: "Entry", files: dict[str, Path], teacher: Path | None, data: str | None, root: Path | None,
+    settings: dict[str, Any], work: Path, moved: Any,
+) -> "Inputs":  # fmt: skip
+    """What the entry needs, opened: the user's own nets, or the shipped ones."""
+    from kdviz.papers import Inputs
+
+    if not entry.students:
+        return Inputs(settings=settings, work=work, progress=moved)
+    shipped = not files
+    paths = files or {label: _shipped(f"resnet8_{label}.pt") for label in entry.students}
+    students = {label: open_checkpoint(path) for label, path in paths.items()}
+    first = next(iter(students.values()))
+    taught = None
+    if "teacher" in entry.needs:
+        taught = open_teacher(first, teacher)
+        require(taught is not None, f"{first.path}: does not say its teacher; name the file with --teacher")
+    images = open_data(first, data, root, entry.split) if "data" in entry.needs else None
+    return Inputs(
+        students=students, teacher=taught, data=images, shipped=shipped and teacher is None and data is None,
+        settings=settings, work=work, progress=moved,
+    )  # fmt: skip
+
+
+def _shipped(name: str) -> Path:
+    path = SHIPPED / name
+    if not path.is_file():
+        raise KdvizError(
+            f"no {path} here: run this where kdviz's checkpoints/ folder is, or give your own nets,"
+            " --teacher CHECKPOINT --student kd=CHECKPOINT --student kd+rk=CHECKPOINT"
+        )
+    return path
+
+
+def _figure(
+    paper: "Paper", entry: "Entry", inputs: "Inputs", folder: Path, venue: str, formats: list[str] | None
+) -> None:
+    from kdviz.papers import produce
+    from kdviz.papers.produce import plain
+
+    found = produce(
+        paper, entry, inputs, folder, venue=venue, formats=formats or ("pdf", "png"), tell=lambda path: typer.echo(path)
+    )
+    typer.echo(f"\n{plain(found)}\n")
+
+
+def _table(paper: "Paper", entry: "Entry", runs: list[tuple[str, Path]], folder: Path) -> None:
+    """Print a table: what the paper prints, what would run it, and the user's runs beside it."""
+    from kdviz.base.files import atomic
+    from kdviz.papers import Inputs, findings, published
+    from kdviz.papers.produce import plain
+
+    opened = tuple((row, open_checkpoint(path / "last.pt" if path.is_dir() else path)) for row, path in runs)
+    table = published.tables(paper.name)[entry.name]
+    results = entry.results(Inputs(runs=opened))
+    lines = published.commands(table)
+    typer.echo(f"{entry.source}: published numbers, not measured here" + (" (measured in brackets)" if runs else ""))
+    typer.echo(published.plain(table, results["table"]))
+    typer.echo(f"\n{plain(findings(entry, results))}\n")
+    if not lines:
+        typer.echo("kdviz has no recipe for this table's nets and data.")
+        return
+    script = folder / "commands.sh"
+    with atomic(script) as partial:
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    shown = [line for line in lines if line.startswith("kdviz")]
+    typer.echo(f"The commands that would run it, the first of {len(shown)} here, all in {script}:\n{shown[0]}")

@@ -1,0 +1,53 @@
+"""Captions in LaTeX: plain text in, escaped text out, with the open choices spelled out."""
+
+from kdviz.papers.entry import Entry, Inputs, Paper
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "τ": r"$\tau$", "α": r"$\alpha$", "β": r"$\beta$",
+    "γ": r"$\gamma$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "−": "--", "–": "--", "…": r"\ldots{}",
+}  # fmt: skip
+SHIPPED = (
+    "Small-scale nets that come with kdviz, trained on the synthetic data set {data}; "
+    "this illustrates the method and is not the paper's result."
+)
+
+
+def escape(text: str) -> str:
+    """`text` with everything that LaTeX reads as a command made harmless; other characters stay.
+
+    >>> print(escape("50% of a_b & {c}"))
+    50\\% of a\\_b \\& \\{c\\}
+    """
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def provenance(inputs: Inputs) -> str:
+    """What the figure was computed from, in one sentence; empty where it needs neither nets nor data."""
+    data = inputs.data.name if inputs.data is not None else "none"
+    if inputs.shipped:
+        return SHIPPED.format(data=data)
+    if not inputs.students:
+        return ""
+    synthetic = "the synthetic data set " if inputs.data is not None and inputs.data.synthetic else ""
+    return f"Students {', '.join(inputs.students)}" + (f" on {synthetic}{data}." if inputs.data is not None else ".")
+
+
+def text(paper: Paper, entry: Entry, inputs: Inputs) -> str:
+    """The caption as plain text: title, source, provenance, open choices."""
+    settings = entry.resolved(inputs)
+    choices = [choice.format(**settings) for choice in entry.choices]
+    listed = "; ".join(f"({number}) {choice}" for number, choice in enumerate(choices, 1))
+    parts = [
+        f"{entry.title}, after {entry.source}.",
+        provenance(inputs),
+        f"Left open by the paper, and what was taken here: {listed}.",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def latex(paper: Paper, entry: Entry, inputs: Inputs) -> str:
+    """caption.tex: a \\caption and a \\label, to be \\input inside a figure environment."""
+    body = escape(text(paper, entry, inputs))
+    return f"\\caption{{{body} \\cite{{{paper.cite}}}}}\n\\label{{fig:{paper.name}-{entry.name}}}\n"

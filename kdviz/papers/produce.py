@@ -1,0 +1,102 @@
+"""An entry computed, drawn and written into a folder, the same bytes for the same inputs."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdviz.base.files import atomic, write_dataset
+from kdviz.papers import caption
+from kdviz.papers.entry import Entry, Inputs, Paper, Results, findings
+
+
+def produce(
+    paper: Paper,
+    entry: Entry,
+    inputs: Inputs,
+    out: Path,
+    *,
+    venue: str = "icml",
+    formats: Sequence[str] = ("pdf", "png"),
+    tell: Callable[[Path], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Results (.nc), figures, caption.tex, findings.json and findings.md in `out`.
+
+    Args:
+        paper, entry: what to make.
+        inputs: what it is computed from.
+        out: the folder.
+        venue, formats: as `kdviz.plots` takes them.
+        tell: called with each path written.
+    Returns:
+        The findings: each claim with what was measured beside it.
+    Raises:
+        KdvizError: an input that is missing or does not fit.
+    """
+    say = tell or (lambda _: None)
+    results = entry.results(inputs)
+    for name, dataset in results.items():
+        say(write_dataset(dataset, out / f"{name}.nc"))
+    draw(entry, results, out, venue=venue, formats=formats, say=say)
+    found = findings(entry, results)
+    record = {
+        "paper": paper.name, "entry": entry.name, "title": entry.title, "source": entry.source,
+        "provenance": caption.provenance(inputs), "settings": entry.resolved(inputs), "findings": found,
+    }  # fmt: skip
+    texts = {
+        "caption.tex": caption.latex(paper, entry, inputs),
+        "findings.json": json.dumps(record, indent=2, ensure_ascii=False, default=list) + "\n",
+        "findings.md": markdown(paper, entry, inputs, found),
+    }
+    for name, content in texts.items():
+        with atomic(out / name) as partial:
+            partial.write_text(content, encoding="utf-8")
+        say(out / name)
+    return found
+
+
+def draw(
+    entry: Entry, results: Results, out: Path, *, venue: str, formats: Sequence[str], say: Callable[[Path], None]
+) -> None:
+    """Every drawing of the entry, from its results alone."""
+    from kdviz import plots
+
+    for drawing in entry.drawings:
+        chosen = [results[name] for name in drawing.results or results]
+        with plots.style(venue):
+            fig = plots.draw(chosen, drawing.figure, venue=venue, **drawing.options)
+            for path in plots.save(fig, out / drawing.stem, formats):
+                say(path)
+
+
+def plain(found: list[dict[str, Any]]) -> str:
+    """The findings for a terminal, one block per claim."""
+    blocks = []
+    for one in found:
+        lines = [f"claim     {one['claim']} ({one['where']})", f"reading   {one['reading']}"]
+        lines += [f"measured  {_numbers(one['measured'])}", f"agrees    {one['agrees']}"]
+        blocks.append("\n".join(lines + ([f"note      {one['note']}"] if one["note"] else [])))
+    return "\n\n".join(blocks)
+
+
+def markdown(paper: Paper, entry: Entry, inputs: Inputs, found: list[dict[str, Any]]) -> str:
+    """findings.md: the caption, then a table of claims and measurements."""
+    rows = [
+        [f"{one['claim']} ({one['where']})", one["reading"], _numbers(one["measured"]), one["agrees"], one["note"]]
+        for one in found
+    ]
+    head = [["claim", "our reading", "measured here", "agrees", "note"], ["---"] * 5]
+    table = "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in [*head, *rows])
+    return f"# {paper.name} {entry.name}: {entry.title}\n\n{caption.text(paper, entry, inputs)}\n\n{table}\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _numbers(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_number(value)}" for key, value in values.items())
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,14 @@
+"""RKKD: Guan et al., Kendall's tau ranking loss (arXiv 2409.17823, ICML 2025)."""
+
+from kdviz.base.registry import Registry
+from kdviz.papers.entry import Entry, Paper
+from kdviz.papers.rkkd import fig1, fig3, tables
+
+PAPER = Paper(
+    name="rkkd",
+    title="Kendall's tau Coefficient for Logits Distillation",
+    cite="guan2025ranking",
+    entries=Registry[Entry]("figure or table of rkkd"),
+)
+for _entry in (fig1.ENTRY, fig3.ENTRY, *tables.ENTRIES):
+    PAPER.entries.add(_entry.name, _entry)

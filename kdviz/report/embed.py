@@ -1,0 +1,29 @@
+"""A drawn result as text inside the page: SVG where it is small, PNG where it is not."""
+
+import base64
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kdviz import plots
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LARGEST_SVG = 150_000  # bytes; a 3-D surface takes megabytes
+_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
+
+
+def image(datasets: "Sequence[xr.Dataset]", figure: str | None, *, caption: str, venue: str = "neurips") -> str:
+    """A <figure> element with the drawing embedded; `caption` is plain text and serves as alt text too."""
+    with plots.style(venue), tempfile.TemporaryDirectory() as folder:
+        fig = plots.draw(datasets, figure, venue=venue)
+        (path,) = plots.save(fig, Path(folder) / "figure", ("svg",))
+        if path.stat().st_size > LARGEST_SVG:
+            (path,) = plots.save(fig, Path(folder) / "figure", ("png",))
+        data = base64.b64encode(path.read_bytes()).decode()
+    words = escape(caption)
+    source = f"data:{_TYPES[path.suffix[1:]]};base64,{data}"
+    return f'<figure><img src="{source}" alt="{words}"><figcaption>{words}</figcaption></figure>'

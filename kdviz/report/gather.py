@@ -1,0 +1,102 @@
+"""What a report speaks of: a run folder or a checkpoint file, its journal, and the results measured on it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdviz.base.check import KdvizError, require
+from kdviz.base.files import existing, read_dataset, sha256
+from kdviz.checkpoints import Checkpoint, load_checkpoint
+from kdviz.train import journal
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One run or checkpoint of a report.
+
+    Attributes:
+        label: what the page calls it.
+        checkpoint: of a run, its last epoch.
+        training: the journal's epochs (kind "training"), or None for a lone file.
+        results: saved results that were measured on it.
+    """
+
+    label: str
+    checkpoint: Checkpoint
+    training: "xr.Dataset | None" = None
+    results: tuple["xr.Dataset", ...] = ()
+
+
+def gather(paths: Sequence[Path], *, results: Iterable[Path] = (), model: str | None = None) -> list[Subject]:
+    """The subjects at `paths`, each with the results below the folders `results` that name its checkpoint's sha256.
+
+    Args:
+        paths: run folders of `kdviz train`, or checkpoints of any known producer.
+        results: folders searched for .nc files; run folders are searched in any case.
+        model: architecture, where a file does not say.
+    Raises:
+        KdvizError: nothing there, a run without a finished epoch, a file that is no checkpoint.
+    """
+    require(paths, "report: name at least one run folder or checkpoint")
+    labels = _labels([Path(path) for path in paths])
+    saved = {file: None for folder in results for file in sorted(Path(folder).rglob("*.nc"))}
+    return [_subject(Path(path), label, list(saved), model) for path, label in zip(paths, labels, strict=True)]
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """The file's stem or the folder's name; longer where two would be the same."""
+    short = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+    doubled = {name for name in short if short.count(name) > 1}
+    return [str(path) if name in doubled else name for path, name in zip(paths, short, strict=True)]
+
+
+def _subject(path: Path, label: str, saved: list[Path], model: str | None) -> Subject:
+    existing(path, what="run or checkpoint")
+    if not is_run(path):
+        checkpoint = load_checkpoint(path, model=model)
+        return Subject(label, checkpoint, None, _measured_on(saved, {checkpoint.sha256}))
+    last = path / "last.pt"
+    require(last.is_file(), f"{path}: has no last.pt yet; no epoch of this run is finished")
+    entries = journal.epochs(path / "journal.jsonl")
+    hashes = {sha256(file) for file in (last, path / "best.pt") if file.is_file()}
+    own = [file for file in sorted(path.rglob("*.nc")) if file not in saved]
+    checkpoint = load_checkpoint(last, model=model)
+    training = curves(entries, label, checkpoint.method) if entries else None
+    return Subject(label, checkpoint, training, _measured_on([*own, *saved], hashes))
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a folder that `kdviz train` writes."""
+    return path.is_dir() and any((path / name).is_file() for name in ("journal.jsonl", "last.pt"))
+
+
+def curves(entries: list[dict[str, Any]], label: str, method: str | None) -> "xr.Dataset":
+    """The journal's epochs as a Dataset of kind "training": "total" and its terms (nats), "val_top1" (fraction)."""
+    import numpy as np
+    import xarray as xr
+
+    names = dict.fromkeys(name for entry in entries for name in entry.get("train", {}))
+    columns = {name: [entry.get("train", {}).get(name, np.nan) for entry in entries] for name in names}
+    for name in ("top1", "loss"):
+        if any(name in (entry.get("val") or {}) for entry in entries):
+            columns[f"val_{name}"] = [(entry.get("val") or {}).get(name, np.nan) for entry in entries]
+    variables = {name: ("epoch", np.array(values, dtype=float)) for name, values in columns.items()}
+    epochs = {"epoch": [entry["epoch"] for entry in entries]}
+    return xr.Dataset(variables, epochs, {"kind": "training", "name": label, "method": method or ""})
+
+
+def _measured_on(files: list[Path], hashes: set[str]) -> tuple["xr.Dataset", ...]:
+    """Results whose attributes name one of the checkpoints; files that are no results are passed over."""
+    found = []
+    for file in files:
+        try:
+            dataset = read_dataset(file)
+        except KdvizError:
+            continue
+        if any(mark in str(dataset.attrs.get("checkpoint_sha256", "")) for mark in hashes):
+            found.append(dataset)
+    return tuple(found)
