@@ -1,0 +1,157 @@
+"""Figures of rankings: how Kendall's tau is distributed over samples, and what it goes with."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdviz.plots.style import VENUES, dash, figure, letter, look
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TAU = "Kendall's $\\tau_b$"
+MEASURES = {
+    "tau_a": "$\\tau_a$", "tau_b": "$\\tau_b$", "tau_c": "$\\tau_c$", "spearman": "Spearman's $\\rho$",
+    "top1": "top 1", "top5": "top 5", "top10": "top 10",
+}  # fmt: skip
+
+
+def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: Any) -> "Figure":
+    """Tau of every sample as one ridge per student; a dot with its interval marks the mean, which is written out.
+
+    Args: datasets: results of kind "tau".
+    """
+    width = VENUES[venue][0]
+    fig = figure(width, 0.55 + 0.42 * len(datasets))
+    axis = fig.subplots()
+    taus = [one.tau_b.values[np.isfinite(one.tau_b.values)] for one in datasets]
+    low = min((float(np.quantile(values, 0.002)) for values in taus if len(values)), default=-1.0)
+    edges = np.linspace(min(low, 0.95), 1, 61)
+    for row, (one, values) in enumerate(zip(datasets, taus, strict=True)):
+        base, colour = len(datasets) - 1 - row, look(_label(one), row)["color"]
+        counts, _ = np.histogram(values, edges)
+        axis.stairs(base + 0.75 * counts / max(counts.max(), 1), edges, baseline=base, fill=True, color=colour,
+                    alpha=0.25)  # fmt: skip
+        axis.stairs(base + 0.75 * counts / max(counts.max(), 1), edges, baseline=base, color=colour, lw=0.9)
+        mean, ends = _mean(one, "mean", measure="tau_b")
+        axis.errorbar(mean, base, xerr=ends, fmt=look(_label(one), row)["marker"], color=colour, ms=4, capsize=2,
+                      mec="white", mew=0.4)  # fmt: skip
+        axis.annotate(f"{mean:.3f}", (edges[0], base), (0, 8), textcoords="offset points", fontsize=8, color=colour)
+    axis.set_yticks(range(len(datasets)), [_label(one) for one in reversed(datasets)])
+    axis.set(xlabel=f"{TAU} of a sample, student against teacher", xlim=(edges[0], 1), ylim=(-0.25, len(datasets)))
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    return fig
+
+
+def breakdown(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: Any) -> "Figure":
+    """Mean tau by share of channels, by the teacher's confidence, by right and wrong, by class, by measure, the
+    differentiable tau_d against the exact one, and by epoch; panels whose numbers are there.
+
+    Args: datasets: results of kind "tau".
+    """
+    width = VENUES[venue][1]
+    panels: list[tuple[str, str, Callable[..., None]]] = [
+        ("mean", "measures (top: overlap)", _measures),
+        ("share_mean", "largest, smallest channels", _shares),
+        ("confidence_mean", "teacher's confidence", _confidence),
+        ("group_mean", "student right or wrong", _groups),
+        ("class_mean", "classes, sorted", _classes),
+        ("smooth_mean", "differentiable $\\tau_d$", _smooth),
+        ("epoch_mean", "training", _epochs),
+    ]
+    shown = [panel for panel in panels if any(panel[0] in one for one in datasets)]
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    fig = figure(width, rows * 0.29 * width + 0.25)
+    axes = list(fig.subplots(rows, columns, squeeze=False).flat)
+    for axis, (needed, _, draw) in zip(axes, shown, strict=False):
+        for index, one in enumerate(datasets):
+            if needed in one:
+                draw(axis, one, index, len(datasets))
+    for axis in axes[len(shown) :]:
+        axis.remove()
+    letter(axes[: len(shown)], [title for _, title, _ in shown])
+    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(datasets)))
+    return fig
+
+
+def _label(dataset: "xr.Dataset") -> str:
+    return str(dataset.attrs.get("label", "student"))
+
+
+def _mean(dataset: "xr.Dataset", name: str, **where: Any) -> tuple[Any, np.ndarray]:
+    """A mean and the lengths of its error bar's two arms, (2, ...)."""
+    mean, low, high = (dataset[f"{name}{end}"].sel(where).values for end in ("", "_low", "_high"))
+    return mean, np.nan_to_num(np.array([mean - low, high - mean]).reshape(2, -1)).clip(0)
+
+
+def _look(dataset: "xr.Dataset", index: int, *, line: bool = True) -> dict[str, Any]:
+    found = look(_label(dataset), index) | {"label": _label(dataset), "ms": 3.5, "capsize": 1.5, "elinewidth": 0.8}
+    return found | {"ls": dash(_label(dataset), index) if line else "none", "lw": 1.1}
+
+
+def _beside(count: int, index: int, many: int) -> np.ndarray:
+    """Places 0, 1, ... moved a little, so that several students' marks stand side by side."""
+    return np.arange(count) + 0.6 * ((index + 0.5) / many - 0.5)
+
+
+def _measures(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+    names = [str(name) for name in one.measure.values]
+    mean, ends = _mean(one, "mean")
+    axis.errorbar(_beside(len(names), index, many), mean, yerr=ends, **_look(one, index, line=False))
+    axis.set_xticks(range(len(names)), [MEASURES.get(name, f"top {name[3:]}") for name in names], rotation=40,
+                    ha="right", rotation_mode="anchor")  # fmt: skip
+    axis.set_ylabel("mean (1 = the same)")
+
+
+def _shares(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+    """Largest to the right, smallest to the left, all channels in the middle of the scale they share."""
+    part = [float(share) for share in one.share.values if share < 1]
+    places = [("min", share) for share in part] + [("top", 1.0)] + [("top", share) for share in reversed(part)]
+    whole = 1.0 in one.share.values
+    places = places if whole else [place for place in places if place[1] < 1]
+    found = [_mean(one, "share_mean", end=end, share=share) for end, share in places]
+    axis.errorbar(_beside(len(places), index, many), [mean for mean, _ in found],
+                  yerr=np.hstack([ends for _, ends in found]), **_look(one, index, line=False))  # fmt: skip
+    names = {"min": "min", "top": "top"}
+    axis.set_xticks(range(len(places)), ["all" if share == 1 else f"{names[end]} {share:.0%}" for end, share in places],
+                    rotation=40, ha="right", rotation_mode="anchor")  # fmt: skip
+    axis.set_ylabel(f"mean {TAU}")
+
+
+def _confidence(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+    mean, ends = _mean(one, "confidence_mean")
+    axis.errorbar(one.confidence_at.values, mean, yerr=ends, **_look(one, index))
+    axis.set(xlabel="its largest probability (fraction)", ylabel=f"mean {TAU}")
+
+
+def _groups(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+    mean, ends = _mean(one, "group_mean")
+    axis.errorbar(_beside(2, index, many), mean, yerr=ends, **_look(one, index, line=False))
+    axis.set_xticks([0, 1], ["right", "wrong"])
+    axis.set(xlim=(-0.5, 1.5), ylabel=f"mean {TAU}")
+
+
+def _classes(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+    colour = look(_label(one), index)["color"]
+    means = np.sort(one.class_mean.values)
+    axis.plot(np.arange(1, len(means) + 1), means, color=colour, ls=dash(_label(one), index), lw=1.1)
+    axis.set(xlabel="class, from its lowest mean up", ylabel=f"mean {TAU}")
+
+
+def _smooth(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+    style = look(_label(one), index)
+    axis.plot(one.steepness, one.smooth_mean, ls=dash(_label(one), index), ms=3.5, lw=1.1, **style)
+    axis.axhline(float(one.smooth_exact), color=style["color"], lw=0.6)
+    axis.set(xscale="log", xlabel="steepness k", ylabel="mean $\\tau_d$; thin: exact $\\tau_a$")
+
+
+def _epochs(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+    mean, ends = _mean(one, "epoch_mean")
+    axis.errorbar(one.epoch.values, mean, yerr=ends, **_look(one, index))
+    axis.set(xlabel="epoch", ylabel=f"mean {TAU}")
