@@ -13,24 +13,38 @@ from torch import Tensor
 
 from kdviz.losses.ce import ce
 from kdviz.losses.dist import dist
+from kdviz.losses.dkd import dkd
 from kdviz.losses.door import check_door
 from kdviz.losses.entry import LOSSES, Loss
 from kdviz.losses.kd import kd
+from kdviz.losses.list_mle import list_mle, p_list_mle
+from kdviz.losses.lskd import lskd
+from kdviz.losses.mlkd import batch_gram, class_gram
+from kdviz.losses.normkd import normkd
 from kdviz.losses.pld import pld
 from kdviz.losses.rank_kendall import rank_kendall
+from kdviz.losses.rkd import rkd
 
 __all__ = [
     "ALIASES",
     "LOSSES",
     "Loss",
+    "batch_gram",
     "ce",
     "check_door",
+    "class_gram",
     "dist",
+    "dkd",
     "evaluate",
     "kd",
+    "list_mle",
+    "lskd",
+    "normkd",
+    "p_list_mle",
     "pld",
     "rank_kendall",
     "resolve",
+    "rkd",
 ]
 
 ALIASES = {

@@ -29,6 +29,7 @@ def pair(who: str, logits_student: Tensor, logits_teacher: Tensor) -> tuple[Tens
     """Both logits checked, wide, and the teacher's detached."""
     rows(who, logits_student=logits_student, logits_teacher=logits_teacher)
     same_shape(who, logits_student=logits_student, logits_teacher=logits_teacher)
+    require(logits_student.shape[1] >= 2, f"{who}: needs at least 2 classes, got {tuple(logits_student.shape)}")
     student = wide(logits_student)
     return student, logits_teacher.detach().to(student.dtype)
 
