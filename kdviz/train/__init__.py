@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 from kdviz.train.recipe import Recipe, load_recipe, recipes
 
 if TYPE_CHECKING:
-    from kdviz.train.evaluate import evaluate
+    from kdviz.train.score import evaluate
     from kdviz.train.loop import train
 
 __all__ = ["Recipe", "evaluate", "load_recipe", "recipes", "train"]
 
-_LATE = {"evaluate": "kdviz.train.evaluate", "train": "kdviz.train.loop"}
+_LATE = {"evaluate": "kdviz.train.score", "train": "kdviz.train.loop"}
 
 
 def __getattr__(name: str) -> Any:

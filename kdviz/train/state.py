@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import atomic
+from kdviz.checkpoints.read import read_file
 
 
 class Position(NamedTuple):
@@ -54,9 +54,9 @@ def restore(
     if not path.is_file():
         return start
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        held = read_file(path)
         other = _differences(json.loads(held["fingerprint"]), json.loads(mark))
-    except (RuntimeError, OSError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (KdvizError, KeyError, TypeError, ValueError) as error:
         raise KdvizError(f"{path}: cannot be read ({str(error).splitlines()[0]}); --fresh begins anew") from error
     require(not other, f"{out} holds a run of another recipe ({other}); choose another folder (-o), or --fresh")
     student.load_state_dict(held["student"])
