@@ -20,7 +20,7 @@ def _grams(who: str, logits_student: Tensor, logits_teacher: Tensor, temperature
 
 
 @loss(MLKD)
-def class_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: float) -> Tensor:
+def class_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
     """Squared distance between the nets' class Gram matrices.
 
     L = ||P't Pt - P's Ps||_F^2 / k, P = softmax(logits / temperature), `[n, k]`. The entries are sums over the samples,
@@ -29,7 +29,7 @@ def class_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: f
     Args:
         logits_student: `[n, k]`.
         logits_teacher: `[n, k]`; no gradient flows to it.
-        temperature: above 0.
+        temperature: above 0; MLKD sums the loss over 2, 3, 4, 5 and 6.
 
     Returns: a scalar.
 
@@ -45,7 +45,7 @@ def class_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: f
 
 
 @loss(MLKD)
-def batch_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: float) -> Tensor:
+def batch_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
     """Squared distance between the nets' sample Gram matrices.
 
     L = ||Pt P't - Ps P's||_F^2 / n, P = softmax(logits / temperature), `[n, k]`.
@@ -53,7 +53,7 @@ def batch_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: f
     Args:
         logits_student: `[n, k]`.
         logits_teacher: `[n, k]`; no gradient flows to it.
-        temperature: above 0.
+        temperature: above 0; MLKD sums the loss over 2, 3, 4, 5 and 6.
 
     Returns: a scalar.
 
