@@ -64,7 +64,8 @@ def load(split: str, root: Path | None = None) -> Data:
     existing(path, what="folder")
     require(path.is_dir(), f"folder: {path} is a file; name the folder that holds the classes' folders")
     name, parts = f"folder:{root}", {part for part in ("train", "val", "test") if (path / part).is_dir()}
-    if "train" not in parts:
+    require("train" in parts or not parts, f"{path}: has {' and '.join(sorted(parts))} but no train/ beside it")
+    if not parts:
         whole = _tree(name, split, path, _classes(path), size, IMAGENET)
         return _cut(whole, split)
     require(parts != {"train"}, f"{path}: has train/ but neither val/ nor test/; rename it, or add one")

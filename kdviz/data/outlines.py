@@ -40,7 +40,7 @@ def _contours(path: Path, characters: Sequence[str]) -> Iterator[tuple[tuple, in
     from fontTools.ttLib import TTFont, TTLibError
 
     try:
-        with _quiet(), TTFont(path, lazy=True) as opened:
+        with _quiet(), path.open("rb") as stream, TTFont(stream, lazy=True) as opened:
             font: Any = opened
             table, names, em = font["glyf"], font.getBestCmap(), font["head"].unitsPerEm
             for character in characters:
@@ -74,25 +74,21 @@ def _pieces(points: np.ndarray, ends: list[int], flags: list[int]) -> np.ndarray
 def _polygon(doubled: np.ndarray, flags: list[int]) -> np.ndarray:
     """The corners [p, 2] of one closed contour, in 1/256 font unit; off-curve points bend, two in a row have an
     on-curve point midway."""
-    full: list[tuple[np.ndarray, bool]] = []
+    points, on = [], []
     for i in range(len(doubled)):
-        on, before = bool(flags[i] & 1), bool(flags[i - 1] & 1)
-        if not on and not before:
-            full.append(((doubled[i - 1] + doubled[i]) // 2, True))
-        full.append((doubled[i], on))
-    first = next(i for i, (_, on) in enumerate(full) if on)
-    full = [*full[first:], *full[: first + 1]]
-    scale, corners = _UNIT // 2 // _STEPS**2, []
-    for i in range(len(full) - 1):
-        (point, on), (after, _) = full[i], full[i + 1]
-        if on:
-            corners.append(point * _STEPS**2 * scale)
-        else:
-            before = full[i - 1][0]
-            for t in range(1, _STEPS):
-                u = _STEPS - t
-                corners.append((u * u * before + 2 * u * t * point + t * t * after) * scale)
-    return np.stack(corners)
+        if not flags[i] & 1 and not flags[i - 1] & 1:
+            points.append((doubled[i - 1] + doubled[i]) // 2)
+            on.append(True)
+        points.append(doubled[i])
+        on.append(bool(flags[i] & 1))
+    point = np.stack(points)
+    before, after = np.roll(point, 1, axis=0)[:, None], np.roll(point, -1, axis=0)[:, None]  # of a bend: corners
+    t = np.arange(1, _STEPS)[:, None]
+    u = _STEPS - t
+    curves = u * u * before + 2 * u * t * point[:, None] + t * t * after  # [p, 7, 2]
+    parts = [corner[None] * _STEPS**2 if straight else curve
+             for corner, curve, straight in zip(point, curves, on, strict=True)]  # fmt: skip
+    return np.concatenate(parts) * (_UNIT // 2 // _STEPS**2)
 
 
 def _fill(pieces: np.ndarray, em: int) -> np.ndarray:
@@ -108,11 +104,11 @@ def _fill(pieces: np.ndarray, em: int) -> np.ndarray:
     sign = np.sign(rise)
     across = (x0[edge] - left) * rise + (rows[row] - y0[edge]) * (x1[edge] - x0[edge])
     column = np.clip((across * sign) // (np.abs(rise) * step) + 1, 0, fine)
-    flat = row * (fine + 1) + column
-    winding = np.zeros(fine * (fine + 1), dtype=np.int64)
-    np.add.at(winding, flat, sign)
-    inside = np.cumsum(winding.reshape(fine, fine + 1), axis=1)[:, :fine] != 0
-    cells = inside.reshape(CELLS, _FINE, CELLS, _FINE).sum(axis=(1, 3))
+    winding = np.zeros((fine, fine + 1), dtype=np.int8)
+    np.add.at(winding, (row, column), sign.astype(np.int8))
+    inside = np.cumsum(winding, axis=1, dtype=np.int8)[:, :fine] != 0
+    strips = np.sum([inside[:, i::_FINE] for i in range(_FINE)], axis=0)
+    cells = np.sum([strips[i::_FINE] for i in range(_FINE)], axis=0)
     windows = np.zeros((CELLS, CELLS), dtype=np.int64)
     windows[:-1, :-1] = cells[:-1, :-1] + cells[1:, :-1] + cells[:-1, 1:] + cells[1:, 1:]
     return (windows * 255 // (4 * _FINE**2)).astype(np.uint8)

@@ -61,8 +61,8 @@ def autocontrast(images: Tensor) -> Tensor:
     """Every channel stretched to 0..255; a channel of one value stays."""
     low = images.amin((2, 3), keepdim=True).float()
     high = images.amax((2, 3), keepdim=True).float()
-    # In float64, for PIL's table is one of double precision, cut to whole numbers.
-    scale = 255.0 / (high - low).double()
+    # PIL's table: double precision, cut to whole numbers. (255 / tensor would multiply by a rounded reciprocal.)
+    scale = torch.full_like(low, 255, dtype=torch.float64) / (high - low)
     stretched = (images.double() * scale - low.double() * scale).nan_to_num().clamp(0, 255).to(torch.uint8)
     return torch.where(high > low, stretched, images)
 
