@@ -37,7 +37,7 @@ def both(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = 
     width = VENUES[venue][1] * (1 if columns > 2 else 0.7)
     fig = figure(width, rows * width / columns * 1.9 + 0.25)
     # a layout of its own for each band: 3-D axes in the same one push the contours' labels off the page
-    bands = fig.subfigures(2 * rows, 1, height_ratios=[1.0] * 2 * rows)
+    bands: Any = fig.subfigures(2 * rows, 1)
     tops = []
     for row in range(rows):
         above = bands[2 * row].subplots(1, columns, squeeze=False, subplot_kw={"projection": "3d"})[0]

@@ -1,0 +1,60 @@
+"""Gradients of the losses in a sample's logits, and the angle that each makes with cross-entropy's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdviz.analysis.suboptimal.criteria import ALPHA, GAMMA, NAMES, criterion
+
+
+def gradients(
+    logits_student: Tensor,
+    logits_teacher: Tensor,
+    target: Tensor,
+    *,
+    temperature: float = 4.0,
+    alpha: float = ALPHA,
+    gamma: float = GAMMA,
+    ranking: Mapping[str, Any] | None = None,
+) -> dict[str, Tensor]:
+    """dL/ds of each sample under cross-entropy and each of the criteria.
+
+    ce: softmax(s) - e_y.  kl: T (softmax(s/T) - softmax(t/T)), of T^2 KL.  kl+rk: alpha kl + gamma rank_kendall. The
+    ranking loss and PLD are differentiated automatically.
+
+    Args: as `criteria`.
+    Returns: "ce" and the names of `criteria` -> `[n, k]`; each row sums to 0.
+    Source: RKKD sec. 4.2 for kl.
+
+    >>> import torch
+    >>> found = gradients(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([0]), temperature=1.0)
+    >>> found["ce"].tolist(), [round(one, 4) for one in found["kl"][0].tolist()]
+    ([[-0.5, 0.5]], [-0.2311, 0.2311])
+    """
+    student = logits_student.detach()
+    one_hot = torch.nn.functional.one_hot(target, student.shape[1])
+    softer = (student / temperature).softmax(1) - (logits_teacher / temperature).softmax(1)
+    found = {"ce": student.softmax(1) - one_hot, "kl": temperature * softer}
+    options: dict[str, Any] = {"temperature": temperature, "alpha": alpha, "gamma": gamma, "ranking": ranking}
+    with torch.enable_grad():
+        for name in ("rank_kendall", "pld"):
+            leaf = student.clone().requires_grad_()
+            value = criterion(name, leaf, logits_teacher, target, **options).sum()
+            (found[name],) = torch.autograd.grad(value, leaf)
+    found["kl+rk"] = alpha * found["kl"] + gamma * found["rank_kendall"]
+    return {name: found[name] for name in ("ce", *NAMES)}
+
+
+def angle(first: Tensor, second: Tensor) -> Tensor:
+    """The angle between rows, `[n]`, in degrees; NaN where either has no length.
+
+    2 atan2(|u - v|, |u + v|) of the unit rows, which is exact near 0 and 180 where the arc cosine is not.
+
+    >>> import torch
+    >>> angle(torch.eye(2)[:1], torch.tensor([[1.0, 1.0]])).item()
+    45.0
+    """
+    u, v = (one / one.norm(dim=1, keepdim=True) for one in (first, second))
+    return torch.rad2deg(2 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1)))

@@ -1,0 +1,108 @@
+"""Gradient descent of a three-class student's logits: the way it goes under each loss, and its argmax on the way."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from kdviz.analysis.suboptimal.criteria import ALPHA, GAMMA, NAMES, attributes, criterion, distribution, weights
+from kdviz.analysis.suboptimal.ternary import TEACHER
+from kdviz.base.check import one_of, positive, require
+
+LOSSES = ("kl", "kl+rk", "pld")
+STARTS = (
+    (0.05, 0.90, 0.05), (0.05, 0.05, 0.90), (0.10, 0.60, 0.30), (0.10, 0.30, 0.60),
+    (0.30, 0.65, 0.05), (0.35, 0.05, 0.60), (0.90, 0.05, 0.05),
+)  # fmt: skip
+
+
+def descent(
+    teacher: Sequence[float] = TEACHER,
+    starts: Sequence[Sequence[float]] = STARTS,
+    *,
+    losses: Sequence[str] = LOSSES,
+    rate: float = 0.4,
+    steps: int = 300,
+    keep: int = 120,
+    temperature: float = 1.0,
+    alpha: float = ALPHA,
+    gamma: float = GAMMA,
+    ranking: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Paths s <- s - rate dL/ds from the same starts under each loss.
+
+    Args:
+        teacher: probabilities `[k]`; the label is its argmax.
+        starts: probabilities `[m, k]` of the students before the first step.
+        losses: of the names of `criteria`; "kl" descends T^2 KL.
+        rate: step size in logits, above 0. steps: how many. keep: how many of them are kept, evenly spaced in log time.
+        temperature, alpha, gamma, ranking: as `criteria`.
+    Returns: dataset: probability (loss, start, step, channel) at the kept steps (coordinate `step`); winner (loss,
+        start, step), the argmax; changes (loss, start), how often the argmax changed over all steps; right_from (loss,
+        start), the first step from which it stays right, -1 if never; value (loss, start), the loss at the end;
+        to_teacher (loss, start), the total variation between end and teacher.
+    Raises: KdvizError for what is not a distribution, an unknown loss, or settings that are not above 0.
+    Source: ours.
+
+    >>> paths = descent(starts=[(0.05, 0.9, 0.05)], steps=50, keep=5)
+    >>> paths["winner"].isel(step=0).values.ravel().tolist()
+    [1, 1, 1]
+    """
+    who = "descent"
+    weights(who, temperature, alpha, gamma)
+    positive(who, rate=rate, steps=steps, keep=keep)
+    for name in losses:
+        one_of(who, NAMES, loss=name)
+    t, begun = distribution(who, "teacher", teacher), distribution(who, "starts", starts)
+    require(begun.ndim == 2 and begun.shape[1:] == t.shape, f"{who}: starts must be [m, {len(t)}] probabilities")
+    options = {"temperature": temperature, "alpha": alpha, "gamma": gamma, "ranking": ranking}
+    kept = np.unique(np.r_[0, np.round(np.geomspace(1, steps, keep)).astype(int)])
+    runs = [_descend(name, begun.log(), t.log(), rate, steps, kept, options) for name in losses]
+    stacked = {key: np.stack([run[key] for run in runs]) for key in runs[0]}
+    dims = {"probability": ("loss", "start", "step", "channel"), "winner": ("loss", "start", "step")}
+    dataset = xr.Dataset(
+        {key: (dims.get(key, ("loss", "start")), value) for key, value in stacked.items()},
+        {"loss": np.array(losses, dtype=object), "step": kept, "channel": np.arange(len(t))},
+        attributes(
+            "descent",
+            f"Gradient descent of a student's logits (step size {rate:g}, {steps} steps) from the same starts under"
+            f" each loss; teacher {tuple(round(float(one), 3) for one in t)}, KL at temperature {temperature:g}.",
+            label=int(t.argmax()), rate=rate, steps=steps, **options,
+        ),
+    )  # fmt: skip
+    dataset["teacher"] = ("channel", t.numpy())
+    ends = stacked["probability"][:, :, -1]
+    dataset["to_teacher"] = (("loss", "start"), np.abs(ends - t.numpy()).sum(-1) / 2)
+    return dataset
+
+
+def _descend(
+    name: str, start: Tensor, teacher: Tensor, rate: float, steps: int, kept: np.ndarray,
+    options: dict[str, Any],
+) -> dict[str, np.ndarray]:  # fmt: skip
+    student = start.clone().requires_grad_()
+    label, scale = int(teacher.argmax()), options["temperature"] ** 2 if name == "kl" else 1.0
+    target = torch.full((len(start),), label)
+    against = teacher.expand_as(start)
+    wanted = set(kept.tolist())
+    paths: list[Tensor] = []
+    winners = torch.empty(steps + 1, len(start), dtype=torch.int64)
+    values = torch.zeros(len(start))
+    for step in range(steps + 1):
+        values = criterion(name, student, against, target, **options) * scale
+        winners[step] = student.detach().argmax(1)
+        if step in wanted:
+            paths.append(student.detach().softmax(1))
+        (gradient,) = torch.autograd.grad(values.sum(), student)
+        student = (student.detach() - rate * gradient).requires_grad_()
+    last_wrong = torch.where(winners != label, torch.arange(steps + 1)[:, None], -1).amax(0)
+    return {
+        "probability": torch.stack(paths, 1).numpy(),
+        "winner": winners[kept].T.contiguous().numpy(),
+        "changes": (winners[1:] != winners[:-1]).sum(0).numpy(),
+        "right_from": torch.where(last_wrong == steps, -1, last_wrong + 1).numpy(),
+        "value": values.detach().numpy(),
+    }

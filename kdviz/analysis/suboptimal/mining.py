@@ -1,0 +1,220 @@
+"""Pairs of samples of one student in which the sample nearer to the teacher has the wrong class."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from kdviz.analysis.sources import Chunk, Logits, chunks, open_logits
+from kdviz.analysis.suboptimal.angles import angle, gradients
+from kdviz.analysis.suboptimal.criteria import ALPHA, GAMMA, NAMES, attributes, criteria, weights
+from kdviz.base.check import KdvizError, one_of, require
+
+if TYPE_CHECKING:
+    from kdviz.data import Data
+
+Progress = Callable[[int, int], None]
+SIDES = np.array(["wrong", "right"], dtype=object)
+SQUARES = 1 << 24  # numbers of one piece's pair differences
+ORIGIN = ("label", "data", "split", "data_sha256", "data_kind", "student_sha256", "student_name", "teacher_sha256")
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One pass: loss `[criterion, n]`, angle `[criterion, n]` in degrees, right `[n]`, ids `[n]`, labels `[n]`."""
+
+    loss: np.ndarray
+    angle: np.ndarray
+    right: np.ndarray
+    ids: np.ndarray
+    labels: np.ndarray
+    dropped: int
+
+
+def mine_samples(
+    logits: Any,
+    *,
+    truth: str = "label",
+    temperature: float = 4.0,
+    alpha: float = ALPHA,
+    gamma: float = GAMMA,
+    ranking: Mapping[str, Any] | None = None,
+    top: int = 6,
+    data: "Data | None" = None,
+    drop_nonfinite: bool = False,
+    label: str | None = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Every pair (i, j) of samples with loss_i < loss_j where i has the wrong class and j the right one.
+
+    Under a criterion that knew the task no such pair would be left: pairs / candidates is 1 minus the area under the
+    ROC curve of the criterion as a detector of errors. Counted exactly, by sorting, for each criterion; the cases that
+    are shown are the disjoint pairs of largest total regret, KL_j - KL_i: least wrong with largest right, and so on.
+
+    Args:
+        logits: whatever `kdviz.analysis.sources.open_logits` takes; read twice, in chunks.
+        truth: what a right class is: the "label", or the "teacher"'s argmax.
+        temperature: of KL, above 0.
+        alpha, gamma, ranking: as `criteria`.
+        top: cases to keep.
+        data: the images of the samples, kept for the cases.
+        drop_nonfinite: leave out samples with NaN or infinite logits instead of refusing.
+        label: the student's name in figures.
+        progress: called with (samples done, 0).
+    Returns: dataset: loss (criterion, sample), angle (criterion, sample; degrees to the gradient of cross-entropy),
+        right (sample); pairs, share (criterion) and candidates; per case: case_sample, case_label, case_loss (case,
+        side, criterion), regret (case), probability (case, side, net, channel) and, with data, image (case, side, ...).
+    Raises: KdvizError for logits that `open_logits` or the door refuses, or images that do not fit.
+    Source: RKKD sec. 1 gives the idea; pairs, regret and angles are ours.
+    """
+    who = "suboptimal"
+    weights(who, temperature, alpha, gamma)
+    require(top > 0, f"{who}: top must be above 0, got {top}")
+    options = {"temperature": temperature, "alpha": alpha, "gamma": gamma, "ranking": ranking}
+    source = open_logits(logits, label=label)
+    found = scan(who, source, truth, options, drop_nonfinite, progress)
+    dataset, cases = _counted(found, top)
+    rows = pick(source, found.ids[cases], drop_nonfinite)
+    dataset["probability"] = (("case", "side", "net", "channel"), softened(rows, temperature))
+    dataset["net"] = np.array(["teacher", "student"], dtype=object)
+    add_names(dataset, data, rows.shape[-1])
+    add_images(who, dataset, data, found.ids[cases], found.labels[cases], ("case", "side"), truth)
+    origin = {key: source.attrs[key] for key in ORIGIN if key in source.attrs}
+    caption = _caption(temperature, truth, alpha, gamma)
+    return dataset.assign_attrs(attributes("cases", caption, truth=truth, dropped=found.dropped, **options, **origin))
+
+
+def _counted(found: Scan, top: int) -> tuple[xr.Dataset, np.ndarray]:
+    """What one pass tells: the counts of pairs, and the cases as positions `[case, side]`."""
+    right = found.right
+    pairs = np.array([count_pairs(loss[~right], loss[right]) for loss in found.loss])
+    candidates = int((~right).sum()) * int(right.sum())
+    cases, regret = _matched(found.loss[0], right, top)
+    dataset = xr.Dataset(
+        {
+            "loss": (("criterion", "sample"), found.loss),
+            "angle": (("criterion", "sample"), found.angle, {"units": "degree"}),
+            "right": ("sample", right),
+            "pairs": ("criterion", pairs),
+            "share": ("criterion", pairs / candidates if candidates else np.full(len(pairs), np.nan)),
+            "candidates": candidates,
+            "regret": ("case", regret, {"units": "nats"}),
+            "case_sample": (("case", "side"), found.ids[cases]),
+            "case_label": (("case", "side"), found.labels[cases]),
+            "case_loss": (("case", "side", "criterion"), np.moveaxis(found.loss[:, cases], 0, -1)),
+        },
+        {"criterion": np.array(NAMES, dtype=object), "sample": found.ids, "side": SIDES},
+    )
+    return dataset, cases
+
+
+def _caption(temperature: float, truth: str, alpha: float, gamma: float) -> str:
+    of = "label" if truth == "label" else "teacher's argmax"
+    return (
+        f"Pairs of samples of which the one with the smaller loss has the wrong class (truth: the {of}). KL at"
+        f" temperature {temperature:g}; KL+ranking is {alpha:g} T^2 KL + {gamma:g} L_RK; PLD at teacher temperature 1."
+        " Cases: disjoint pairs of largest regret. Angles are between gradients in the logits."
+    )
+
+
+def scan(
+    who: str, source: Logits, truth: str, options: Mapping[str, Any], drop_nonfinite: bool, progress: Progress | None
+) -> Scan:
+    """One pass over the logits that keeps a few numbers of each sample."""
+    one_of(who, ("label", "teacher"), truth=truth)
+    parts: list[tuple[np.ndarray, ...]] = []
+    tally: dict[str, Any] = {}
+    done = 0
+    for chunk in chunks(source, who=who, drop_nonfinite=drop_nonfinite, tally=tally):
+        step = max(1, SQUARES // chunk.student.shape[1] ** 2)
+        for start in range(0, len(chunk.student), step):
+            parts.append(_numbers(chunk, slice(start, start + step), truth, options))
+            done += len(parts[-1][2])
+            if progress:
+                progress(done, 0)
+    loss, angles, right, ids, labels = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
+    return Scan(loss, angles, right, ids, labels, tally.get("dropped", 0))
+
+
+def _numbers(chunk: Chunk, rows: slice, truth: str, options: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    student, teacher = chunk.student[rows].double(), chunk.teacher
+    require(teacher is not None, "suboptimal: needs the teacher's logits")
+    against = torch.as_tensor(teacher)[rows].double()
+    best = against.argmax(1)
+    if truth == "label" and chunk.target is None:
+        raise KdvizError(
+            "suboptimal: the logits have no labels; take the teacher's argmax for right by --truth teacher"
+        )
+    target = best if truth == "teacher" else torch.as_tensor(chunk.target)[rows]
+    with torch.no_grad():
+        losses = criteria(student, against, target, **options)
+    found = gradients(student, against, target, **options)
+    angles = torch.stack([angle(found[name], found["ce"]) for name in NAMES])
+    loss = torch.stack([losses[name] for name in NAMES])
+    arrays = (loss, angles, student.argmax(1) == target, chunk.ids[rows], target)
+    return tuple(one.cpu().numpy() for one in arrays)
+
+
+def count_pairs(wrong: np.ndarray, right: np.ndarray) -> int:
+    """How many pairs (i, j) have wrong[i] < right[j]; O((m + n) log n) time, O(n) memory, ties not counted.
+
+    >>> import numpy as np
+    >>> count_pairs(np.array([0.1, 0.5]), np.array([0.2, 0.5]))
+    2
+    """
+    return int((len(right) - np.searchsorted(np.sort(right), wrong, side="right")).sum(dtype=np.int64))
+
+
+def _matched(loss: np.ndarray, right: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions `[case, 2]` and regrets `[case]` of the i-th least wrong with the i-th largest right."""
+    wrong, good = np.flatnonzero(~right), np.flatnonzero(right)
+    count = min(top, len(wrong), len(good))
+    low = wrong[np.argsort(loss[wrong], kind="stable")[:count]]
+    high = good[np.argsort(-loss[good], kind="stable")[:count]]
+    pairs, regret = np.stack([low, high], 1), loss[high] - loss[low]
+    return pairs[regret > 0], regret[regret > 0]
+
+
+def pick(source: Logits, ids: np.ndarray, drop_nonfinite: bool) -> np.ndarray:
+    """Teacher's and student's logits `[..., 2, k]` of the samples `ids`, by another pass."""
+    found: dict[int, np.ndarray] = {}
+    channels = 2
+    for chunk in chunks(source, who="suboptimal", drop_nonfinite=drop_nonfinite):
+        channels = chunk.student.shape[1]
+        numbers = chunk.ids.cpu().numpy()
+        for at in np.flatnonzero(np.isin(numbers, ids)):
+            both = torch.stack([torch.as_tensor(chunk.teacher)[at].double(), chunk.student[at].double()])
+            found[int(numbers[at])] = both.cpu().numpy()
+    flat = [found[int(one)] for one in ids.ravel()]
+    return np.stack(flat).reshape(*ids.shape, 2, channels) if flat else np.empty((*ids.shape, 2, channels))
+
+
+def softened(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """softmax(logits / temperature) over the last axis."""
+    return torch.from_numpy(logits / temperature).softmax(-1).numpy()
+
+
+def add_names(dataset: xr.Dataset, data: "Data | None", channels: int) -> None:
+    """Name the channels of `dataset` after the data's classes."""
+    names = data.class_names if data is not None else [str(one) for one in range(channels)]
+    dataset["class_name"] = ("channel", np.array(names, dtype=object))
+
+
+def add_images(
+    who: str, dataset: xr.Dataset, data: "Data | None", ids: np.ndarray, labels: np.ndarray, dims: tuple[str, ...],
+    truth: str,
+) -> None:  # fmt: skip
+    """Keep the images of the samples `ids` (uint8) in `dataset`, after a look whether these are their data."""
+    if data is None or not ids.size:
+        return
+    order = {int(one): at for at, one in enumerate(data.ids)}
+    missing = [int(one) for one in ids.ravel() if int(one) not in order]
+    require(not missing, f"{who}: sample {missing[:1]} of the logits is not in {data.name} ({data.split})")
+    at = torch.tensor([order[int(one)] for one in ids.ravel()])
+    fits = truth == "teacher" or bool((data.labels[at].numpy() == labels.ravel()).all())
+    require(fits, f"{who}: the labels of the logits are not those of {data.name} ({data.split}); is it another split?")
+    taken = torch.as_tensor(data.images[at])
+    dataset["image"] = ((*dims, "colour", "row", "column"), taken.reshape(*ids.shape, *taken.shape[1:]).numpy())
