@@ -191,6 +191,10 @@ def test_other_formats_and_missing_entries_are_told(saved, tmp_path):
         (lambda state: state.update({"fc.bias": torch.zeros(10).to_sparse()}), "not a plain dense tensor"),
         (lambda state: state.update({"fc.bias": torch.zeros(10, dtype=torch.complex64)}), "not a plain dense tensor"),
         (lambda state: state.update({"bn1.num_batches_tracked": torch.zeros(3)}), "cannot be loaded"),
+        (
+            lambda state: state.update({"bn9.num_batches_tracked": torch.zeros(())}),
+            r"has bn9\.num_batches_tracked beside",
+        ),
         (lambda state: state.clear(), "has no tensors"),
     ],
 )

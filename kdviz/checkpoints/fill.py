@@ -105,18 +105,25 @@ def _check(state: Mapping[str, Tensor]) -> None:
 
 
 def _empty(name: str, classes: int) -> nn.Module:
-    """The net with memory but no values, so that nothing is drawn at random."""
+    """A net to be filled; ours without memory yet, so that nothing is drawn at random and nothing copied twice."""
     if is_external(name):  # may hold buffers that no file has
         return build(name, classes=classes, seed=0)
     with torch.device("meta"):
-        net = MODELS[name](classes)
-    return net.to_empty(device="cpu")
+        return MODELS[name](classes)
 
 
-def _loaded(net: nn.Module, state: dict[str, Tensor]) -> nn.Module:
-    counters = {key: torch.zeros((), dtype=torch.long) for key in net.state_dict() if key.endswith(fit.COUNTER)}
+def _loaded(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """The net with copies of the tensors, in its own types, in eval mode."""
+    own = net.state_dict()
+    beside = next((key for key in state if key not in own), None)
+    require(beside is None, f"has {beside} beside the net")
+    counters = {key: torch.zeros((), dtype=torch.long) for key in own if key.endswith(fit.COUNTER)}
     try:
-        net.load_state_dict(counters | state)
+        copies = {
+            key: tensor.to(own[key].dtype, copy=True, memory_format=torch.contiguous_format)
+            for key, tensor in {**counters, **state}.items()
+        }
+        net.load_state_dict(copies, assign=any(tensor.is_meta for tensor in own.values()))
     except BROKEN as error:
         raise KdvizError(f"cannot be loaded ({' '.join(str(error).split())[:200]})") from error
     return net.eval()
