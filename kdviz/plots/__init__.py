@@ -23,10 +23,11 @@ FIGURES.add(
     {
         "contour": "landscape:contour",
         "surface": "landscape:surface",
-        "profile": "landscape:profile",
+        "profile": "landscape_profile:profile",
         "html": "landscape_html:page",
     },
 )
+FIGURES.add("profile", {"profile": "landscape_profile:profile"})
 FIGURES.add("histogram", {"values": "histogram:values", "density": "histogram:density", "ranks": "histogram:ranks"})
 FIGURES.add("tau", {"distribution": "tau:distribution", "breakdown": "tau:breakdown"})
 FIGURES.add("suboptimal", {"bars": "suboptimal:bars"})

@@ -1,0 +1,154 @@
+"""Landscapes as filled contours and as shaded surfaces, one panel per net and loss, on shared scales."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdviz.base.check import require
+from kdviz.plots.landscape_panels import chosen, compact, head, levels_of, nice, panels, thin, titled
+from kdviz.plots.style import SEQUENTIAL, box
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RED = "#d55e00"
+
+
+def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any) -> "Figure":
+    """Contours of every loss (rows) of every net (columns), at levels that step by ratio where a loss is positive.
+
+    A row shares its levels, colours and bar. The trained weights are marked by a cross, the least value on the grid by
+    a star; a trajectory and further checkpoints are drawn where the result has them.
+
+    Args:
+        datasets: kind "landscape", dims alpha and beta; attrs["label"] names the net. Optional variables:
+            trajectory_alpha, trajectory_beta (a dim of their own, in order); mark_alpha, mark_beta (dim mark, whose
+            coordinate holds the names).
+        venue: its column and text widths set the size.
+        loss: which variables to draw [default: all losses].
+    Raises:
+        KdvizError: nothing to draw, or a line instead of a plane.
+    Source: ours, after Li et al. 2018, fig. 5.
+    """
+    from matplotlib.colors import BoundaryNorm
+
+    rows = _rows(datasets, loss)
+    fig, axes = panels(datasets, rows, venue, 1.0, sharex=True, sharey=True)
+    for name, line in zip(rows, axes, strict=True):
+        levels, _log = levels_of([one[name] for one in datasets])
+        drawn = {"levels": levels, "norm": BoundaryNorm(levels, 256), "cmap": SEQUENTIAL}
+        filled = None
+        for axis, one in zip(line, datasets, strict=True):
+            values = np.clip(one[name].transpose("beta", "alpha"), levels[0], levels[-1])
+            filled = axis.contourf(one["alpha"], one["beta"], values, **drawn)
+            lines = axis.contour(one["alpha"], one["beta"], values, levels[1:-1], colors="white", linewidths=0.4)
+            _number(axis, lines, thin(levels[1:-1], 6))
+            _mark(axis, one, name)
+            axis.set_aspect("equal", adjustable="box")
+            axis.spines[["top", "right"]].set_visible(True)
+        bar = fig.colorbar(filled, cax=line[-1].inset_axes((1.05, 0, 0.055, 1)))
+        bar.set_ticks(thin(levels, 7))
+        bar.ax.yaxis.set_major_formatter(lambda value, _: compact(value))
+        bar.ax.minorticks_off()
+        bar.set_label(titled(datasets[0], name))
+    head(axes, datasets, rows)
+    for axis in axes[-1]:
+        axis.set_xlabel(r"$\alpha$")
+        axis.locator_params(nbins=4)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(r"$\beta$")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=4, handletextpad=0.3, columnspacing=1.2)
+    return fig
+
+
+def surface(
+    datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), elevation: float = 30.0,
+    azimuth: float = -58.0, **_: Any,
+) -> "Figure":  # fmt: skip
+    """Shaded surfaces of every loss (rows) of every net (columns); heights on a log scale where a loss is positive.
+
+    Args:
+        datasets, venue, loss: as `contour`.
+        elevation, azimuth: of the eye, in degrees.
+    Raises:
+        KdvizError: nothing to draw, or a line instead of a plane.
+    Source: ours, after Li et al. 2018, fig. 1.
+    """
+    rows = _rows(datasets, loss)
+    fig, axes = panels(datasets, rows, venue, 0.95, subplot_kw={"projection": "3d"})
+    for name, line in zip(rows, axes, strict=True):
+        levels, logarithmic = levels_of([one[name] for one in datasets])
+        ticks = nice(levels[0], levels[-1], 4) if logarithmic else thin(levels, 5)
+        ticks = ticks[(ticks >= levels[0]) & (ticks <= levels[-1])]
+        height = np.log10 if logarithmic else np.asarray
+        for axis, one in zip(line, datasets, strict=True):
+            values = one[name].transpose("beta", "alpha").values
+            _relief(axis, one, height(np.clip(values, levels[0], levels[-1])), *height(levels[[0, -1]]))
+            axis.set_zticks(height(ticks), [compact(tick) for tick in ticks])
+            axis.set_xlabel(r"$\alpha$", labelpad=-8)
+            axis.set_ylabel(r"$\beta$", labelpad=-8)
+            axis.locator_params("x", nbins=2)
+            axis.locator_params("y", nbins=2)
+            axis.view_init(elevation, azimuth)
+            axis.set_box_aspect((1, 1, 0.8), zoom=1.0)
+            box(axis)
+    head(axes, datasets, rows, units=True)
+    return fig
+
+
+def _rows(datasets: "Sequence[xr.Dataset]", loss: Sequence[str]) -> list[str]:
+    for one in datasets:
+        require("beta" in one.dims, "landscape: the result is a line (dim alpha alone); draw it with --style profile")
+    return chosen(datasets, loss)
+
+
+def _number(axis: "Axes", lines: Any, levels: np.ndarray) -> None:
+    """Numbers on these levels, but none that the frame would cut."""
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    for text in axis.clabel(lines, levels, fmt=compact, fontsize=6, inline_spacing=2):
+        x, y = text.get_position()
+        edge = min(x - left, right - x) / (right - left), min(y - bottom, top - y) / (top - bottom)
+        text.set_visible(min(edge) > 0.04)
+
+
+def _mark(axis: "Axes", dataset: "xr.Dataset", name: str) -> None:
+    """The trajectory, the marked checkpoints, the trained weights and the least value."""
+    if "trajectory_alpha" in dataset:
+        path = dataset["trajectory_alpha"], dataset["trajectory_beta"]
+        axis.plot(*path, "-o", color=RED, markersize=2.2, linewidth=0.9, label="training", zorder=4)
+    if "mark_alpha" in dataset:
+        for a, b, text in zip(dataset["mark_alpha"], dataset["mark_beta"], dataset["mark"].values, strict=True):
+            axis.plot(a, b, "D", color="white", markeredgecolor="black", markersize=4, markeredgewidth=0.7, zorder=5)
+            axis.annotate(
+                str(text), (float(a), float(b)), (4, 4), textcoords="offset points", fontsize=7, zorder=6,
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+            )  # fmt: skip
+    else:
+        axis.plot(0, 0, "P", color="white", markeredgecolor="black", markersize=5.5, markeredgewidth=0.7,
+                  linestyle="none", label="trained weights", zorder=5)  # fmt: skip
+    least = dataset[name].argmin(["alpha", "beta"])
+    a, b = dataset["alpha"][least["alpha"]], dataset["beta"][least["beta"]]
+    axis.plot(a, b, "*", color=RED, markeredgecolor="white", markersize=6, markeredgewidth=0.5,
+              linestyle="none", label="least on the grid", zorder=6)  # fmt: skip
+
+
+def _relief(axis: Any, dataset: "xr.Dataset", z: np.ndarray, low: float, high: float) -> None:
+    """A surface coloured by height and lit from the left, with its contours on the floor."""
+    import matplotlib as mpl
+    from matplotlib.colors import LightSource, Normalize
+
+    a, b = np.meshgrid(dataset["alpha"], dataset["beta"])
+    colours = mpl.colormaps[SEQUENTIAL](Normalize(low, high)(z))[..., :3]
+    steepness = 0.5 * float(a.max() - a.min()) / max(high - low, 1e-12)
+    lit = LightSource(azdeg=225, altdeg=45).shade_rgb(
+        colours, z, blend_mode="soft", vert_exag=steepness, dx=float(a[0, 1] - a[0, 0]), dy=float(b[1, 0] - b[0, 0])
+    )
+    floor = low - 0.3 * (high - low)
+    axis.contour(a, b, z, 10, zdir="z", offset=floor, cmap=SEQUENTIAL, linewidths=0.6)
+    axis.plot_surface(a, b, z, facecolors=lit, rcount=len(b), ccount=len(a), linewidth=0.1, edgecolor=(0, 0, 0, 0.2),
+                      antialiased=True, shade=False)  # fmt: skip
+    axis.set_zlim(floor, high)

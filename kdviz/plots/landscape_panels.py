@@ -1,0 +1,139 @@
+"""What the figures of landscapes share: which variables, panels, levels and names."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdviz.base.check import require, unknown
+from kdviz.plots.style import VENUES, figure, letter
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+NAMES = {
+    "loss": "loss", "ce": "cross-entropy", "kd": "KD loss", "rank_kendall": "ranking loss", "pld": "PLD loss",
+    "dist": "DIST loss", "dkd": "DKD loss", "accuracy": "top-1 accuracy", "kendall_tau": "Kendall's $\\tau$",
+    "agreement": "agreement with teacher",
+}  # fmt: skip
+SHARES = ("accuracy", "agreement")
+MANTISSAS = (
+    (1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    (1.0, 1.2, 1.4, 1.7, 2.0, 2.4, 2.9, 3.5, 4.2, 5.0, 6.0, 7.2, 8.5),
+)  # fmt: skip
+
+
+def chosen(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str] = ()) -> list[str]:
+    """The variables to draw: those asked for, or every loss that all datasets have.
+
+    Raises:
+        KdvizError: none, or one that a dataset has not.
+    """
+    grid = set(map(str, datasets[0]["alpha"].dims)) | {"beta", "seed"}
+    there = [
+        str(name)
+        for name, values in datasets[0].data_vars.items()
+        if values.dims and set(values.dims) <= grid and not str(name).endswith("_halfwidth")
+        and all(name in one for one in datasets)
+    ]  # fmt: skip
+    wanted = [loss] if isinstance(loss, str) else list(loss)
+    for name in wanted:
+        if name not in there:
+            raise unknown("variable of the landscape", name, there)
+    wanted = wanted or [name for name in there if name not in (*SHARES, "kendall_tau")]
+    require(wanted, "landscape: the results have no loss in common to draw")
+    return wanted
+
+
+def panels(
+    datasets: "Sequence[xr.Dataset]", rows: Sequence[str], venue: str, ratio: float, **kwargs: Any
+) -> "tuple[Figure, Any]":
+    """A figure with a panel for every loss (rows) and net (columns), and its axes [rows, columns].
+
+    One panel takes a column's width, more take the text's; `ratio` is a panel's height over its width.
+    """
+    column, text = VENUES[venue]
+    columns = len(datasets)
+    width = min(column, 3.4) if columns == 1 else text * min(1.0, (0.25 + columns * 0.32))
+    height = ratio * ((width - 0.9) / columns) + 0.35
+    fig = figure(width, height * len(rows) + 0.35)
+    axes = fig.subplots(len(rows), columns, squeeze=False, **kwargs)
+    return fig, axes
+
+
+def levels_of(arrays: "Sequence[xr.DataArray]") -> tuple[np.ndarray, bool]:
+    """Ten to twenty round levels over all finite values, and whether they step by ratio.
+
+    Positive values that span more than a factor of two have levels such as 1, 1.5, 2, 3, 5, 7, 10; others even ones.
+    """
+    values = np.concatenate([np.ravel(one) for one in arrays]).astype(float)
+    values = values[np.isfinite(values)]
+    require(values.size, "landscape: no finite value to draw")
+    low, high = float(values.min()), float(values.max())
+    if high - low < 1e-9 * max(abs(high), 1e-300):
+        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    if high > 0 and low >= 0 and high > 2 * low:
+        found = nice(max(low, high * 1e-5), high)
+        return found, True
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(14, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high), False
+
+
+def nice(low: float, high: float, least: int = 11) -> np.ndarray:
+    """Round levels that step by ratio, from at or below `low` to at or above `high`, `least` or more if that can be.
+
+    >>> nice(0.8, 40, least=5).tolist()
+    [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0]
+    """
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)) - 1, np.ceil(np.log10(high)) + 2)
+    found = np.empty(0)
+    for mantissas in MANTISSAS:
+        every = np.unique(np.round(np.outer(powers, mantissas), 12))
+        first = max(int(np.searchsorted(every, low, side="right")) - 1, 0)
+        last = int(np.searchsorted(every, high))
+        found = every[first : last + 1]
+        if len(found) >= least:
+            return found
+    return found if len(found) > 7 else np.geomspace(low, high, least)
+
+
+def thin(levels: np.ndarray, count: int) -> np.ndarray:
+    """About `count` of the levels, evenly spread."""
+    return levels[:: max(1, round(len(levels) / count))]
+
+
+def compact(value: float) -> str:
+    """A number in few characters.
+
+    >>> [compact(one) for one in (0.15, 2.0, 1200.0, 3e6, -0.5)]
+    ['0.15', '2', '1200', '$3{\\\\times}10^{6}$', '−0.5']
+    """
+    if value and not 1e-3 <= abs(value) < 1e5:
+        power = int(np.floor(np.log10(abs(value))))
+        lead = round(value / 10.0**power, 2)
+        return f"$10^{{{power}}}$" if lead == 1 else f"${lead:g}{{\\times}}10^{{{power}}}$"
+    return f"{value:.4g}".replace("-", "−")
+
+
+def titled(dataset: "xr.Dataset", name: str) -> str:
+    """A variable's name with its unit, e.g. "cross-entropy (nats)"."""
+    unit = dataset[name].attrs.get("units", "")
+    return NAMES.get(name, name) + (f" ({unit})" if unit not in ("", "1") else "")
+
+
+def label_of(dataset: "xr.Dataset", index: int = 0) -> str:
+    """The net's name in figures."""
+    return str(dataset.attrs.get("label") or dataset.attrs.get("name") or f"net {index + 1}")
+
+
+def head(axes: Any, datasets: "Sequence[xr.Dataset]", rows: Sequence[str], *, units: bool = False) -> None:
+    """Letters and titles: the net, and the loss where there are several (or, with its unit, always)."""
+    titles = []
+    for name in rows:
+        for index, one in enumerate(datasets):
+            parts = [label_of(one, index)] if len(datasets) > 1 or "label" in one.attrs else []
+            parts += [titled(one, name) if units else NAMES.get(name, name)] if units or len(rows) > 1 else []
+            titles.append(", ".join(parts))
+    letter(axes.flat, titles)

@@ -1,0 +1,93 @@
+"""Profiles: losses along lines through the trained weights, accuracy below, bands for intervals and ensembles."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdviz.plots.landscape_panels import NAMES, SHARES, chosen, compact, label_of, levels_of, titled
+from kdviz.plots.style import VENUES, dash, figure, look
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def profile(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any) -> "Figure":
+    """Every loss, and below it the accuracy, along lines through the trained weights.
+
+    Of a plane, its two slices through the centre (solid along alpha, dashed along beta). Of an ensemble (dim seed), the
+    mean and a band of one standard deviation over the draws. Of a sampled result, the 95 % interval as a band.
+
+    Args:
+        datasets: kind "landscape" or "profile"; attrs["label"] names the net.
+        venue: its column width sets the size.
+        loss: which variables to draw above the accuracy [default: all losses].
+    Raises:
+        KdvizError: nothing to draw.
+    Source: ours; slices as Goodfellow et al. 2015, ensembles of directions ours.
+    """
+    names = chosen(datasets, loss)
+    names += [name for name in SHARES[:1] if name not in names and all(name in one for one in datasets)]
+    heights = [1.5 if name not in SHARES else 1.1 for name in names]
+    fig = figure(min(VENUES[venue][0], 3.4), sum(heights) + 0.55)
+    axes = fig.subplots(len(names), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, name in zip(axes, names, strict=True):
+        for index, one in enumerate(datasets):
+            _lines(axis, one, name, index, len(datasets) > 1)
+        _scale(axis, datasets, name)
+        axis.axvline(0, color="#b0b0b0", linewidth=0.6, zorder=0)
+        axis.grid(axis="y")
+    axes[-1].set_xlabel(_abscissa(datasets))
+    handles, labels = axes[0].get_legend_handles_labels()
+    if len(labels) > 1:
+        fig.legend(handles, labels, loc="outside upper center", ncols=2)
+    fig.align_ylabels()
+    return fig
+
+
+def _lines(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several: bool) -> None:
+    factor = 100 if name in SHARES else 1
+    label = label_of(dataset, index)
+    drawn = {"color": look(label, index)["color"]}
+    values = factor * dataset[name]
+    if "seed" in values.dims:
+        mean, spread = values.mean("seed"), values.std("seed", ddof=min(1, values.sizes["seed"] - 1))
+        axis.fill_between(values["alpha"], mean - spread, mean + spread, alpha=0.22, linewidth=0, **drawn)
+        text = f"{label}, mean ± s.d. of {values.sizes['seed']} directions"
+        axis.plot(
+            values["alpha"], mean, dash(label, index) if several else "-", label=label if several else text, **drawn
+        )
+        return
+    width = dataset.get(f"{name}_halfwidth")
+    slices = {"alpha": "-", "beta": (0, (4, 1.5))} if "beta" in values.dims else {"alpha": "-"}
+    for dim, pattern in slices.items():
+        other = {key: 0.0 for key in slices if key != dim}
+        line = values.sel(other, method="nearest")
+        text = f"{label}, along $\\{dim}$" if several and len(slices) > 1 else label if several else f"along $\\{dim}$"
+        axis.plot(line[dim], line, linestyle=pattern, label=text, **drawn)
+        if width is not None:
+            half = factor * width.sel(other, method="nearest")
+            axis.fill_between(line[dim], line - half, line + half, alpha=0.18, linewidth=0, **drawn)
+
+
+def _scale(axis: "Axes", datasets: "Sequence[xr.Dataset]", name: str) -> None:
+    """A log scale for positive losses that span a lot; round ticks; the unit."""
+    axis.set_ylabel(f"{NAMES[name]} (%)" if name in SHARES else titled(datasets[0], name))
+    if name in SHARES:
+        axis.set_ylim(0, None)
+        return
+    shown = [one[name] if "beta" not in one[name].dims else one[name].sel(beta=0, method="nearest") for one in datasets]
+    finite = np.concatenate([np.ravel(one)[np.isfinite(np.ravel(one))] for one in shown])
+    if levels_of(shown)[1] and finite.min() > 0 and finite.max() > 20 * finite.min():
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(lambda value, _: compact(value))
+
+
+def _abscissa(datasets: "Sequence[xr.Dataset]") -> str:
+    normalize = {str(one.attrs.get("normalize", "")) for one in datasets}
+    kind = f"{normalize.pop()}-normalised" if len(normalize) == 1 and normalize <= {"filter", "layer"} else ""
+    given = datasets[0]["alpha"].attrs.get("long_name", "")
+    words = " ".join(["distance along the", kind, "direction"]).replace("  ", " ")
+    return words if str(given).startswith("direction") or not given else str(given)
