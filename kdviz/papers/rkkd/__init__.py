@@ -7,7 +7,7 @@ from kdviz.papers.rkkd import fig1, fig3, tables
 PAPER = Paper(
     name="rkkd",
     title="Kendall's tau Coefficient for Logits Distillation",
-    cite="guan2025ranking",
+    cite="guan2025enhancing",
     entries=Registry[Entry]("figure or table of rkkd"),
 )
 for _entry in (fig1.ENTRY, fig3.ENTRY, *tables.ENTRIES):

@@ -1,0 +1,341 @@
+"""The papers' entries: a contract over every one, findings against scipy and closed forms, a run end to end."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from kdviz.base.check import KdvizError
+from kdviz.base.files import read_dataset
+from kdviz.checkpoints import load_checkpoint, save_checkpoint
+from kdviz.data import Data
+from kdviz.models import build
+from kdviz.papers import PAPERS, Inputs, caption, findings, produce, published
+from kdviz.papers.pld import draws
+from kdviz.papers.pld import fig3 as pld_fig3
+from kdviz.papers.pld import fig4 as pld_fig4
+
+EVERY = [(paper, entry) for paper in PAPERS.values() for entry in paper.entries.values()]
+TABLES = [
+    (paper.name, name, table) for paper in PAPERS.values() for name, table in published.tables(paper.name).items()
+]
+NAMES = [f"{paper.name}-{entry.name}" for paper, entry in EVERY]
+SMALL = {"steps": 5, "draws": 3, "samples": None}
+
+
+def unescaped(latex):
+    """Characters of a LaTeX text that it would read as commands, once commands and mathematics are taken out."""
+    assert latex.count("{") - latex.count("\\{") == latex.count("}") - latex.count("\\}")
+    text = re.sub(r"\\[{}$&#%_]", "", latex)
+    text = re.sub(r"\$[^$]*\$|\\(text[a-z]+|ldots|caption|label|cite)", "", text)
+    return set(text) & set('\\$&#%_^~"<>|')
+
+
+@pytest.mark.parametrize(("paper", "entry"), EVERY, ids=NAMES)
+def test_every_entry_says_what_it_claims_and_what_stays_open(paper, entry):
+    assert entry.title
+    assert entry.source.startswith("arXiv ")
+    assert entry.claims
+    assert entry.choices
+    for claim in entry.claims:
+        assert claim.says
+        assert claim.where
+        assert claim.reading
+    assert set(entry.needs) <= {"teacher", "data"}
+    assert entry.split in ("train", "val", "test")
+
+
+@pytest.mark.parametrize(("paper", "entry"), EVERY, ids=NAMES)
+def test_every_caption_is_escaped_and_says_the_choices(paper, entry):
+    data = Data("50%_{odd}", "test", torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64),
+                (0.5,) * 3, (0.5,) * 3, ("a",))  # fmt: skip
+    inputs = Inputs(students={"k_d & 5%": None}, data=data)
+    latex = caption.latex(paper, entry, inputs)
+    body = latex.removeprefix("\\caption{").partition("\\cite")[0]
+    assert unescaped(body) == set()
+    assert "(1)" in latex
+    assert "{steps}" not in latex
+    assert f"\\label{{fig:{paper.name}-{entry.name}}}" in latex
+
+
+def test_the_captions_of_shipped_students_say_that_they_are_not_the_papers():
+    for paper, entry in EVERY:
+        if entry.students:
+            text = caption.text(paper, entry, Inputs(students={"kd": None}, shipped=True))
+            assert "synthetic" in text
+            assert "not the paper's result" in text
+
+
+def test_citations_are_those_of_the_losses():
+    from kdviz.losses.papers import PLD, RKKD
+
+    assert (PAPERS["rkkd"].cite, PAPERS["pld"].cite) == (RKKD.key, PLD.key)
+
+
+def test_unknown_papers_and_figures_get_a_close_match():
+    with pytest.raises(KdvizError, match="did you mean 'rkkd'"):
+        PAPERS["rkd"]
+    with pytest.raises(KdvizError, match="did you mean 'fig3'"):
+        PAPERS["pld"].entries["fig33"]
+
+
+def test_an_entry_without_its_inputs_says_what_to_give():
+    with pytest.raises(KdvizError, match="needs data"):
+        PAPERS["rkkd"].entries["fig3"].results(Inputs())
+
+
+# Printed gains of the seed's tables: KD+RKKD minus KD, as the paper itself prints them in brackets.
+@pytest.mark.parametrize(
+    ("table", "base", "other", "printed"),
+    [
+        ("tab1", "KD", "KD+RKKD", [2.13, 0.28, 0.80, 3.10, 1.91, 1.30]),
+        ("tab1", "CTKD", "CTKD+RKKD", [1.64, 1.14, 0.95, 1.51, 2.19, 1.19]),
+        ("tab1", "DKD", "DKD+RKKD", [0.53, 0.29, 0.29, 0.55, 1.01, 0.10]),
+        ("tab1", "MLKD", "MLKD+RKKD", [0.09, 0.31, 0.60, 0.62, 0.45, 0.43]),
+        ("tab2", "KD", "KD+RKKD", [1.41, 1.16, 0.95, 0.42]),
+        ("tab2", "CTKD", "CTKD+RKKD", [2.2, 1.24, 0.93, 0.09]),
+        ("tab2", "MLKD", "MLKD+RKKD", [0.17, 0.17, 0.73, 0.46]),
+        ("tab3", "KD", "KD+RKKD", [1.04, 1.04]),
+        ("tab4", "KD", "KD+RKKD", [2.14, 0.77, 0.30, 0.96]),
+        ("tab6", "KD", "KD+form 3", [1.37, 0.31]),
+        ("tab10", "KD", "KD+RKKD without", [2.31, 0.53]),
+    ],
+)
+def test_published_numbers_give_the_gains_that_the_paper_prints(table, base, other, printed):
+    found = published.tables("rkkd")[table]
+    gains = np.array(found.row(other).values) - np.array(found.row(base).values)
+    np.testing.assert_allclose(gains, printed, atol=0.006)
+
+
+def test_tables_that_share_a_setting_print_the_same_numbers():
+    rkkd = published.tables("rkkd")
+    assert rkkd["tab7"].row("gamma 0.9").values == rkkd["tab8"].row("k 1").values
+    assert rkkd["tab7"].row("KD").values[0] == rkkd["tab2"].row("KD").values[0]
+    assert rkkd["tab7"].row("gamma 0.9").values[2:] == tuple(rkkd["tab1"].row("KD+RKKD").values[i] for i in (0, 3))
+
+
+@pytest.mark.parametrize(("paper", "name", "table"), TABLES, ids=[f"{paper}-{name}" for paper, name, _ in TABLES])
+def test_every_command_is_one_that_trains(paper, name, table):
+    from kdviz.methods import build as objective
+    from kdviz.models import MODELS
+    from kdviz.train.recipe import load_recipe
+
+    for row in table.rows:
+        if row.method is not None:
+            objective(row.method, classes=100, settings={} if row.method == "ce" else row.set)
+    for column in table.columns:
+        if column.recipe is not None:
+            assert column.student in MODELS
+            assert column.teacher in MODELS
+            load_recipe(column.recipe, student=column.student)
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory):
+    """A teacher and two students, untrained, ten classes."""
+    folder = tmp_path_factory.mktemp("nets")
+    found = {}
+    for seed, (name, method) in enumerate([("resnet14", "teacher"), ("resnet8", "kd"), ("resnet8", "kd+rk")]):
+        path = save_checkpoint(
+            folder / f"{method}.pt", model=build(name, classes=10, seed=seed), name=name, classes=10, data=None,
+            method=method, seed=seed, epoch=1, recipe={}, metrics={},
+        )  # fmt: skip
+        found[method] = load_checkpoint(path)
+    return found
+
+
+@pytest.fixture(scope="module")
+def data():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (40, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    names = tuple("abcdefghij")
+    return Data("noise", "train", images, torch.arange(40) % 10, (0.5,) * 3, (0.25,) * 3, names, synthetic=True)
+
+
+FIGURES = [(paper, entry) for paper, entry in EVERY if entry.drawings]
+
+
+@pytest.mark.parametrize(("paper", "entry"), FIGURES, ids=[f"{paper.name}-{entry.name}" for paper, entry in FIGURES])
+def test_a_figure_from_end_to_end(paper, entry, nets, data, tmp_path):
+    inputs = Inputs(
+        students={name: nets[name] for name in ("kd", "kd+rk")}, teacher=nets["teacher"], data=data, settings=SMALL,
+        work=tmp_path,
+    )  # fmt: skip
+    written = []
+    found = produce(paper, entry, inputs, tmp_path, formats=("png",), tell=written.append)
+    names = {path.name for path in written}
+    assert {"caption.tex", "findings.json", "findings.md"} <= names
+    for drawing in entry.drawings:
+        assert f"{drawing.stem}.png" in names
+    record = json.loads((tmp_path / "findings.json").read_text())
+    assert [one["claim"] for one in record["findings"]] == [claim.says for claim in entry.claims]
+    assert {one["agrees"] for one in found} <= {"yes", "no", "not comparable"}
+    assert record["findings"][0]["measured"]
+    for path in written:
+        assert path.stat().st_size > 0
+    results = {path.stem: read_dataset(path) for path in written if path.suffix == ".nc"}
+    assert set(results) == set(entry.results(inputs))
+
+
+def test_the_same_inputs_give_the_same_bytes(nets, data, tmp_path):
+    paper, whole = PAPERS["rkkd"], PAPERS["rkkd"].entries["fig3"]
+    entry = replace(whole, drawings=whole.drawings[1:])
+    folders = tmp_path / "a", tmp_path / "b"
+    for folder in folders:
+        inputs = Inputs(students={"kd": nets["kd"]}, data=data, settings=SMALL)
+        produce(paper, entry, inputs, folder, formats=("pdf", "png"))
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert first[name] == second[name], name
+
+
+def test_fig1_knows_the_mass_of_small_channels(nets, data):
+    from scipy.special import softmax
+
+    entry = PAPERS["rkkd"].entries["fig1"]
+    inputs = Inputs(students={"kd": nets["kd"]}, teacher=nets["teacher"], data=data)
+    results = entry.results(inputs)
+    with torch.inference_mode():
+        logits = nets["teacher"].model(next(data.batches(40))[0]).logits.double().numpy()
+    values = findings(entry, results)[1]["measured"]
+    for temperature in (1, 4):
+        mass = np.sort(softmax(logits / temperature, axis=1), axis=1)[:, :9].sum(axis=1).mean()
+        assert values[f"teacher small channels' mass at T {temperature}"] == pytest.approx(mass, rel=1e-4)
+    mass = 1 - mass
+    assert values["teacher large over small"] == pytest.approx(9 * mass / (1 - mass), rel=1e-3)
+
+
+def test_fig1_counts_the_lower_half_of_known_values():
+    from kdviz.papers.rkkd import fig1
+
+    counts = xr.DataArray([[4, 2, 1, 0, 0, 0, 0, 1]], dims=("net", "logit"))
+    one = xr.Dataset({"counts_logit": counts}, {"net": ["student"], "logit": ("logit", np.arange(8.0), {"width": 1.0})})
+    measured = fig1._low_half({"a": one.assign_attrs(label="mine")})
+    assert measured.values == {"mine share in the lower half": 7 / 8}
+    assert measured.agrees == "yes"
+
+
+def bowl(label, width, wells=0):
+    """A landscape whose loss is (a^2 + b^2) / width^2, with extra wells cut into its rim."""
+    a = np.linspace(-1, 1, 41)
+    values = (a[:, None] ** 2 + a**2) / width**2
+    for at in range(wells):
+        values[4, 4 + 12 * at] -= 1.0 / width**2
+    return xr.Dataset(
+        {"ce": (("alpha", "beta"), values)}, {"alpha": a, "beta": a}, {"kind": "landscape", "label": label}
+    )
+
+
+def test_fig3_reads_bowls_as_they_are():
+    entry = PAPERS["rkkd"].entries["fig3"]
+    flat = {"landscape_kd": bowl("kd", 0.5, wells=2), "landscape_kd+rk": bowl("kd+rk", 1.0)}
+    flatter, fewer, _ = findings(entry, flat)
+    # (a^2 + b^2) / w^2 reaches .1 at radius w sqrt(.1)
+    assert flatter["measured"]["kd radius"] == pytest.approx(0.5 * 0.1**0.5, rel=0.04)
+    assert flatter["measured"]["kd+rk radius"] == pytest.approx(0.1**0.5, rel=0.04)
+    assert (flatter["agrees"], fewer["agrees"]) == ("yes", "yes")
+    assert (fewer["measured"]["kd minima"], fewer["measured"]["kd+rk minima"]) == (3, 1)
+    swapped = {"landscape_kd": bowl("kd", 1.0), "landscape_kd+rk": bowl("kd+rk", 0.5)}
+    assert [one["agrees"] for one in findings(entry, swapped)] == ["no", "no", "no"]
+    alone = findings(entry, {"landscape_mine": bowl("mine", 1.0)})
+    assert {one["agrees"] for one in alone} == {"not comparable"}
+
+
+def test_slice_curvature_of_a_quadratic():
+    a = np.linspace(-5, 5, 11)
+    values = np.stack([a[:, None] ** 2 + 2 * a**2, 3 * a[:, None] * a])
+    one = xr.Dataset({"value": (("panel", "alpha", "beta"), values)}, {"alpha": a, "beta": a})
+    np.testing.assert_allclose(draws.curvature_mean(one), [3.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(draws.curvature_median(one), [4.0, 3.0], atol=1e-12)
+
+
+def drawn(**values):
+    panels = {name: (("draw", "panel"), np.atleast_2d(value).repeat(3, axis=0)) for name, value in values.items()}
+    return {"draws": xr.Dataset(panels)}
+
+
+def test_pld_fig3_tells_flattening_from_its_opposite():
+    falling = drawn(curvature_mean=[1.01, 1.0, 0.5, 0.1], curvature_origin=[1.01, 1.0, 0.5, 0.1])
+    rising = drawn(curvature_mean=[0.5, 1.0, 2.0, 1.1], curvature_origin=[0.5, 1.0, 2.0, 1.1])
+    assert [one["agrees"] for one in findings(pld_fig3.ENTRY, falling)] == ["yes", "yes", "yes"]
+    assert [one["agrees"] for one in findings(pld_fig3.ENTRY, rising)] == ["no", "no", "no"]
+
+
+def test_pld_fig4_tells_convex_from_planar():
+    numbers = drawn(
+        convex_share=[0.0, 0.5, 1.0], range=[1.0, 1.0, 1.0], curvature_mean=[0.0, 1.0, 1.0],
+        curvature_minimum=[20.0, 1.0, 1.0], curvature_median=[1.0, 1.0, 1.0], minimum_distance=[0.0, 0.0, 0.9],
+    )  # fmt: skip
+    assert [one["agrees"] for one in findings(pld_fig4.ENTRY, numbers)] == ["yes", "yes", "yes"]
+
+
+def run_of(folder, **changes):
+    facts = {
+        "name": "resnet8x4", "classes": 100, "data": "cifar100", "method": "kd+rk", "seed": 0, "epoch": 240,
+        "recipe": {"settings": {"rank_kendall.weight": 0.9}}, "metrics": {"last": {"epoch": 240, "top1": 0.7511}},
+        "teacher": {"path": "t.pt", "sha256": None, "name": "resnet32x4"}, **changes,
+    }  # fmt: skip
+    model = build(facts["name"], classes=facts["classes"], seed=0)
+    return load_checkpoint(save_checkpoint(folder / f"{facts['seed']}.pt", model=model, **facts))
+
+
+def test_a_users_run_stands_beside_its_row(tmp_path):
+    entry, table = PAPERS["rkkd"].entries["tab7"], published.tables("rkkd")["tab7"]
+    second = run_of(tmp_path, seed=1, metrics={"last": {"epoch": 240, "top1": 0.7411}})
+    other = run_of(tmp_path, seed=2, data="glyphs100")
+    runs = (("gamma 0.9", run_of(tmp_path)), ("gamma 0.9", second), ("gamma 2", other))
+    result = entry.results(Inputs(runs=runs))["table"]
+    assert float(result["measured"].sel(row="gamma 0.9")[0]) == pytest.approx(74.61)
+    assert int(result["runs"].sum()) == 2
+    shown = published.plain(table, result)
+    assert "74.74 (74.61)" in shown
+    assert "data is glyphs100, not cifar100" in shown
+    assert "rank_kendall.weight is 0.9, not 2.0" in shown
+
+
+def test_an_unfinished_run_or_an_unknown_row_is_told(tmp_path):
+    entry = PAPERS["rkkd"].entries["tab7"]
+    with pytest.raises(KdvizError, match="holds no test top-1"):
+        entry.results(Inputs(runs=(("gamma 0.9", run_of(tmp_path, metrics={})),)))
+    with pytest.raises(KdvizError, match=r"did you mean 'gamma 0\.9'"):
+        entry.results(Inputs(runs=(("gama 0.9", run_of(tmp_path)),)))
+
+
+def kdviz(*words, cwd):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", "kdviz", *words], cwd=cwd, capture_output=True, text=True,
+                          env=environment, check=False)  # fmt: skip
+
+
+def test_a_table_on_the_command_line_is_published_not_measured(tmp_path):
+    done = kdviz("paper", "rkkd", "tab7", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "published numbers, not measured" in done.stdout
+    assert "kdviz train rkkd-cifar100" in done.stdout
+    commands = (tmp_path / "reports/rkkd/tab7/commands.sh").read_text()
+    assert "--method kd+rk --student resnet8x4 --teacher resnet32x4.pt --set rank_kendall.weight=4.0" in commands
+
+
+def test_missing_shipped_students_are_one_clear_line(tmp_path):
+    done = kdviz("paper", "rkkd", "fig3", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "--student" in done.stderr
+
+
+def test_names_that_would_leave_the_folder_are_refused():
+    from kdviz.cli.paper import _pair
+
+    assert _pair("kd+rk=a=b.pt") == ("kd+rk", Path("a=b.pt"))
+    for text in ("../kd=a.pt", "kd", "=a.pt", ".kd=a.pt", "a/b=c.pt"):
+        with pytest.raises(KdvizError):
+            _pair(text)
