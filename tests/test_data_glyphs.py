@@ -58,7 +58,7 @@ def test_masks_have_the_area_and_the_box_of_the_outline(face):
             # A stretch of w cells meets w + 1 to w + 3 windows two cells wide; samples may miss a thin tip.
             assert np.ptp(columns) + 1 == pytest.approx((right - left) / cell + 2, abs=1.6)
             assert np.ptp(rows) + 1 == pytest.approx((high - low) / cell + 2, abs=1.6)
-            # A mask's cell sees itself and its right lower neighbours, so its middle lies half a cell before the middle.
+            # A cell sees itself and its right lower neighbours, so that the middle lies half a cell early.
             assert columns[[0, -1]].mean() == pytest.approx(outlines.CELLS / 2 - 1, abs=1)
             assert rows[[0, -1]].mean() == pytest.approx(outlines.CELLS / 2 - 1, abs=1)
 

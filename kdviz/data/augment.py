@@ -22,6 +22,9 @@ def crop_flip(images: Tensor, *, generator: torch.Generator, padding: int = 4, f
         flip: whether to mirror at all.
     Returns: [n, c, h, w], same dtype, device and memory format.
     Source: He et al. 2016, sec. 4.2 (CIFAR).
+
+    >>> crop_flip(torch.ones(8, 3, 32, 32), generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([8, 3, 32, 32])
     """
     require(images.ndim == 4, f"crop_flip: images must be [n, c, h, w], got {tuple(images.shape)}")
     require(padding >= 0, f"crop_flip: padding must not be negative, got {padding}")

@@ -142,6 +142,10 @@ def stratified(labels: Tensor, count: int, seed: int) -> Tensor:
 
     Each class is shuffled; an image's place is (rank + 1/2) / size of its class, and the first `count` places win.
     Raw bits of PCG64, whose stream NumPy keeps; its permutations it may change.
+
+    >>> labels = torch.tensor([0] * 6 + [1] * 3)
+    >>> labels[stratified(labels, 3, seed=0)].tolist()
+    [0, 0, 1]
     """
     flat = labels.cpu().numpy()
     draw = np.random.PCG64(seed).random_raw(len(flat))

@@ -48,7 +48,11 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def posterize(images: Tensor, bits: int) -> Tensor:
-    """The upper `bits` of every value."""
+    """The upper `bits` of every value.
+
+    >>> posterize(torch.tensor([255, 130, 64], dtype=torch.uint8), 2)
+    tensor([192, 128,  64], dtype=torch.uint8)
+    """
     return images & (0xFF << (8 - bits) & 0xFF)
 
 
