@@ -40,17 +40,18 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     for name, line in zip(rows, axes, strict=True):
         levels, _log = levels_of([one[name] for one in datasets])
         drawn = {"levels": levels, "norm": BoundaryNorm(levels, 256), "cmap": SEQUENTIAL}
-        filled = None
+        filled: Any = None
         for axis, one in zip(line, datasets, strict=True):
             values = np.clip(one[name].transpose("beta", "alpha"), levels[0], levels[-1])
             filled = axis.contourf(one["alpha"], one["beta"], values, **drawn)
-            lines = axis.contour(one["alpha"], one["beta"], values, levels[1:-1], colors="white", linewidths=0.4)
+            lines = axis.contour(one["alpha"], one["beta"], values, levels[1:-1], colors="white", linewidths=0.4,
+                                 linestyles="solid")  # fmt: skip
             _number(axis, lines, thin(levels[1:-1], 6))
             _mark(axis, one, name)
             axis.set_aspect("equal", adjustable="box")
             axis.spines[["top", "right"]].set_visible(True)
         bar = fig.colorbar(filled, cax=line[-1].inset_axes((1.05, 0, 0.055, 1)))
-        bar.set_ticks(thin(levels, 7))
+        bar.set_ticks(thin(levels, 7).tolist())
         bar.ax.yaxis.set_major_formatter(lambda value, _: compact(value))
         bar.ax.minorticks_off()
         bar.set_label(titled(datasets[0], name))

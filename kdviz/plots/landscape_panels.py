@@ -56,7 +56,7 @@ def panels(
     column, text = VENUES[venue]
     columns = len(datasets)
     width = min(column, 3.4) if columns == 1 else text * min(1.0, (0.25 + columns * 0.32))
-    height = ratio * ((width - 0.9) / columns) + 0.35
+    height = ratio * ((width - 0.9) / columns) + 0.26
     fig = figure(width, height * len(rows) + 0.35)
     axes = fig.subplots(len(rows), columns, squeeze=False, **kwargs)
     return fig, axes
@@ -78,7 +78,7 @@ def levels_of(arrays: "Sequence[xr.DataArray]") -> tuple[np.ndarray, bool]:
         return found, True
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(14, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high), False
+    return np.asarray(MaxNLocator(14, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)), False
 
 
 def nice(low: float, high: float, least: int = 11) -> np.ndarray:

@@ -152,10 +152,18 @@ def box(axis: Any) -> None:
     axis.set_facecolor("none")
 
 
-def save(fig: "Figure", stem: str | os.PathLike, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write `stem.pdf`, `stem.png`, ... atomically, without dates, so that equal figures are equal files."""
+def save(fig: "Figure | str", stem: str | os.PathLike, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write `stem.pdf`, `stem.png`, ... atomically, without dates, so that equal figures are equal files.
+
+    A page (a string of HTML) is written as `stem.html`, whatever the formats.
+    """
     import matplotlib as mpl
 
+    if isinstance(fig, str):
+        path = Path(f"{os.fspath(stem)}.html")
+        with atomic(path) as partial:
+            partial.write_text(fig, encoding="utf-8")
+        return [path]
     written = []
     for suffix in formats:
         require(suffix in ("pdf", "png", "svg"), f"save: format must be pdf, png or svg, got {suffix!r}")

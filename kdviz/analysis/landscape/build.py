@@ -15,6 +15,11 @@ from kdviz.analysis.landscape.sweep import Progress, Weights, axis, sweep
 from kdviz.base.check import require
 from kdviz.data import Data
 
+# Correlations and Gram matrices have no unit; every other loss is a logarithm of probabilities.
+UNITS = dict.fromkeys(("accuracy", "agreement"), "fraction") | dict.fromkeys(
+    ("kendall_tau", "rank_kendall", "dist", "class_gram", "batch_gram"), "1"
+)
+
 
 def landscape(
     model: nn.Module, data: Data, *, losses: Sequence[str] = ("ce",), teacher: nn.Module | Tensor | None = None,
@@ -110,8 +115,7 @@ def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weig
     Source: ours.
     """
     for name in result.data_vars:
-        share = str(name).startswith("accuracy") or name == "agreement"
-        result[name].attrs["units"] = "fraction" if share else "1" if name == "kendall_tau" else "nats"
+        result[name].attrs["units"] = UNITS.get(str(name).removesuffix("_halfwidth"), "nats")
     for i, name in enumerate(result.dims):
         result[name].attrs = {"long_name": f"direction {i + 1}", "units": "length of the direction"}
     result.attrs |= {"chunk": evaluator.chunk, "weights_sha256": fingerprint((evaluator.weights,), ())}

@@ -1,0 +1,121 @@
+"""An interactive landscape as one HTML page that opens without a network."""
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdviz.base.check import KdvizError, require
+from kdviz.plots.landscape_panels import NAMES, SHARES, chosen, label_of, levels_of, nice, thin
+from kdviz.plots.style import SEQUENTIAL
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ margin: 0 auto; max-width: 1400px; padding: 1.2rem; font: 15px/1.45 Georgia, "Times New Roman", serif; }}
+h1 {{ font-size: 1.3rem; font-weight: normal; margin: 0 0 .3rem; }}
+p {{ color: #555; margin: .2rem 0 .8rem; }}
+</style></head><body>
+<h1>{title}</h1>
+<p>{caption}</p>
+{plot}
+</body></html>
+"""
+
+
+def page(datasets: "Sequence[xr.Dataset]", *, loss: Sequence[str] = (), **_: Any) -> str:
+    """A self-contained page: a surface to turn and zoom for every net, a menu for the loss, values under the pointer.
+
+    Heights are on a log scale where a loss is positive; a loss shares its scale over the nets.
+
+    Args:
+        datasets: kind "landscape", dims alpha and beta; attrs["label"] names the net.
+        loss: which variables the menu offers [default: all losses, then the accuracy].
+    Returns:
+        HTML with plotly.js inside; `plots.save` writes it as .html.
+    Raises:
+        KdvizError: nothing to draw; plotly is not installed.
+    Source: ours.
+    """
+    try:
+        import plotly.graph_objects as go
+        from plotly.subplots import make_subplots
+    except ImportError as error:
+        raise KdvizError("the interactive page needs plotly: pip install 'kdviz[notebooks]'") from error
+    for one in datasets:
+        require("beta" in one.dims, "landscape: the result is a line (dim alpha alone); draw it with --style profile")
+    names = chosen(datasets, loss)
+    names += [name for name in SHARES if not loss and all(name in one for one in datasets)]
+    titles = [escape(label_of(one, index)) for index, one in enumerate(datasets)]
+    fig = make_subplots(
+        1, len(datasets), specs=[[{"type": "surface"}] * len(datasets)], subplot_titles=titles, horizontal_spacing=0.02
+    )
+    buttons = []
+    for row, name in enumerate(names):
+        height, axis, span = _height([one[name] for one in datasets])
+        for column, one in enumerate(datasets):
+            fig.add_trace(go.Surface(**_surface(one, name, height, axis, span, row == 0)), 1, column + 1)
+        shown = [k // len(datasets) == row for k in range(len(names) * len(datasets))]
+        scenes = {f"{_scene(k)}.zaxis": _zaxis(name, axis) for k in range(len(datasets))}
+        buttons.append({"label": NAMES.get(name, name), "method": "update", "args": [{"visible": shown}, scenes]})
+    first = {_scene(k): _box(buttons[0]["args"][1][f"{_scene(k)}.zaxis"]) for k in range(len(datasets))}
+    menu = {"buttons": buttons, "x": 0.0, "xanchor": "left", "y": 1.08, "yanchor": "bottom"}
+    fig.update_layout(
+        first, height=680, margin={"l": 0, "r": 0, "t": 90, "b": 0}, updatemenus=[menu] if len(buttons) > 1 else []
+    )
+    plot = fig.to_html(include_plotlyjs=True, full_html=False, div_id="landscape", config={"displaylogo": False})
+    return PAGE.format(title="Loss landscape: " + ", ".join(titles), caption=escape(_caption(datasets[0])), plot=plot)
+
+
+def _height(arrays: "Sequence[xr.DataArray]") -> tuple[Any, dict[str, list], tuple[float, float]]:
+    """How values become heights, the ticks, and the range of heights that the nets share."""
+    levels, logarithmic = levels_of(arrays)
+    ticks = nice(levels[0], levels[-1], 4) if logarithmic else thin(levels, 6)
+    height = (lambda v: np.log10(np.clip(v, levels[0], None))) if logarithmic else np.asarray
+    axis = {"tickvals": height(ticks).tolist(), "ticktext": [f"{tick:g}" for tick in ticks]}
+    return height, axis, (float(height(levels[0])), float(height(levels[-1])))
+
+
+def _surface(dataset: "xr.Dataset", name: str, height: Any, axis: dict, span: tuple, visible: bool) -> dict[str, Any]:
+    values = dataset[name].transpose("beta", "alpha").values
+    return {
+        "x": dataset["alpha"].values, "y": dataset["beta"].values, "z": height(values), "customdata": values,
+        "cmin": span[0], "cmax": span[1], "colorscale": SEQUENTIAL, "visible": visible,
+        "colorbar": {"len": 0.7, "thickness": 14, **axis}, "name": "",
+        "hovertemplate": "α %{x:.3f}<br>β %{y:.3f}<br>" + NAMES.get(name, name) + " %{customdata:.5g}",
+        "contours": {"z": {"show": True, "project": {"z": True}, "usecolormap": True, "width": 1}},
+        "lighting": {"ambient": 0.55, "diffuse": 0.7, "specular": 0.15, "roughness": 0.7},
+    }  # fmt: skip
+
+
+def _scene(index: int) -> str:
+    return "scene" if index == 0 else f"scene{index + 1}"
+
+
+def _zaxis(name: str, axis: dict[str, list]) -> dict[str, Any]:
+    return {"title": {"text": NAMES.get(name, name)}, **axis}
+
+
+def _box(zaxis: dict[str, Any]) -> dict[str, Any]:
+    eye = {"x": 1.35, "y": -1.5, "z": 0.95}
+    return {
+        "xaxis": {"title": {"text": "α"}}, "yaxis": {"title": {"text": "β"}}, "zaxis": zaxis,
+        "aspectmode": "manual", "aspectratio": {"x": 1, "y": 1, "z": 0.7}, "camera": {"eye": eye},
+    }  # fmt: skip
+
+
+def _caption(dataset: "xr.Dataset") -> str:
+    """What was measured, from the result's own record."""
+    told = dataset.attrs
+    parts = [f"{told['data']} ({told.get('split', '')})"] if "data" in told else []
+    if "samples" in told:
+        parts.append(f"{told['samples']} of {told['population']} images")
+    if "normalize" in told:
+        parts.append(f"{told['normalize']}-normalised random directions, seed {told.get('seed', '')}")
+    if "precision" in told:
+        parts.append(f"{told['precision']}, batch norm {told.get('bn', '')}")
+    return "; ".join(parts) + "." if parts else "Drag to turn, scroll to zoom."
