@@ -17,7 +17,7 @@ Plan on paper: 51 x 51 points of a ResNet-50 on ImageNet's 50 000 validation ima
     the whole 2601 points x 10 s / 64 = 41 rounds x 10 s = 7 minutes, and one for loading. The last round leaves at most
               63 GPUs idle for 10 s: 2.4 %. Schedule by points, not by shards of the images: a shard would need a
               reduction per point and 64 times as many weight updates.
-    traffic   directions (2 x 102 MB) are drawn from the seed on every rank, not sent. 2601 + 64 additions on the counter;
+    traffic   directions (2 x 102 MB) are drawn from the seed by every rank, not sent. 2601 + 64 additions on the store;
               64 journals of 41 lines. No other byte crosses the network.
     failure   a lost GPU costs one point (10 s); a lost machine eight. torchrun --max-restarts 3 starts the ranks again,
               which read the journals and go on. 64 ranks or 40 after that: the same file comes out, to rounding.
