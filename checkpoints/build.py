@@ -50,18 +50,21 @@ def run(words: list[str]) -> None:
     print(folder, flush=True)  # noqa: T201
 
 
-def outcome(folder: Path) -> dict:
-    """The last line of a run's journal: metrics of best and last epoch, sha256 of both files."""
-    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
-    return next(line for line in reversed(lines) if line["event"] == "end")
+def outcome(folder: Path) -> dict | None:
+    """The last line of a run's journal: metrics of best and last epoch, sha256 of both files; None if unfinished."""
+    path = folder / "journal.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return next((line for line in reversed(lines) if line["event"] == "end"), None)
 
 
 def index(rows: dict[tuple[str, int], list[str]]) -> dict:
-    """What is shipped and what every seed measured; top1 is a fraction of glyphs100's (synthetic) test split."""
+    """What is shipped and what every finished seed measured; top1 is a fraction of glyphs100's (synthetic) test split."""
     entries: dict[str, dict] = {}
     for (name, seed), words in rows.items():
         folder = Path(words[words.index("-o") + 1])
         end = outcome(folder)
+        if end is None:
+            continue
         measured = {
             "seed": seed,
             "command": shlex.join(words),
@@ -83,14 +86,22 @@ def index(rows: dict[tuple[str, int], list[str]]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--index", action="store_true", help="only write index.json from the runs that are finished")
+    options = parser.parse_args()
     os.chdir(HERE.parent)
-    rows = plan(parser.parse_args().seeds)
+    rows = plan(options.seeds)
+    if not options.index:
+        train(rows)
+    (HERE / "index.json").write_text(json.dumps(index(rows), indent=2) + "\n")
+
+
+def train(rows: dict[tuple[str, int], list[str]]) -> None:
+    """Run what needs no teacher, then the rest."""
     alone = {key: words for key, words in rows.items() if "--teacher" not in words}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         list(pool.map(run, alone.values()))
         index(alone)  # puts the teacher where the students look for it
         list(pool.map(run, (words for key, words in rows.items() if key not in alone)))
-    (HERE / "index.json").write_text(json.dumps(index(rows), indent=2) + "\n")
 
 
 if __name__ == "__main__":
