@@ -97,7 +97,7 @@ def test_ranks_are_each_nets_own():
         np.testing.assert_allclose(
             result.band_probability.sel(net=net, quantile=0.95),
             np.quantile(chances, 0.95, axis=0, method="inverted_cdf"),
-            atol=result.probability.attrs["width"],
+            rtol=0.02,  # bins of ln p
         )
         np.testing.assert_allclose(result.mass.sel(net=net), chances.mean(0), rtol=1e-5)
         assert float(result.small_mass.sel(net=net)) == pytest.approx(chances[:, 2:].sum(1).mean(), rel=1e-5)
@@ -110,6 +110,16 @@ def rank_loss(s, t):
     s, t = ((z - z.mean()) / (z.std(ddof=1) + 1e-7) for z in (s, t))
     i, j = np.triu_indices(len(s), 1)
     return -(np.tanh((t[i] - t[j]) / 2) * np.tanh((s[i] - s[j]) / 2)).mean()
+
+
+def test_bands_of_small_probabilities_are_not_those_of_a_bin():
+    """Three channels at 0, -8 and -16: p = softmax, far below the width of a bin of probabilities."""
+    logits = np.tile(np.array([0.0, -8, -16]), (5, 1)) + np.linspace(-1, 1, 5)[:, None]
+    result = histogram((logits, logits), temperature=1, rank_samples=0, bins=64)
+    expected = special.softmax([0.0, -8, -16])
+    for quantile in result["quantile"].values:
+        found = result.band_probability.sel(net="student", quantile=quantile)
+        np.testing.assert_allclose(found, expected, rtol=0.5)
 
 
 def test_gradients_shares_by_the_teachers_rank():

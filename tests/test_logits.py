@@ -173,7 +173,9 @@ BAD = {
     "logits must be [n, channels], got (20,)": (np.zeros(20), np.zeros(20)),
     "logits must be real numbers, got torch.int64": (np.zeros((20, 3), int), np.zeros((20, 3), int)),
     "logits have 1 channel; two": (np.zeros((20, 1)), np.zeros((20, 1))),
-    "needs the teacher's logits too": xr.Dataset({"logits_student": (("sample", "channel"), arrays()[0])}),
+    "logits of a student: tau needs the teacher's logits too; name its": xr.Dataset(
+        {"logits_student": (("sample", "channel"), arrays()[0])}
+    ),
     "samples 20.. have 5 channels, those before 6": [arrays()[:2], (arrays()[0][:, :5], arrays()[1][:, :5])],
     "holds no logits_student; a result of kind 'tau'?": xr.Dataset(attrs={"kind": "tau"}),
     "cannot read a int": 3,

@@ -49,8 +49,9 @@ def histogram(
         progress: called with (samples done, 0).
     Returns: kind "histogram". counts_logit (net, logit) and counts_probability (net, probability), whose coordinates
         are the bins' left edges and whose attribute `width` is the bins' width; band_logit, band_probability (net,
-        rank, quantile), to within a bin; mass (net, rank), the mean probability of the k-th largest channel by a net's
-        own ranking; gradient (loss, rank), shares by the teacher's ranking; small_mass (net), small_gradient (loss).
+        rank, quantile), to within a bin of logits or of ln p; mass (net, rank), the mean probability of the k-th
+        largest channel by a net's own ranking; gradient (loss, rank), shares by the teacher's ranking; small_mass
+        (net), small_gradient (loss).
     Raises: KdvizError for settings out of range or logits that `chunks` refuses.
     Source: RKKD Fig. 1; the gradients' shares are ours.
     """
@@ -79,7 +80,8 @@ class _Sums:
         self.channels = chunk.student.shape[1]
         self.rows = min(self.channels, RANKS)
         self.temperature, self.samples, self.ranked, self.rank_samples = temperature, 0, 0, rank_samples
-        self.tables = {(net, space): Counts(self.rows, bins) for net in self.nets for space in SPACES}
+        rows = {"logit": self.rows, "probability": 1, "logarithm": self.rows}
+        self.tables = {(net, space): Counts(rows[space], bins) for net in self.nets for space in rows}
         self.mass = {net: np.zeros(self.rows) for net in self.nets}
         self.gradient = {loss: np.zeros(self.rows) for loss in ("kd", "rank_kendall")}
 
@@ -88,17 +90,19 @@ class _Sums:
         for net in self.nets:
             logits = getattr(chunk, net).cpu().numpy()
             falling = np.sort(logits, axis=1)[:, ::-1]
-            chances = _softmax(falling, self.temperature)
+            logarithms = _log_softmax(falling, self.temperature)
+            chances = np.exp(logarithms)
             self.tables[net, "logit"].add(falling)
             self.tables[net, "probability"].add(chances)
+            self.tables[net, "logarithm"].add(logarithms)
             self.mass[net] += self._by_row(chances.sum(axis=0, dtype=np.float64))
         if chunk.teacher is not None:
             self._add_gradients(chunk.student.cpu(), chunk.teacher.cpu())
 
     def _add_gradients(self, student: torch.Tensor, teacher: torch.Tensor) -> None:
         order = np.argsort(-teacher.numpy(), axis=1, kind="stable")
-        p, q = (_softmax(one.numpy().astype(np.float64), self.temperature) for one in (student, teacher))
-        self.gradient["kd"] += self._shares(np.abs(p - q), order)
+        p, q = (_log_softmax(one.numpy().astype(np.float64), self.temperature) for one in (student, teacher))
+        self.gradient["kd"] += self._shares(np.abs(np.exp(p) - np.exp(q)), order)
         few = max(0, min(len(student), self.rank_samples - self.ranked))
         for start in range(0, few, 64):  # pairs of channels are many
             part = slice(start, min(start + 64, few))
@@ -118,9 +122,9 @@ class _Sums:
         return np.bincount(np.arange(self.channels) * self.rows // self.channels, weights=by_channel)
 
 
-def _softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
-    powers = np.exp((logits - logits.max(axis=1, keepdims=True)) / logits.dtype.type(temperature))
-    return powers / powers.sum(axis=1, keepdims=True)
+def _log_softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
+    lowered = (logits - logits.max(axis=1, keepdims=True)) / logits.dtype.type(temperature)
+    return lowered - np.log(np.exp(lowered).sum(axis=1, keepdims=True))
 
 
 def _dataset(sums: _Sums, small: float, attrs: dict[str, Any]) -> xr.Dataset:
@@ -136,8 +140,10 @@ def _dataset(sums: _Sums, small: float, attrs: dict[str, Any]) -> xr.Dataset:
         left, width, tables = shared([sums.tables[net, space] for net in sums.nets])
         coordinates[space] = (space, left, {"width": width, "units": {"logit": "logit"}.get(space, "fraction")})
         values[f"counts_{space}"] = (("net", space), tables.sum(axis=1))
-        bands = [quantiles(table, left, width, QUANTILES) for table in tables]
-        values[f"band_{space}"] = (("net", "rank", "quantile"), np.stack(bands))
+    for space, back in (("logit", np.asarray), ("logarithm", np.exp)):
+        left, width, tables = shared([sums.tables[net, space] for net in sums.nets])
+        bands = np.stack([back(quantiles(table, left, width, QUANTILES)) for table in tables])
+        values[f"band_{'logit' if space == 'logit' else 'probability'}"] = (("net", "rank", "quantile"), bands)
     mass = np.stack([sums.mass[net] for net in sums.nets]) / sums.samples
     values["mass"] = (("net", "rank"), mass)
     large = np.ceil((1 - small) * sums.channels - 1e-9)  # one channel at least, whatever (1 - small) rounds to

@@ -132,6 +132,8 @@ def _dataset(arrays: dict[str, np.ndarray], data: Any, attrs: dict[str, Any]) ->
     for name in ("logits_student", "logits_teacher"):
         if name in dataset:
             dataset[name].attrs["units"] = "logit"
+    if "logits_teacher" in dataset:  # so that they can serve the next student by themselves
+        dataset["logits_teacher"].attrs |= {key: attrs[key] for key in attrs if str(key).startswith("teacher_")}
     return dataset
 
 

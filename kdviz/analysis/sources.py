@@ -68,7 +68,7 @@ def open_logits(source: Any, *, label: str | None = None) -> Logits:
     elif isinstance(source, str | os.PathLike):
         opened = _from_path(os.fspath(source))
     elif hasattr(source, "data_vars"):
-        opened = _from_dataset(source, "logits")
+        opened = _from_dataset(source, f"logits of {source.attrs.get('label', 'a student')}")
     elif isinstance(source, Mapping):
         opened = _from_arrays(_named(source, "logits"), "logits")
     elif isinstance(source, tuple | list) and all(hasattr(one, "shape") for one in source):
@@ -106,7 +106,8 @@ def chunks(
     channels = None
     for parts in source.chunks():
         chunk = _chunk(parts, total, source.name)
-        require(chunk.teacher is not None or not teacher, f"{source.name}: {who} needs the teacher's logits too")
+        if teacher and chunk.teacher is None:
+            raise KdvizError(f"{source.name}: {who} needs the teacher's logits too; name its checkpoint with --teacher")
         channels = channels or chunk.student.shape[1]
         require(
             chunk.student.shape[1] == channels,

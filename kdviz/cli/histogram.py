@@ -1,6 +1,70 @@
-"""Placeholder until its owner writes it."""
+"""`kdviz histogram`: how large the logits of teacher and students are."""
+
+from typing import Annotated
+
+import typer
+
+from kdviz.cli.common import (
+    DataName,
+    Formats,
+    ModelName,
+    Out,
+    Root,
+    Split,
+    TeacherFile,
+    Venue,
+    progress,
+    write,
+    write_figures,
+)  # fmt: skip
+from kdviz.cli.logits import DropNonfinite, Label, LogitFiles, Samples, Students, gather, place
+
+NEEDS_ARGUMENTS = True
 
 
-def command() -> None:
-    """Not yet."""
-    raise NotImplementedError
+def command(
+    students: Students = None,
+    logits: LogitFiles = None,
+    temperature: Annotated[float, typer.Option(help="Of the softmax, above 0.")] = 4.0,
+    bins: Annotated[int, typer.Option(help="Most bins of a histogram, 16 or more.")] = 1024,
+    small: Annotated[float, typer.Option(help="The share of channels, from the smallest up, called small.")] = 0.9,
+    figure: Annotated[
+        list[str] | None, typer.Option("--style", help="values, density, ranks [default: values and ranks].")
+    ] = None,
+    label: Label = None,
+    model: ModelName = None,
+    data: DataName = None,
+    root: Root = None,
+    split: Split = "test",
+    teacher: TeacherFile = None,
+    samples: Samples = None,
+    drop_nonfinite: DropNonfinite = False,
+    venue: Venue = "icml",
+    formats: Formats = None,
+    out: Out = None,
+) -> None:
+    """Histograms of logits, raw and after softmax, of several students beside their teacher.
+
+    Example: kdviz histogram checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt
+    """
+    from kdviz.analysis.histogram import histogram
+
+    found = gather(students, logits, model=model, data=data, root=root, split=split, teacher=teacher, samples=samples,
+                   labels=label, out=out)  # fmt: skip
+    where, results = place("histogram", found, out), []
+    for one in found:
+        with progress(f"histogram of {one.label}") as tell:
+            result = histogram(one.logits, temperature=temperature, bins=bins, small=small, label=one.label,
+                               drop_nonfinite=drop_nonfinite, progress=tell)  # fmt: skip
+        results.append(result)
+        write(result, where / ("histogram.nc" if len(found) == 1 else f"histogram_{one.name}.nc"))
+    for index, result in enumerate(results):
+        for net in result.net.values if index == 0 else ["student"]:
+            mass = float(result.small_mass.sel(net=net))
+            name = net if net == "teacher" else result.attrs["label"]
+            typer.echo(f"{name}: {mass:.1%} of probability in the smallest {small:.0%} of channels")
+        if "small_gradient" in result:
+            share = {str(loss): float(result.small_gradient.sel(loss=loss)) for loss in result.loss.values}
+            said = ", ".join(f"{value:.1%} of {loss}'s gradient" for loss, value in share.items())
+            typer.echo(f"{result.attrs['label']}: there too {said}")
+    write_figures(results, figure or ["values", "ranks"], where, stem="histogram_", venue=venue, formats=formats)

@@ -28,10 +28,11 @@ def values(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", density: bo
     axes = fig.subplots(1, 2)
     for axis, space in zip(axes, ("logit", "probability"), strict=True):
         left, step, counts = _rebinned(datasets, space)
-        for (name, net), heights in zip(_nets(datasets), counts, strict=True):
-            share = heights / heights.sum() / (step if density else 1)
-            _steps(axis, left, step, share, name, fill=net == "teacher")
-        axis.set_yscale("log")
+        shares = counts / counts.sum(axis=1, keepdims=True) / (step if density else 1)
+        floor = shares[shares > 0].min() / 1.5
+        for (name, net), share in zip(_nets(datasets), shares, strict=True):
+            _steps(axis, left, step, np.maximum(share, floor / 10), name, fill=net == "teacher")
+        axis.set(yscale="log", ylim=(floor, None))
     temperature = datasets[0].attrs["temperature"]
     axes[0].set_xlabel("logit")
     axes[1].set_xlabel(f"probability (fraction, softmax at temperature {temperature:g})")
@@ -81,12 +82,11 @@ def _gradients(axis: "Axes", datasets: "Sequence[xr.Dataset]") -> None:
             line = "-" if loss == "kd" else "--"
             axis.plot(one["rank"], one.gradient.sel(loss=loss), line, color=colour, label=f"{_label(one)}, {loss}")
     axis.set(xlabel="teacher's rank (1 = largest)", ylabel="share (fraction)", yscale="log")
-    equal = 1 / datasets[0]["rank"].size
-    axis.axhline(equal, color="0.6", lw=0.7, zorder=0)
-    axis.annotate("equal shares", (1, equal), (0, -2), textcoords="offset points", va="top", fontsize=7, color="0.4")
+    axis.axhline(1 / datasets[0]["rank"].size, color="0.6", lw=0.7, zorder=0)
     kinds = {"kd": ("-", "KL"), "rank_kendall": ("--", "ranking loss")}
-    shown = [kinds[str(loss)] for loss in datasets[0].loss.values]
-    axis.legend([Line2D([], [], color="0.3", ls=line) for line, _ in shown], [name for _, name in shown])
+    lines = [Line2D([], [], color="0.3", ls=kinds[str(loss)][0]) for loss in datasets[0].loss.values]
+    names = [kinds[str(loss)][1] for loss in datasets[0].loss.values]
+    axis.legend([*lines, Line2D([], [], color="0.6", lw=0.7)], [*names, "equal shares"])
 
 
 def _nets(datasets: "Sequence[xr.Dataset]") -> list[tuple[str, str]]:
@@ -121,15 +121,11 @@ def _rebinned(datasets: "Sequence[xr.Dataset]", space: str) -> tuple[np.ndarray,
 
 
 def _steps(axis: "Axes", left: np.ndarray, step: float, share: np.ndarray, name: str, *, fill: bool) -> None:
-    """An outline that breaks where bins are empty, since a logarithm has no zero."""
+    """An outline; empty bins lie below the axis, since a logarithm has no zero."""
     edges = np.append(left, left[-1] + step)
-    heights = np.where(share > 0, share, np.nan)
-    floor = np.nanmin(heights)
-    style = look(name)
-    axis.stairs(np.where(share > 0, share, floor / 2), edges, baseline=None, color=style["color"], ls=dash(name),
-                lw=1.1, label=name)  # fmt: skip
+    axis.stairs(share, edges, baseline=None, color=look(name)["color"], ls=dash(name), lw=1.1, label=name)
     if fill:
-        axis.stairs(heights, edges, baseline=floor / 2, color="0.85", fill=True, zorder=0)
+        axis.stairs(share, edges, baseline=share.min(), color="0.85", fill=True, zorder=0)
 
 
 def _band(axis: "Axes", x: np.ndarray, band: np.ndarray, name: str) -> None:

@@ -37,7 +37,8 @@ def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **opt
                     alpha=0.25)  # fmt: skip
         axis.stairs(base + 0.75 * counts / max(counts.max(), 1), edges, baseline=base, color=colour, lw=0.9)
         mean, ends = _mean(one, "mean", measure="tau_b")
-        axis.errorbar(mean, base, xerr=ends, fmt=look(_label(one), row)["marker"], color=colour, ms=4, capsize=2,
+        marker = look(_label(one), row)["marker"]
+        axis.errorbar(mean, base, xerr=ends, fmt=marker, color=colour, ms=8 if marker == "." else 4, capsize=2,
                       mec="white", mew=0.4)  # fmt: skip
         axis.annotate(f"{mean:.3f}", (edges[0], base), (0, 8), textcoords="offset points", fontsize=8, color=colour)
     axis.set_yticks(range(len(datasets)), [_label(one) for one in reversed(datasets)])
@@ -100,6 +101,14 @@ def _beside(count: int, index: int, many: int) -> np.ndarray:
     return np.arange(count) + 0.6 * ((index + 0.5) / many - 0.5)
 
 
+def _at_least(axis: "Axes", span: float = 0.1) -> None:
+    """Keep small differences small on the page."""
+    low, high = axis.get_ylim()
+    if high - low < span:
+        middle = (low + high) / 2
+        axis.set_ylim(middle - span / 2, middle + span / 2)
+
+
 def _measures(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     names = [str(name) for name in one.measure.values]
     mean, ends = _mean(one, "mean")
@@ -125,9 +134,13 @@ def _shares(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
 
 
 def _confidence(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+    """Equally many samples in each bin, evenly spaced: most samples of a good teacher lie close to 1."""
     mean, ends = _mean(one, "confidence_mean")
-    axis.errorbar(one.confidence_at.values, mean, yerr=ends, **_look(one, index))
-    axis.set(xlabel="its largest probability (fraction)", ylabel=f"mean {TAU}")
+    places = np.arange(len(mean))
+    axis.errorbar(places, mean, yerr=ends, **_look(one, index))
+    axis.set_xticks(places[::3], [f"{float(at):.3g}" for at in one.confidence_at.values[::3]])
+    axis.set(xlabel="its largest probability, by tenths", ylabel=f"mean {TAU}")
+    _at_least(axis)
 
 
 def _groups(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
@@ -135,6 +148,7 @@ def _groups(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     axis.errorbar(_beside(2, index, many), mean, yerr=ends, **_look(one, index, line=False))
     axis.set_xticks([0, 1], ["right", "wrong"])
     axis.set(xlim=(-0.5, 1.5), ylabel=f"mean {TAU}")
+    _at_least(axis)
 
 
 def _classes(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
