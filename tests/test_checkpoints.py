@@ -255,7 +255,16 @@ def inspected(*arguments):
 
 def test_inspect_prints_everything(saved):
     told = inspected(saved).stdout
-    for word in ("kdviz", "resnet8, 10 classes", "glyphs100", "kd+rk", "milestones [1, 2]", "ab" * 32, sha256(saved)):
+    for word in (
+        "kdviz",
+        "resnet8, 10 classes",
+        "glyphs100",
+        "kd+rk",
+        "2 (best)",
+        "milestones [1, 2]",
+        "ab" * 32,
+        sha256(saved),
+    ):
         assert word in told
 
 
