@@ -1,0 +1,124 @@
+"""Suboptimal cases one by one: the images, and the top channels of teacher and students."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdviz.plots.style import BLACK, GREY, VENUES, figure, look, title
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+TOP = 5
+RIGHT, WRONG = "#0072b2", "#d55e00"
+
+
+def gallery(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int = 4, **_: Any) -> "Figure":
+    """Pairs of samples: on the left the one that KL prefers, wrong; on the right the one it holds for worse, right.
+
+    Args:
+        datasets: cases of one student or several; each shows its own.
+        cases: rows for each student.
+    """
+    rows = [(one, at) for one in datasets for at in range(min(cases, one.sizes["case"]))]
+    if not rows:
+        return _nothing(VENUES[venue][0], "no pair of samples is suboptimal")
+    fig = figure(VENUES[venue][1], 1.18 * len(rows) + 0.35)
+    places = fig.subfigures(len(rows), 2, squeeze=False)
+    for (one, at), pair in zip(rows, places, strict=True):
+        for side, place in enumerate(pair):
+            case = one.isel(case=at, side=side)
+            image, axis = place.subplots(1, 2, width_ratios=[1, 2.6])
+            _image(image, case)
+            _channels(axis, case, {"teacher": 0, "student": 1}, _label(one))
+            kl = float(case["case_loss"].sel(criterion="kl"))
+            verdict = "wrong" if side == 0 else "right"
+            axis.set_title(f"{title(_label(one))} {verdict}, KL {kl:.3g} nats", loc="left", fontsize=8)
+    _legend(fig, ["teacher", *dict.fromkeys(_label(one) for one in datasets)])
+    return fig
+
+
+def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int = 6, **_: Any) -> "Figure":
+    """Samples on which the student nearer to the teacher is wrong and the farther one right, two to a row."""
+    (found, *_others) = datasets
+    count = min(cases, found.sizes["case"])
+    if not count:
+        return _nothing(VENUES[venue][0], "no sample on which the nearer student is wrong and the other right")
+    rows = -(-count // 2)
+    fig = figure(VENUES[venue][1], 1.5 * rows + 0.3)
+    places = np.ravel(fig.subfigures(rows, 2, squeeze=False))
+    for at in range(count):
+        case = found.isel(case=at)
+        image, axis = places[at].subplots(1, 2, width_ratios=[1, 2.6])
+        _image(image, case)
+        names = {"teacher": "teacher", "this": str(case["case_this"].values), "that": str(case["case_that"].values)}
+        _channels(axis, case, dict(zip(names.values(), range(3), strict=True)), names["this"])
+        wrong, right = (float(case["case_loss"].sel(criterion="kl", side=side)) for side in ("wrong", "right"))
+        axis.set_title(
+            f"{title(names['this'])} wrong, KL {wrong:.2g}; {title(names['that'])} right, KL {right:.2g}",
+            loc="left", fontsize=7.5,
+        )  # fmt: skip
+    students = np.concatenate([found["case_this"].values[:count], found["case_that"].values[:count]])
+    _legend(fig, ["teacher", *dict.fromkeys(map(str, students))])
+    return fig
+
+
+def _nothing(width: float, text: str) -> "Figure":
+    fig = figure(width, 0.6)
+    fig.text(0.5, 0.5, text, ha="center", va="center")
+    return fig
+
+
+def _image(axis: Any, case: "xr.Dataset") -> None:
+    axis.set_axis_off()
+    if "image" in case:
+        pixels = np.moveaxis(case["image"].values, 0, -1)
+        axis.imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray", interpolation="nearest")
+    else:
+        axis.text(0.5, 0.5, f"sample\n{int(case['case_sample'])}", ha="center", va="center", transform=axis.transAxes)
+    name = str(case["class_name"].values[int(case["case_label"])])
+    axis.set_title(f"label {_short(name)}", fontsize=8, pad=2)
+
+
+def _channels(axis: Any, case: "xr.Dataset", nets: dict[str, int], student: str) -> None:
+    """The teacher's top channels and whatever a student puts first, as grouped bars; the label in bold blue."""
+    values = case["probability"].values
+    label = int(case["case_label"])
+    first = [label, *(int(row.argmax()) for row in values), *np.argsort(-values[0], kind="stable").tolist()]
+    shown = sorted(list(dict.fromkeys(first))[:TOP], key=lambda at: -values[0, at])
+    width = 0.8 / len(nets)
+    for at, (name, row) in enumerate(nets.items()):
+        name = student if name == "student" else name
+        colour = BLACK if name == "teacher" else look(name)["color"]
+        x = np.arange(len(shown)) + (at - (len(nets) - 1) / 2) * width
+        axis.bar(x, values[row, shown], 0.88 * width, color=colour)
+        best = int(values[row].argmax())
+        if best in shown:
+            axis.plot(x[shown.index(best)], values[row, best], "v", color=colour, markersize=3, clip_on=False)
+    axis.set_xticks(range(len(shown)), [_short(str(case["class_name"].values[one])) for one in shown])
+    for text, one in zip(axis.get_xticklabels(), shown, strict=True):
+        if one == label:
+            text.set(color=RIGHT, weight="bold")
+    axis.tick_params(labelsize=7, length=2)
+    axis.set_ylabel("softened p", fontsize=7)
+    axis.margins(y=0.15)
+    axis.locator_params(axis="y", nbins=3)
+
+
+def _legend(fig: "Figure", names: list[str]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(color=BLACK if name == "teacher" else look(name)["color"], label=title(name)) for name in names]
+    handles.append(Patch(color="none", label="\N{BLACK DOWN-POINTING TRIANGLE} argmax"))
+    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1.0, labelcolor=GREY)
+
+
+def _short(name: str) -> str:
+    text = name if len(name) <= 9 else name[:8] + "\N{HORIZONTAL ELLIPSIS}"
+    return text.replace("$", r"\$")
+
+
+def _label(one: "xr.Dataset") -> str:
+    return str(one.attrs.get("label", "student"))
