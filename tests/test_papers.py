@@ -214,6 +214,41 @@ def test_fig1_knows_the_mass_of_small_channels(nets, data):
     assert values["teacher large over small"] == pytest.approx(9 * mass / (1 - mass), rel=1e-3)
 
 
+def test_fig2s_toy_case_is_that_of_scipy():
+    from scipy.stats import entropy
+
+    from kdviz.analysis.suboptimal import toy
+    from kdviz.papers.rkkd import fig2
+
+    measured = fig2._toy({"toy": toy()})
+    teacher = [0.40, 0.35, 0.15, 0.10]
+    assert measured.values["student 1 KL, nats"] == pytest.approx(entropy(teacher, [0.36, 0.39, 0.15, 0.10]))
+    assert measured.values["student 2 KL, nats"] == pytest.approx(entropy(teacher, [0.70, 0.15, 0.10, 0.05]))
+    assert round(measured.values["student 1 KL, nats"], 5) == 0.00427
+    assert round(measured.values["student 2 KL, nats"], 5) == 0.20284
+    assert measured.agrees == "yes"
+
+
+def test_fig2_counts_what_scipy_counts(nets, data):
+    from scipy.special import log_softmax, rel_entr
+
+    entry = PAPERS["rkkd"].entries["fig2"]
+    inputs = Inputs(students={name: nets[name] for name in ("kd", "kd+rk")}, teacher=nets["teacher"], data=data)
+    found = findings(entry, entry.results(inputs))[1]["measured"]
+    images, labels = next(data.batches(40))
+    with torch.inference_mode():
+        p = {name: np.exp(log_softmax(net.model(images).logits.double().numpy() / 4, axis=1))
+             for name, net in nets.items()}  # fmt: skip
+    kl = {name: rel_entr(p["teacher"], p[name]).sum(axis=1) for name in ("kd", "kd+rk")}
+    right = {name: p[name].argmax(axis=1) == labels.numpy() for name in p}
+    for name in ("kd", "kd+rk"):
+        good, bad = kl[name][right[name]], kl[name][~right[name]]
+        expected = f"{(bad[:, None] < good).sum():,} of {len(good) * len(bad):,}"
+        assert found[f"{name} pairs"] == expected
+    case = (kl["kd"] < kl["kd+rk"]) & ~right["kd"] & right["kd+rk"]
+    assert found["kd nearer and wrong, kd+rk right"] == f"{case.sum()} samples"
+
+
 def test_fig1_counts_the_lower_half_of_known_values():
     from kdviz.papers.rkkd import fig1
 

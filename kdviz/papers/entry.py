@@ -50,7 +50,7 @@ class Drawing:
     Attributes:
         figure: a key of `kdviz.plots.FIGURES[kind]`.
         stem: name of the files.
-        results: which results it shows, by name; empty: all, in order.
+        results: which results it shows, by name, or by its beginning where that ends in "_"; empty: all, in order.
         options: for the plot function.
     """
 
@@ -58,6 +58,15 @@ class Drawing:
     stem: str
     results: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def shows(self, name: str) -> bool:
+        """Whether the result called `name` is in the figure.
+
+        >>> Drawing("overlap", "overlap", ("cases_",)).shows("cases_kd")
+        True
+        """
+        whole = not self.results or name in self.results
+        return whole or any(one.endswith("_") and name.startswith(one) for one in self.results)
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,13 @@ def produce(
 def draw(
     entry: Entry, results: Results, out: Path, *, venue: str, formats: Sequence[str], say: Callable[[Path], None]
 ) -> None:
-    """Every drawing of the entry, from its results alone."""
+    """Every drawing of the entry whose results are there, from these alone."""
     from kdviz import plots
 
     for drawing in entry.drawings:
-        chosen = [results[name] for name in drawing.results or results]
+        chosen = [one for name, one in results.items() if drawing.shows(name)]
+        if not chosen:
+            continue
         with plots.style(venue):
             fig = plots.draw(chosen, drawing.figure, venue=venue, **drawing.options)
             for path in plots.save(fig, out / drawing.stem, formats):

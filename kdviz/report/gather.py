@@ -97,6 +97,6 @@ def _measured_on(files: list[Path], hashes: set[str]) -> tuple["xr.Dataset", ...
             dataset = read_dataset(file)
         except KdvizError:
             continue
-        if any(mark in str(dataset.attrs.get("checkpoint_sha256", "")) for mark in hashes):
+        if dataset.attrs.get("student_sha256") in hashes:
             found.append(dataset)
     return tuple(found)

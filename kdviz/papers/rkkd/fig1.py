@@ -6,23 +6,15 @@ from typing import Any
 import numpy as np
 
 from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Entry, Inputs, Measured, Results
+from kdviz.papers.rkkd.logits import chosen, collect
 
 
 def compute(inputs: Inputs, settings: Mapping[str, Any]) -> Results:
     """A histogram per student; `small_mass_untempered` is `small_mass` at temperature 1."""
     from kdviz.analysis.histogram import histogram
-    from kdviz.analysis.logits import collect_logits
 
-    data = inputs.data
-    if data is not None and settings["samples"]:
-        data = data.subset(settings["samples"], seed=settings["seed"])
-    taught: Any = inputs.teacher
     found = {}
-    for label, student in inputs.students.items():
-        logits = collect_logits(student, data, teacher=taught, label=label, progress=inputs.progress)  # pyright: ignore
-        taught = logits["logits_teacher"].assign_attrs(
-            {key: value for key, value in logits.attrs.items() if str(key).startswith("teacher_")}
-        )
+    for label, logits in collect(inputs, chosen(inputs, settings)).items():
         one = histogram(logits, temperature=settings["temperature"], small=settings["small"])
         one["small_mass_untempered"] = histogram(logits, temperature=1.0, small=settings["small"])["small_mass"]
         found[f"histogram_{label}"] = one

@@ -1,0 +1,108 @@
+"""RKKD Fig. 2: the student nearer to the teacher in KL has the wrong class; our numbers, and real pairs of nets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Entry, Inputs, Measured, Results
+from kdviz.papers.rkkd.logits import chosen, collect
+
+WITHOUT, WITH = "kd", "kd+rk"
+
+
+def compute(inputs: Inputs, settings: Mapping[str, Any]) -> Results:
+    """Results "toy", "cases_<student>" (pairs of samples) and, with two students or more, "duels"."""
+    from kdviz.analysis.suboptimal import mine_samples, mine_students, toy
+
+    data = chosen(inputs, settings)
+    logits = collect(inputs, data)
+    options = {"temperature": settings["temperature"], "top": settings["cases"], "data": data}
+    found = {"toy": toy()}
+    found |= {f"cases_{label}": mine_samples(one, label=label, **options) for label, one in logits.items()}
+    if len(logits) > 1:
+        found["duels"] = mine_students([*logits.values()], labels=[*logits], **options)
+    return found
+
+
+def _students(results: Results) -> dict[str, Any]:
+    return {name.removeprefix("cases_"): one for name, one in results.items() if name.startswith("cases_")}
+
+
+def _toy(results: Results) -> Measured:
+    """KL of both students of the toy case, and which of them is right."""
+    loss, right = results["toy"]["loss"].sel(criterion="kl").to_numpy(), results["toy"]["right"].to_numpy()
+    values: dict[str, Any] = {}
+    for at in range(2):
+        values[f"student {at + 1} KL, nats"] = float(loss[at])
+        values[f"student {at + 1} is"] = "right" if right[at] else "wrong"
+    case = loss[0] < loss[1] and not right[0] and right[1]
+    return Measured(values, YES if case else NO, "probabilities are an example of ours; the paper prints none")
+
+
+def _real(results: Results) -> Measured:
+    """How often it happens: among the samples of a student, and between students."""
+    values: dict[str, Any] = {}
+    for label, one in _students(results).items():
+        values[f"{label} pairs"] = f"{int(one['pairs'].sel(criterion='kl')):,} of {int(one['candidates']):,}"
+        values[f"{label} share"] = float(one["share"].sel(criterion="kl"))
+    if "duels" in results:
+        duels = results["duels"].sel(criterion="kl")
+        values |= {
+            f"{this} nearer and wrong, {that} right": f"{int(duels['pairs'].sel(this=this, that=that))} samples"
+            for this in duels["this"].values for that in duels["that"].values if this != that
+        }  # fmt: skip
+    counts = [int(one["pairs"].sel(criterion="kl")) for one in _students(results).values()]
+    return Measured(values, YES if min(counts) > 0 else NO, "the paper gives one case and no count")
+
+
+def _ranking_helps(results: Results) -> Measured:
+    """The share of wrongly ordered pairs under KL, and under KL and the ranking loss together."""
+    values = {
+        f"{label} share under {criterion}": float(one["share"].sel(criterion=criterion))
+        for label, one in _students(results).items() for criterion in ("kl", "kl+rk")
+    }  # fmt: skip
+    better = [one["share"].sel(criterion="kl+rk") < one["share"].sel(criterion="kl")
+              for one in _students(results).values()]  # fmt: skip
+    toy = results["toy"]["loss"].sel(criterion="kl+rk").to_numpy()
+    values["toy student 1 KL+ranking"], values["toy student 2 KL+ranking"] = map(float, toy)
+    return Measured(values, YES if all(bool(one) for one in better) else NO, "decided by the nets' pairs")
+
+
+def _escapes(results: Results) -> Measured:
+    """Samples on which one student is nearer in KL and wrong while the other is right, both ways round."""
+    if "duels" not in results or not {WITHOUT, WITH} <= set(results["duels"]["this"].values):
+        return Measured({}, OPEN, f"needs students named {WITHOUT} and {WITH}")
+    share = results["duels"]["share"].sel(criterion="kl")
+    without, with_ = float(share.sel(this=WITHOUT, that=WITH)), float(share.sel(this=WITH, that=WITHOUT))
+    values = {f"{WITHOUT} nearer where it alone is wrong": without, f"{WITH} nearer where it alone is wrong": with_}
+    return Measured(values, YES if with_ < without else NO, "shares of the samples on which only the named one errs")
+
+
+ENTRY = Entry(
+    name="fig2",
+    title="The suboptimal case of KL in four channels, and how often it happens to real students",
+    source="arXiv 2409.17823, Fig. 2",
+    compute=compute,
+    students=(WITHOUT, WITH),
+    needs=("teacher", "data"),
+    settings={"temperature": 4.0, "samples": None, "cases": 6, "seed": 0},
+    drawings=(
+        Drawing("bars", "toy", ("toy",)),
+        Drawing("overlap", "overlap", ("cases_",)),
+        Drawing("duels", "duels", ("duels",)),
+    ),
+    claims=(
+        Claim("the student with the smaller KL can have the wrong class while one with a larger KL has the right one",
+              "Sec. 1, Fig. 2", "KL of student 1 is below that of student 2, and only student 2 is right", _toy),
+        Claim("a smaller KL does not always mean a right class", "Sec. 1",
+              "pairs of samples, the nearer one wrong and the other right, are found for every student", _real),
+        Claim("the ranking loss eliminates some of the suboptimal cases of KL", "Sec. 4",
+              "fewer such pairs under KL and ranking loss together than under KL, for every student", _ranking_helps),
+        Claim("training with the ranking loss helps to avoid suboptimal solutions", "Secs. 1 and 4",
+              "where one student alone errs, the one with the ranking loss is less often the nearer one", _escapes),
+    ),
+    choices=(
+        "probabilities of the toy case: not stated; an example of ours, KL at temperature 1",
+        "real cases: not in the paper; KL at temperature {temperature:g} over the test split",
+        "weights of KL and ranking loss in their sum: equal, with KL times the squared temperature",
+    ),
+)  # fmt: skip
