@@ -1,88 +1,92 @@
-"""`kdviz doctor`: what is here, and what to install for what is missing."""
+"""`kdviz doctor`: what this machine has, and what to install for what is missing."""
 
 import importlib
-import os
-import platform
 import shutil
-from importlib import metadata
 from pathlib import Path
 
 import typer
 
-CORE = ("torch", "numpy", "scipy", "matplotlib", "seaborn", "xarray", "h5netcdf", "h5py", "typer", "rich", "pydantic")
-EXTRAS = {
-    "notebooks": ("jupyterlab", "ipywidgets", "plotly"),
-    "compare": ("loss-landscapes",),
-    "models": ("timm", "torchvision"),
+from kdviz.base.check import KdvizError
+from kdviz.base.files import versions
+
+GIB = 2**30
+LEAST_FREE = 2.0  # GiB: a run, its checkpoints and its results
+# module -> (what it is for, how to get it)
+OPTIONAL = {
+    "ipywidgets": ("notebooks with sliders", "pip install 'kdviz[notebooks]'"),
+    "jupyterlab": ("notebooks", "pip install 'kdviz[notebooks]'"),
+    "plotly": ("interactive landscapes", "pip install 'kdviz[notebooks]'"),
+    "timm": ("models called timm:NAME", "pip install 'kdviz[models]'"),
+    "torchvision": ("models called torchvision:NAME", "pip install 'kdviz[models]'"),
 }
-ADAPTERS = ("timm", "torchvision")  # installed is not enough: builds that do not fit torch fail to import
 
 
 def command() -> None:
-    """Print versions, devices, free disk, data sets found, and what to install for what is missing.
+    """Versions, devices, disk, data sets, and what to install for what is missing.
 
     Example: kdviz doctor
     """
-    from kdviz import __version__
-
-    _line("kdviz", f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
-    for name in CORE:
-        _line(name, _version(name) or "MISSING; pip install kdviz again")
-    for extra, names in EXTRAS.items():
-        for name in names:
-            _line(name, _extra(name, extra))
-    _devices()
-    free = shutil.disk_usage(Path.cwd()).free
-    _line("free disk", f"{free / 2**30:.1f} GiB in this folder" + ("; checkpoints may not fit" if free < 2**30 else ""))
-    _data()
-
-
-def _line(name: str, text: str) -> None:
-    typer.echo(f"{name:<16} {text}")
+    missing = 0
+    for title, rows in (
+        ("versions", [(name, version, "") for name, version in versions().items()]),
+        ("devices", _devices()),
+        ("disk", _disk()),
+        ("optional", [_optional(name) for name in OPTIONAL]),
+        ("data", _data()),
+    ):
+        typer.echo(title)
+        for name, state, advice in rows:
+            typer.echo(f"  {name:<14} {state}" + (f"\n{'':17}-> {advice}" if advice else ""))
+            missing += bool(advice)
+    typer.echo(f"\n{missing} hints above, marked ->" if missing else "\nnothing is missing")
 
 
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _extra(name: str, extra: str) -> str:
-    version = _version(name)
-    if version is None:
-        return f"not installed; pip install 'kdviz[{extra}]'"
-    if name in ADAPTERS:
-        try:
-            importlib.import_module(name)
-        except (ImportError, RuntimeError) as error:
-            return f"{version}, but it does not import ({str(error).splitlines()[0]}); does it fit this torch?"
-    return version
-
-
-def _devices() -> None:
+def _devices() -> list[tuple[str, str, str]]:
     import torch
 
-    from kdviz.train.device import choose_device, choose_precision
-
-    _line("cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
+    rows = [("cpu", f"{torch.get_num_threads()} threads", "")]
     for index in range(torch.cuda.device_count()):
-        about = torch.cuda.get_device_properties(index)
-        _line(f"cuda:{index}", f"{about.name}, {about.total_memory / 2**30:.0f} GiB")
-    if not torch.cuda.is_available():
-        _line("cuda", "no GPU; training and landscapes run on the CPU")
-    device = choose_device()
-    _line("training on", f"{device}, precision {choose_precision('auto', device)}")
+        found = torch.cuda.get_device_properties(index)
+        rows.append((f"cuda:{index}", f"{found.name}, {found.total_memory / GIB:.0f} GiB", ""))
+    if torch.version.cuda is None and shutil.which("nvidia-smi"):
+        rows.append(
+            ("cuda", "there is a GPU, but this torch is for the CPU", "install torch's CUDA build (pytorch.org)")
+        )
+    elif len(rows) == 1:
+        rows.append(("cuda", "none; everything runs on the CPU", ""))
+    return rows
 
 
-def _data() -> None:
-    from kdviz.base.check import KdvizError
-    from kdviz.data import DATA, load_data
+def _disk() -> list[tuple[str, str, str]]:
+    free = shutil.disk_usage(Path.cwd()).free / GIB
+    return [("here", f"{free:.1f} GiB free", "" if free >= LEAST_FREE else f"make room: {LEAST_FREE:g} GiB or more")]
 
-    for name in DATA:
-        try:
-            data = load_data(name, split="test")
-        except KdvizError as error:
-            _line(name, f"not found; {str(error).split(': ', 1)[-1]}")
+
+def _optional(name: str) -> tuple[str, str, str]:
+    """Whether the module imports; a torchvision built for another torch is there and fails."""
+    purpose, advice = OPTIONAL[name]
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError:
+        return name, f"not installed: {purpose}", advice
+    except (ImportError, RuntimeError, OSError) as error:
+        return name, f"installed, but does not import ({str(error).splitlines()[0]})", f"reinstall it: {advice}"
+    return name, str(getattr(module, "__version__", "there")), ""
+
+
+def _data() -> list[tuple[str, str, str]]:
+    """Each data set: opened, drawn when asked for, or what its own error says."""
+    from kdviz.data import DATA
+
+    rows = []
+    for name, entry in sorted(DATA.items()):
+        if entry.synthetic:
+            rows.append((name, "drawn on first use, then cached", ""))
+        elif entry.classes is None:
+            rows.append((name, entry.summary, ""))
         else:
-            _line(name, f"{len(data):,} test images, {'synthetic' if data.synthetic else 'real'}")
+            try:
+                rows.append((name, f"{len(entry.load('test', None)):,} test images", ""))
+            except KdvizError as error:
+                rows.append((name, "not found", str(error)))
+    return rows

@@ -1,118 +1,143 @@
-"""`kdviz list`: what there is to name on the command line."""
+"""`kdviz list`: what there is, read from the registries."""
 
-from collections.abc import Callable
-from typing import Annotated
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import typer
 
-from kdviz.base.check import one_of
+from kdviz.base.check import KdvizError
+from kdviz.base.registry import Registry
 
 NEEDS_ARGUMENTS = True
+
 Rows = list[tuple[str, ...]]
 
 
 def command(
     what: Annotated[str, typer.Argument(help="losses, methods, models, data, recipes or figures.")],
-    bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the citations of losses or methods.")] = False,
+    bibtex: Annotated[
+        bool, typer.Option("--bibtex", help="The citations of losses or methods, ready for a .bib file.")
+    ] = False,
 ) -> None:
-    """List names, with what stands behind them.
+    """What there is: losses, methods, models, data sets, recipes, figures.
 
     Example: kdviz list methods --bibtex
     """
-    one_of("list", TABLES, what=what)
+    lists: Registry[Callable[[], Rows]] = Registry("list")
+    for name, rows in LISTS.items():
+        lists.add(name, rows)
+    made = lists[what]
     if bibtex:
-        one_of("list --bibtex", ("losses", "methods"), what=what)
-        return typer.echo("\n\n".join(_citations(what)))
-    head, rows = TABLES[what]()
-    if not rows:
-        return typer.echo(f"no {what}")
-    _show(head, rows)
+        _print_bibtex(what)
+    else:
+        _print_table(made())
 
 
-def _show(head: tuple[str, ...], rows: Rows) -> None:
-    """A table on a terminal, aligned columns in a pipe."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    if console.is_terminal:
-        table = Table(*head, box=None, header_style="bold", pad_edge=False)
-        for row in rows:
-            table.add_row(*row)
-        return console.print(table, markup=False)
-    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head) - 1)]
-    for row in (head, *rows):
-        typer.echo(
-            "  ".join([cell.ljust(width) for cell, width in zip(row, widths, strict=False)] + [row[-1]]).rstrip()
-        )
-
-
-def _citations(what: str) -> list[str]:
-    from kdviz.losses import LOSSES
-    from kdviz.methods import METHODS
-
-    found = [entry.bibtex for entry in (LOSSES if what == "losses" else METHODS).values()]
-    return list(dict.fromkeys(entry.strip() for entry in found if entry))
-
-
-def _settings(defaults: dict) -> str:
-    return ", ".join(f"{key} {value}" for key, value in defaults.items() if not key.endswith(".warmup") or value)
-
-
-def _losses() -> tuple[tuple[str, ...], Rows]:
+def _losses() -> Rows:
     from kdviz.losses import LOSSES
 
-    rows = [(name, loss.summary, _settings(loss.defaults), loss.paper) for name, loss in LOSSES.items()]
-    return ("loss", "what", "defaults", "paper"), rows
+    return [("loss", "takes", "settings", "from")] + [
+        (name, ", ".join(one.takes), _settings(one.defaults), _plain(one.paper)) for name, one in sorted(LOSSES.items())
+    ]
 
 
-def _methods() -> tuple[tuple[str, ...], Rows]:
+def _methods() -> Rows:
     from kdviz.methods import METHODS
 
-    rows = [(name, method.summary, _settings(method.defaults), method.paper) for name, method in METHODS.items()]
-    return ("method", "what", "defaults (add +rk for the ranking loss)", "paper"), rows
+    rows = [(name, one.summary, _settings(one.defaults), _plain(one.paper)) for name, one in sorted(METHODS.items())]
+    return [("method", "what", "settings", "from"), *rows]
 
 
-def _models() -> tuple[tuple[str, ...], Rows]:
+def _models() -> Rows:
+    """Parameter counts at 100 classes; the nets are built without memory behind their weights."""
     import torch
 
-    from kdviz.models import MODELS
+    from kdviz.models import MODELS, build
 
-    rows = []
-    for name, make in MODELS.items():
-        with torch.device("meta"):
-            net = make(100)
-        rows.append((name, f"{sum(parameter.numel() for parameter in net.parameters()):,}"))
-    return ("model", "parameters at 100 classes"), rows
+    rows: Rows = [("model", "parameters (100 classes)")]
+    with torch.device("meta"):
+        for name in MODELS:
+            rows.append((name, f"{sum(weight.numel() for weight in build(name).parameters()):,}"))
+    return [*rows, ("timm:NAME", ""), ("torchvision:NAME", ""), ("package.module:function", "")]
 
 
-def _data() -> tuple[tuple[str, ...], Rows]:
+def _data() -> Rows:
     from kdviz.data import DATA
 
-    rows = [
-        (name, str(entry.classes or "any"), "synthetic" if entry.synthetic else "real", entry.summary, entry.files)
-        for name, entry in DATA.items()
+    return [("data", "kind", "classes", "image", "what", "files")] + [
+        (
+            name,
+            "synthetic" if one.synthetic else "real",
+            str(one.classes or "any"),
+            "x".join(map(str, one.shape)) if one.shape else "any",
+            one.summary,
+            one.files or "none needed",
+        )
+        for name, one in sorted(DATA.items())
     ]
-    return ("data set", "classes", "", "what", "files that it needs"), rows
 
 
-def _recipes() -> tuple[tuple[str, ...], Rows]:
+def _recipes() -> Rows:
     import tomllib
 
     from kdviz.train.recipe import recipes
 
-    rows = [(name, tomllib.loads(path.read_text()).get("about", "")) for name, path in recipes().items()]
-    return ("recipe", "what"), rows
+    found = {name: tomllib.loads(path.read_text(encoding="utf-8")) for name, path in recipes().items()}
+    return [("recipe", "what")] + [(name, str(table.get("about", ""))) for name, table in found.items()]
 
 
-def _figures() -> tuple[tuple[str, ...], Rows]:
+def _figures() -> Rows:
+    from kdviz.papers import PAPERS
     from kdviz.plots import FIGURES
 
-    return ("result", "figures (kdviz plot RESULT.nc --style NAME)"), [
-        (kind, ", ".join(styles)) for kind, styles in FIGURES.items()
-    ]
+    rows: Rows = [("figure", "styles", "command")]
+    for kind, styles in FIGURES.items():
+        rows.append((kind, ", ".join(styles), f"kdviz plot RESULT.nc --style {next(iter(styles))}"))
+    for name, paper in PAPERS.items():
+        rows += [(f"{name} {one.name}", one.title, f"kdviz paper {name} {one.name}") for one in paper.entries.values()]
+    return rows
 
 
-TABLES: dict[str, Callable[[], tuple[tuple[str, ...], Rows]]] = {
+LISTS: Mapping[str, Callable[[], Rows]] = {
     "losses": _losses, "methods": _methods, "models": _models, "data": _data, "recipes": _recipes, "figures": _figures,
 }  # fmt: skip
+
+
+def _settings(defaults: Mapping[str, Any]) -> str:
+    """Settings and their defaults, without the warm-ups of no epochs."""
+    return " ".join(f"{key}={value}" for key, value in defaults.items() if value or not key.endswith(".warmup"))
+
+
+def _plain(paper: str) -> str:
+    """A title without LaTeX's signs."""
+    return "".join(one for one in paper if one not in "{}$\\")
+
+
+def _print_bibtex(what: str) -> None:
+    """Each paper once, in the order of the list."""
+    if what == "losses":
+        from kdviz.losses import LOSSES as cited
+    elif what == "methods":
+        from kdviz.methods import METHODS as cited
+    else:
+        raise KdvizError(f"list: {what} have no citations; --bibtex goes with losses or methods")
+    for entry in dict.fromkeys(cited[name].bibtex for name in sorted(cited)):
+        if entry:
+            typer.echo(entry + "\n")
+
+
+def _print_table(rows: Rows) -> None:
+    """A table on a terminal; aligned text in a pipe, one entry a line, so that grep and cut can read it."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*rows[0], box=None, header_style="bold", padding=(0, 2, 0, 0))
+        for row in rows[1:]:
+            table.add_row(*row)
+        Console(highlight=False, markup=False).print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

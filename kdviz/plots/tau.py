@@ -40,7 +40,9 @@ def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **opt
         marker = look(_label(one), row)["marker"]
         axis.errorbar(mean, base, xerr=ends, fmt=marker, color=colour, ms=8 if marker == "." else 4, capsize=2,
                       mec="white", mew=0.4)  # fmt: skip
-        axis.annotate(f"{mean:.3f}", (edges[0], base), (0, 8), textcoords="offset points", fontsize=8, color=colour)
+        axis.annotate(
+            f"mean {mean:.3f}", (edges[0], base), (0, 8), textcoords="offset points", fontsize=8, color=colour
+        )
     axis.set_yticks(range(len(datasets)), [_label(one) for one in reversed(datasets)])
     axis.set(xlabel=f"{TAU} of a sample, student against teacher", xlim=(edges[0], 1), ylim=(-0.25, len(datasets)))
     axis.tick_params(axis="y", length=0)
@@ -73,6 +75,7 @@ def breakdown(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **option
         for index, one in enumerate(datasets):
             if needed in one:
                 draw(axis, one, index, len(datasets))
+        _at_least(axis)
     for axis in axes[len(shown) :]:
         axis.remove()
     letter(axes[: len(shown)], [title for _, title, _ in shown])
@@ -140,7 +143,6 @@ def _confidence(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     axis.errorbar(places, mean, yerr=ends, **_look(one, index))
     axis.set_xticks(places[::3], [f"{float(at):.3g}" for at in one.confidence_at.values[::3]])
     axis.set(xlabel="its largest probability, by tenths", ylabel=f"mean {TAU}")
-    _at_least(axis)
 
 
 def _groups(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
@@ -148,7 +150,6 @@ def _groups(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     axis.errorbar(_beside(2, index, many), mean, yerr=ends, **_look(one, index, line=False))
     axis.set_xticks([0, 1], ["right", "wrong"])
     axis.set(xlim=(-0.5, 1.5), ylabel=f"mean {TAU}")
-    _at_least(axis)
 
 
 def _classes(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
