@@ -58,7 +58,7 @@ def outcome(folder: Path) -> dict | None:
 
 
 def index(rows: dict[tuple[str, int], list[str]]) -> dict:
-    """What is shipped and what every finished seed measured; top1 is a fraction of glyphs100's (synthetic) test split."""
+    """What is shipped and what each finished seed measured; top1: fraction of glyphs100 (synthetic), test."""
     entries: dict[str, dict] = {}
     for (name, seed), words in rows.items():
         folder = Path(words[words.index("-o") + 1])

@@ -48,6 +48,8 @@ def restore(
     Raises: KdvizError when the folder holds another recipe's run, or a state that cannot be read.
     """
     path, start = out / "state.pt", Position(0, 0, {}, None)
+    for torn in out.rglob(".*.part"):  # what a killed process was writing
+        torn.unlink(missing_ok=True)
     if fresh:
         for old in (path, out / "journal.jsonl"):
             old.unlink(missing_ok=True)
