@@ -110,6 +110,31 @@ def open_teacher(checkpoint: "Checkpoint", path: Path | None) -> "Checkpoint | N
     return open_checkpoint(found)
 
 
+def pairs(given: Sequence[str]) -> dict[str, bool | int | float | str]:
+    """KEY=VALUE settings by key; numbers and true/false become what they say.
+
+    >>> pairs(["kd.temperature=2", "pld.normalize=true"])
+    {'kd.temperature': 2, 'pld.normalize': True}
+    """
+    found: dict[str, bool | int | float | str] = {}
+    for pair in given:
+        key, equals, text = pair.partition("=")
+        require(equals and key.strip() and text.strip(), f"--set: expected KEY=VALUE, got {pair!r}")
+        found[key.strip()] = _value(text.strip())
+    return found
+
+
+def _value(text: str) -> bool | int | float | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def folder(name: str, out: Path | None) -> Path:
     """Where a command writes: `out`, or reports/<name>."""
     return out if out is not None else Path("reports") / name

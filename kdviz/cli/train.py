@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kdviz.base.check import require
-from kdviz.cli.common import Root, progress
+from kdviz.cli.common import Root, pairs, progress
 
 NEEDS_ARGUMENTS = True
 
@@ -50,7 +49,7 @@ def command(
         "method": method, "student": student, "data": data, "seed": seed, "epochs": epochs, "batch": batch,
         "optimizer": optimizer, "lr": lr, "weight_decay": weight_decay, "schedule": schedule, "warmup": warmup,
         "limit": limit, "keep_epochs": keep_epochs, "precision": precision, "compile": compile or None,
-        "teacher": str(teacher) if teacher else None, "settings": _settings(settings or []),
+        "teacher": str(teacher) if teacher else None, "settings": pairs(settings or []),
     }  # fmt: skip
     chosen = load_recipe(recipe, **changes)
 
@@ -75,24 +74,3 @@ def _tell(entry: dict[str, Any]) -> None:
     val = f", val top-1 {entry['val']['top1']:.2%}" if entry["val"] else ""
     pace = f"{entry['seconds']:.0f} s, {entry['images_per_second']} images/s"
     typer.echo(f"epoch {entry['epoch']}: loss {entry['train']['total']:.4f}{val} ({pace})")
-
-
-def _settings(pairs: list[str]) -> dict[str, bool | int | float | str]:
-    """KEY=VALUE pairs; numbers and true/false become what they say."""
-    found: dict[str, bool | int | float | str] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        require(equals and key.strip() and text.strip(), f"--set: expected KEY=VALUE, got {pair!r}")
-        found[key.strip()] = _value(text.strip())
-    return found
-
-
-def _value(text: str) -> bool | int | float | str:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

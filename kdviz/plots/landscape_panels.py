@@ -34,14 +34,14 @@ def chosen(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str] = ()) -> 
     there = [
         str(name)
         for name, values in datasets[0].data_vars.items()
-        if values.dims and set(values.dims) <= grid and not str(name).endswith("_halfwidth")
+        if values.dims and set(values.dims) <= grid and not str(name).endswith(("_halfwidth", "_error"))
         and all(name in one for one in datasets)
     ]  # fmt: skip
     wanted = [loss] if isinstance(loss, str) else list(loss)
     for name in wanted:
         if name not in there:
             raise unknown("variable of the landscape", name, there)
-    wanted = wanted or [name for name in there if name not in (*SHARES, "kendall_tau")]
+    wanted = wanted or [name for name in there if name not in (*SHARES, "kendall_tau", "measured")]
     require(wanted, "landscape: the results have no loss in common to draw")
     return wanted
 

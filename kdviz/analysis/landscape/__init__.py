@@ -3,7 +3,7 @@
 `landscape` does it in one call; `Evaluator` (weights -> losses), directions and `sweep` are its parts.
 """
 
-from kdviz.analysis.landscape.build import describe, landscape, profiles
+from kdviz.analysis.landscape.build import describe, landscape, profiles, remembered, survey
 from kdviz.analysis.landscape.directions import random_direction, random_pair
 from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.sweep import assemble, axis, sweep
@@ -17,5 +17,7 @@ __all__ = [
     "profiles",
     "random_direction",
     "random_pair",
+    "remembered",
+    "survey",
     "sweep",
 ]

@@ -1,7 +1,7 @@
 """From a net and images to its landscape, in one call."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from kdviz.base.check import require
 from kdviz.data import Data
 
 # Correlations and Gram matrices have no unit; every other loss is a logarithm of probabilities.
-UNITS = dict.fromkeys(("accuracy", "agreement"), "fraction") | dict.fromkeys(
-    ("kendall_tau", "rank_kendall", "dist", "class_gram", "batch_gram"), "1"
-)
+UNITS: dict[str, str] = {
+    "accuracy": "fraction", "agreement": "fraction", "kendall_tau": "1", "rank_kendall": "1", "dist": "1",
+    "class_gram": "1", "batch_gram": "1",
+}  # fmt: skip
 
 
 def landscape(
@@ -57,22 +58,44 @@ def landscape(
     Source: Li et al. 2018, "Visualizing the loss landscape of neural nets".
     Differs from: loss-landscapes 3.0.6, whose plane has sheared rows and no centre.
     """
-    coordinates = axis(span, steps)
     evaluator = Evaluator(
         model, data, losses=losses, teacher=teacher, precision=precision, bn=bn, samples=samples, seed=seed,
-        settings=settings, chunk=_chunk(journal, chunk), fold=fold,
+        settings=settings, chunk=remembered(journal, chunk), fold=fold,
     )  # fmt: skip
+    return survey(
+        evaluator, span=span, steps=steps, seed=seed, normalize=normalize, one_d=one_d, journal=journal,
+        progress=progress,
+    )  # fmt: skip
+
+
+def survey(
+    evaluator: Evaluator, *, span: float = 1.0, steps: int = 51, seed: int = 0, normalize: str = "filter",
+    one_d: bool = False, directions: Sequence[Weights] | None = None, journal: str | os.PathLike | None = None,
+    progress: Progress | None = None, engine: Callable[..., Any] = sweep,
+) -> Any:  # fmt: skip
+    """The landscape of an evaluator: what `landscape` does once net and images are ready.
+
+    Args:
+        evaluator: of the net and images.
+        span, steps, seed, normalize, one_d, journal, progress: as `landscape`.
+        directions: two (one for a line) instead of the random ones; `normalize` then says only what they are.
+        engine: `sweep`, or what takes the same arguments: `adaptive`, `distributed_sweep`.
+    Returns:
+        As `landscape`; None where the engine gives None (a rank that is not the first).
+    Source: ours.
+    """
+    axes = [axis(span, steps)] * (1 if one_d else 2)
     evaluator.attrs |= {"seed": seed, "normalize": normalize, "span": float(span), "steps": steps}
-    directions = random_pair(evaluator.weights, seed=seed, normalize=normalize)[: 1 if one_d else 2]
-    axes = [coordinates] * len(directions)
-    result = sweep(evaluator, evaluator.weights, directions, *axes, journal=journal, progress=progress)
-    return describe(result, evaluator, directions)
+    many = (directions or random_pair(evaluator.weights, seed=seed, normalize=normalize))[: len(axes)]
+    result = engine(evaluator, evaluator.weights, many, *axes, journal=journal, progress=progress)
+    return None if result is None else describe(result, evaluator, many)
 
 
 def profiles(
     evaluator: Evaluator, *, span: float = 1.0, steps: int = 51, seeds: Sequence[int] = (0, 1, 2, 3, 4),
     normalize: str = "filter", journal: str | os.PathLike | None = None, progress: Progress | None = None,
-) -> xr.Dataset:  # fmt: skip
+    engine: Callable[..., Any] = sweep,
+) -> Any:  # fmt: skip
     """The losses along several random lines through the weights, so that no picture hangs on one draw.
 
     Args:
@@ -81,26 +104,27 @@ def profiles(
         seeds: one line each, the first direction of the landscape with that seed.
         journal: the start of the names of files that keep finished points, one per seed.
         progress: called with (points done, points in all).
+        engine: as `survey`.
     Returns:
-        Dataset over seed and alpha, kind "profile".
+        Dataset over seed and alpha, kind "profile"; None where the engine gives None.
     Raises:
         KdvizError: no seeds, or the same twice.
     Source: ours.
     """
     require(len(seeds) and len(set(seeds)) == len(seeds), f"landscape: seeds must be different, got {list(seeds)}")
-    coordinates = axis(span, steps)
     evaluator.attrs |= {"normalize": normalize, "span": float(span), "steps": steps}
     lines = []
     for i, seed in enumerate(seeds):
         direction = random_direction(evaluator.weights, seed=2 * seed, normalize=normalize)
         step = None if progress is None else lambda k, n, i=i: progress(i * n + k, n * len(seeds))
         file = None if journal is None else f"{os.fspath(journal)}.seed{seed}"
-        line = sweep(evaluator, evaluator.weights, direction, coordinates, journal=file, progress=step)
-        lines.append(describe(line, evaluator, direction))
+        line = engine(evaluator, evaluator.weights, direction, axis(span, steps), journal=file, progress=step)
+        lines.append(None if line is None else describe(line, evaluator, direction))
+    if lines[0] is None:
+        return None
     joined = xr.concat(lines, "seed", combine_attrs="override").assign_coords(seed=list(seeds))
-    if "precision_error" in joined.attrs:
-        joined.attrs["precision_error"] = max(one.attrs["precision_error"] for one in lines)
-    return joined
+    worst = [one.attrs["precision_error"] for one in lines if "precision_error" in one.attrs]
+    return joined.assign_attrs({"precision_error": max(worst)} if worst else {})
 
 
 def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weights] | Weights) -> xr.Dataset:
@@ -138,7 +162,7 @@ def _spots(shape: Sequence[int]) -> list[int]:
     return sorted({int(np.ravel_multi_index(at, shape)) for at in places})
 
 
-def _chunk(journal: str | os.PathLike | None, chunk: int | str) -> int | str:
+def remembered(journal: str | os.PathLike | None, chunk: int | str) -> int | str:
     """The chunk that a journal was begun with, so that a resumed sweep rounds as its first part did."""
     if journal is None or chunk != "auto":
         return chunk

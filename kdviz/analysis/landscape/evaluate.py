@@ -167,6 +167,15 @@ class Evaluator:
         require(most < logits.shape[1], f"landscape: label {most}, but the net has {logits.shape[1]} classes")
 
 
+def needs_teacher(losses: Sequence[str]) -> bool:
+    """Whether any of these losses and metrics compares with a teacher.
+
+    >>> needs_teacher(["ce"]), needs_teacher(["ce", "kd"]), needs_teacher(["kendall_tau"])
+    (False, True, True)
+    """
+    return any(name in METRICS or "logits_teacher" in resolve(name).takes for name in losses)
+
+
 def _terms(
     losses: Sequence[str], settings: Mapping[str, Any], teacher: bool
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
