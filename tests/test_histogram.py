@@ -201,3 +201,79 @@ def test_bad_settings():
     kept = histogram((np.vstack([pair()[0], np.full((1, 12), np.inf)]), np.vstack([pair()[1], np.zeros((1, 12))])),
                      drop_nonfinite=True)  # fmt: skip
     assert (kept.attrs["samples"], kept.attrs["dropped"]) == (300, 1)
+
+
+def drawn(label, seed, **settings):
+    student, teacher = pair(seed=seed)
+    return histogram((student, teacher), label=label, rank_samples=20, **settings)
+
+
+def test_the_figure_shows_each_net_once_and_all_of_its_values():
+    from matplotlib.patches import StepPatch
+
+    from kdviz import plots
+
+    results = [drawn("kd", 0), drawn("kd+rk", 0), drawn("mine", 0, bins=128)]
+    fig = plots.draw(results, "values")
+    for axis in fig.axes:
+        outlines = [one for one in axis.patches if isinstance(one, StepPatch) and not one.get_fill()]
+        assert [one.get_label() for one in outlines] == ["teacher", "kd", "kd+rk", "mine"]
+        for one in outlines:
+            heights = one.get_data().values
+            assert heights[heights > axis.get_ylim()[0]].sum() == pytest.approx(1)
+        assert axis.get_yscale() == "log"
+    assert [axis.get_xlabel() for axis in fig.axes] == ["logit", "probability (fraction, softmax at temperature 4)"]
+    assert "teacher" in fig.axes[1].texts[0].get_text()
+    assert fig.get_size_inches()[0] == 6.75
+
+
+def test_densities_integrate_to_one():
+    from kdviz import plots
+
+    for axis in plots.draw(drawn("kd", 0), "density").axes:
+        for one in axis.patches:
+            if not one.get_fill():
+                data = one.get_data()
+                assert (data.values * np.diff(data.edges)).sum() == pytest.approx(1, abs=1e-3)
+
+
+def test_ranks_figure_draws_medians_and_gradients():
+    from kdviz import plots
+
+    result = drawn("kd", 0)
+    raw, chances, gradient = plots.draw([result], "ranks").axes
+    lines = {line.get_label(): line for line in raw.lines}
+    np.testing.assert_array_equal(lines["kd"].get_ydata(), result.band_logit.sel(net="student", quantile=0.5))
+    assert chances.get_yscale() == "log"
+    np.testing.assert_array_equal(gradient.lines[0].get_ydata(), result.gradient.sel(loss="kd"))
+    alone = histogram(pair(), rank_samples=0).drop_vars(["gradient", "small_gradient", "loss"])
+    assert len(plots.draw(alone, "ranks").axes) == 2
+
+
+def run(*arguments, cwd):
+    import subprocess
+    import sys
+
+    return subprocess.run(
+        [sys.executable, "-m", "kdviz", *map(str, arguments)], cwd=cwd, capture_output=True, text=True
+    )
+
+
+def test_the_command_takes_logits_alone(tmp_path):
+    student, teacher = pair(n=40)
+    np.savez(tmp_path / "mine.npz", student=student, teacher=teacher)
+    done = run("histogram", tmp_path / "mine.npz", "--format", "png", "-o", tmp_path / "out", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"histogram.nc", "histogram_values.png", "histogram_ranks.png"}
+    assert all(str(tmp_path / "out" / name) in done.stdout for name in written)
+    falling = np.sort(student, axis=1)[:, :-2].astype(float)  # all but the largest tenth
+    mass = np.exp(falling / 4).sum(1) / np.exp(student.astype(float) / 4).sum(1)
+    assert f"mine: {mass.mean():.1%} of probability in the smallest 90% of channels" in done.stdout
+
+
+def test_the_command_refuses_in_one_line(tmp_path):
+    np.savez(tmp_path / "bad.npz", student=np.full((9, 4), np.nan), teacher=np.zeros((9, 4)))
+    done = run("histogram", "--logits", "bad.npz", cwd=tmp_path)
+    expected = "kdviz: bad.npz: NaN or Inf in 9 of the student's 9 samples; leave them out with --drop-nonfinite\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)

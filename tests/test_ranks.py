@@ -157,3 +157,93 @@ def test_bad_settings():
     ):
         with pytest.raises(KdvizError, match=message):
             tau(logits(), **settings)
+
+
+def test_figures_draw_the_datasets_numbers():
+    from kdviz import plots
+
+    s, t, y = logits(n=200)
+    results = [tau((s, t, y), label="kd", steepness=(1, 4), resamples=50),
+               tau((logits(n=200, noise=4)[0], t, y), label="ce", steepness=(1, 4), resamples=50)]  # fmt: skip
+    (axis,) = plots.draw(results, "distribution").axes
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["ce", "kd"]
+    means = [f"mean {scipy_taus(one, t).mean():.3f}" for one in (s, logits(n=200, noise=4)[0])]
+    assert [text.get_text() for text in axis.texts] == means
+    fig = plots.draw(results, "breakdown")
+    assert [axis.get_title(loc="left")[:3] for axis in fig.axes] == ["(a)", "(b)", "(c)", "(d)", "(e)", "(f)"]
+    for axis in fig.axes:  # nothing is drawn outside of its panel
+        low, high = axis.get_ylim()
+        assert all(low <= np.nanmin(line.get_ydata()) and np.nanmax(line.get_ydata()) <= high for line in axis.lines)
+    epochs = over_epochs({1: (s, t, y), 2: (s, t, y)}, resamples=50)
+    assert len(plots.draw(results[0].merge(epochs), "breakdown").axes) == 7
+    bare = tau((s, t), smooth_samples=0, shares=(), resamples=50)
+    assert len(plots.draw(bare, "breakdown").axes) == 2
+
+
+def test_the_command_measures_several_students(tmp_path):
+    import subprocess
+    import sys
+
+    s, t, y = logits()
+    for name, noise in (("near", 1.0), ("far", 5.0)):
+        np.savez(tmp_path / f"{name}.npz", student=logits(noise=noise)[0], teacher=t, labels=y)
+    command = [sys.executable, "-m", "kdviz", "tau", "near.npz", "far.npz", "--style", "distribution", "--label", "a",
+               "b c", "--format", "svg"]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = {path.name for path in (tmp_path / "reports" / "tau").iterdir()}
+    assert written == {"tau_near.nc", "tau_far.nc", "tau_distribution.svg"}
+    assert f"a: mean tau-b {scipy_taus(s, t).mean():.4f} [" in done.stdout
+    assert f"b c: mean tau-b {scipy_taus(logits(noise=5.0)[0], t).mean():.4f} [" in done.stdout
+
+
+class Trained:
+    """A run's folder as the trainer leaves it: a student at three epochs, its teacher beside it."""
+
+    def __init__(self, folder):
+        from kdviz.checkpoints import save_checkpoint
+        from kdviz.models import build
+
+        self.path = folder / "run"
+        (self.path / "epochs").mkdir(parents=True)
+        (self.path / "journal.jsonl").touch()
+        facts = {"name": "resnet8", "classes": 5, "data": "tiny", "recipe": {}, "metrics": {}, "seed": 0}
+        teacher = build("resnet8", classes=5, seed=9)
+        self.teacher = save_checkpoint(folder / "t.pt", model=teacher, method="ce", epoch=1, **facts)
+        files = {"epochs/epoch_0001.pt": 1, "epochs/epoch_0002.pt": 2, "last.pt": 2}
+        for file, epoch in files.items():
+            student = build("resnet8", classes=5, seed=epoch)
+            save_checkpoint(self.path / file, model=student, method="kd", epoch=epoch, **facts)
+
+
+def test_a_run_is_measured_at_its_epochs_and_logits_are_kept(tmp_path, monkeypatch):
+    import torch
+
+    from kdviz.cli import logits as front
+    from kdviz.data.base import Data
+
+    generator = torch.Generator().manual_seed(0)
+    data = Data(
+        name="tiny", split="test", labels=torch.arange(20) % 5, mean=(0.5,) * 3, std=(0.25,) * 3,
+        class_names=tuple("abcde"),
+        images=torch.randint(0, 256, (20, 3, 32, 32), generator=generator, dtype=torch.uint8),
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(front, "open_data", lambda *_: data)
+    run = Trained(tmp_path)
+    options = {"model": None, "data": None, "root": None, "split": "test", "samples": None, "labels": None, "out": None}
+    (student,) = front.gather([str(run.path)], None, teacher=run.teacher, **options)
+    assert (student.label, student.name) == ("kd", "run_last")
+    by_epoch = over_epochs(student.run.epochs())
+    assert by_epoch.epoch.values.tolist() == [1, 2]
+    assert float(by_epoch.epoch_mean.sel(epoch=2)) == pytest.approx(float(tau(student.logits).tau_b.mean()), abs=1e-6)
+    kept = tmp_path / "reports" / "run_last" / "logits.nc"
+    monkeypatch.setattr("kdviz.collect_logits", None)  # a second pass would fail
+    (again,) = front.gather([str(run.path)], None, teacher=run.teacher, **options)
+    np.testing.assert_array_equal(again.logits.logits_student, student.logits.logits_student)
+    (brought,) = front.gather([str(kept)], None, teacher=None, **options)
+    assert (brought.label, brought.name) == ("kd", "run_last")
+    with pytest.raises(KdvizError, match="names no teacher; name its checkpoint with --teacher"):
+        front.gather([str(run.path)], None, teacher=None, needs_teacher=True, **options)
+    with pytest.raises(KdvizError, match="1 students but 2 labels"):
+        front.gather([str(kept)], None, teacher=None, **{**options, "labels": ["a", "b"]})

@@ -88,7 +88,7 @@ def over_epochs(
         sources: epoch -> logits, as `open_logits` reads them, in any order.
         level, resamples, seed: of the bootstrap intervals.
         progress: called with (epochs done, epochs).
-    Returns: variables epoch_mean, epoch_low, epoch_high (tau-b), epoch_agreement and, with labels, epoch_top1
+    Returns: variables epoch_mean, epoch_mean_low, epoch_mean_high (tau-b), epoch_agreement and, with labels, epoch_top1
         (fractions) over `epoch`; to be merged into the dataset of `tau`.
     Raises: KdvizError for no epochs, or logits that `chunks` refuses.
     Source: ours.
@@ -101,7 +101,7 @@ def over_epochs(
             found.append(_per_sample(chunk, (), ()))
         values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
         mean, low, high = mean_interval(values["tau_b"], level=level, resamples=resamples, seed=seed)
-        row = {"mean": mean, "low": low, "high": high, "agreement": values["agree"].mean()}
+        row = {"mean": mean, "mean_low": low, "mean_high": high, "agreement": values["agree"].mean()}
         rows.append(row | ({"top1": values["correct"].mean()} if "correct" in values else {}))
         if progress:
             progress(done, len(sources))
