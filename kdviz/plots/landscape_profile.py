@@ -18,7 +18,7 @@ def profile(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     """Every loss, and below it the accuracy, along lines through the trained weights.
 
     Of a plane, its two slices through the centre (solid along alpha, dashed along beta). Of an ensemble (dim seed), the
-    mean and a band of one standard deviation over the draws. Of a sampled result, the 95 % interval as a band.
+    mean and a band from the lowest to the highest of the draws. Of a sampled result, the 95 % interval as a band.
 
     Args:
         datasets: kind "landscape" or "profile"; attrs["label"] names the net.
@@ -41,8 +41,8 @@ def profile(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
         axis.grid(axis="y")
     axes[-1].set_xlabel(_abscissa(datasets))
     handles, labels = axes[0].get_legend_handles_labels()
-    if len(labels) > 1:
-        fig.legend(handles, labels, loc="outside upper center", ncols=2)
+    if len(labels) > 1 or any("seed" in one.dims for one in datasets):
+        fig.legend(handles, labels, loc="outside upper center", ncols=1 if "seed" in datasets[0].dims else 2)
     fig.align_ylabels()
     return fig
 
@@ -53,12 +53,11 @@ def _lines(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several: 
     drawn = {"color": look(label, index)["color"]}
     values = factor * dataset[name]
     if "seed" in values.dims:
-        mean, spread = values.mean("seed"), values.std("seed", ddof=min(1, values.sizes["seed"] - 1))
-        axis.fill_between(values["alpha"], mean - spread, mean + spread, alpha=0.22, linewidth=0, **drawn)
-        text = f"{label}, mean ± s.d. of {values.sizes['seed']} directions"
-        axis.plot(
-            values["alpha"], mean, dash(label, index) if several else "-", label=label if several else text, **drawn
-        )
+        # Not mean ± s.d.: a loss spans decades, and the difference would fall below 0 on its log scale.
+        mean, low, high = values.mean("seed"), values.min("seed"), values.max("seed")
+        axis.fill_between(values["alpha"], low, high, alpha=0.22, linewidth=0, **drawn)
+        text = f"{label}, mean and range of {values.sizes['seed']} directions"
+        axis.plot(values["alpha"], mean, dash(label, index) if several else "-", label=text, **drawn)
         return
     width = dataset.get(f"{name}_halfwidth")
     slices = {"alpha": "-", "beta": (0, (4, 1.5))} if "beta" in values.dims else {"alpha": "-"}
