@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from kdviz.base.check import require
-from kdviz.cli.common import DataName, Formats, ModelName, Out, Root, Split, TeacherFile, Venue
+from kdviz.base.check import one_of, require
+from kdviz.cli.common import DataName, Formats, ModelName, Out, Root, Split, TeacherFile, Venue, pairs
 
 NEEDS_ARGUMENTS = True
 
@@ -14,14 +14,18 @@ NEEDS_ARGUMENTS = True
 def command(
     checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoints of nets; a run's folder for --trajectory.")],
     losses: Annotated[
-        list[str] | None, typer.Option(help="Losses to draw, e.g. ce kd rk pld dist, kendall_tau [default: ce].")
+        list[str] | None,
+        typer.Option(help="What to draw: ce kd rk pld dist ..., kendall_tau, agreement [default: ce]."),
     ] = None,
     span: Annotated[float, typer.Option(help="Half the side of the plane; 1 moves each filter by its norm.")] = 1.0,
-    steps: Annotated[int, typer.Option(help="Points along each axis; odd numbers put the net on the grid.")] = 17,
-    samples: Annotated[int, typer.Option(help="Images, stratified by label; 0 for all of the split.")] = 300,
+    steps: Annotated[int, typer.Option(help="Points along each axis, an odd number.")] = 21,
+    samples: Annotated[int, typer.Option(help="Images, stratified by label; 0 for all of the split.")] = 250,
     seed: Annotated[int, typer.Option(help="Of the directions and of the draw of images.")] = 0,
-    normalize: Annotated[str, typer.Option(help="Directions: filter, layer or none.")] = "filter",
-    directions: Annotated[str, typer.Option(help="random, or hessian (the top eigenvectors).")] = "random",
+    normalize: Annotated[str, typer.Option(help="Random directions: filter, layer or none.")] = "filter",
+    directions: Annotated[str, typer.Option(help="random, or hessian (the two top eigenvectors).")] = "random",
+    one_d: Annotated[
+        bool, typer.Option("--one-d", help="A line along the first direction instead of a plane.")
+    ] = False,
     lines: Annotated[int, typer.Option(help="Instead of a plane, so many random lines: mean and band.")] = 0,
     between: Annotated[
         bool, typer.Option("--between", help="The line through two nets, or the plane of three.")
@@ -39,6 +43,10 @@ def command(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also a table: sharpness, flatness, convexity, minima.")
     ] = False,
+    planes: Annotated[int, typer.Option(help="With --compare: random planes of each net, for the spread.")] = 3,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A loss's setting, e.g. kd.temperature=2; repeat.")
+    ] = None,
     html: Annotated[bool, typer.Option("--html", help="Also an interactive page that opens offline.")] = False,
     export: Annotated[list[str] | None, typer.Option(help="Also h5, vtp, npz or csv.")] = None,
     model: ModelName = None,
@@ -57,21 +65,27 @@ def command(
     Interrupted or killed, the same command goes on where it was. On many processes:
     torchrun --nproc-per-node 4 -m kdviz landscape CKPT
     """
-    from kdviz.cli import landscape_run
+    from kdviz.cli import landscape_run as run
 
-    require(sum((lines > 0, between, trajectory)) <= 1, "landscape: choose one of --lines, --between, --trajectory")
-    opened = landscape_run.open_all(checkpoints, trajectory, model, data, root, split, teacher)
-    engine = {"losses": losses or ["ce"], "samples": samples or None, "precision": precision}
-    plan = landscape_run.Plan(
+    chosen = sum((lines > 0, one_d, between, trajectory))
+    require(chosen <= 1, "landscape: choose one of --one-d, --lines, --between, --trajectory")
+    require(not (chosen and compare), "landscape: --compare goes with planes of random directions")
+    one_of("landscape", ("random", "hessian"), directions=directions)
+    require(steps % 2, f"landscape: --steps must be odd, so that the net is on the grid; got {steps}, try {steps + 1}")
+    require(samples >= 0 and lines >= 0, "landscape: --samples and --lines must not be negative")
+    names = losses or ["ce"]
+    opened = run.open_all(checkpoints, names, trajectory, model, data, root, split, teacher)
+    engine = {"losses": names, "samples": samples or None, "precision": precision, "settings": pairs(settings or [])}
+    plan = run.Plan(
         opened, engine, bn=bn, span=span, steps=steps, seed=seed, normalize=normalize, directions=directions,
-        adaptive=adaptive, out=out,
+        one_d=one_d, adaptive=adaptive, where=run.place(opened, out),
     )  # fmt: skip
     if trajectory or between:
-        results = [landscape_run.joined(plan, trajectory)]
-    elif lines:
-        results = [landscape_run.lines(plan, one, lines) for one in opened.nets]
+        results = [run.joined(plan, trajectory)]
+    elif compare:
+        results = run.compared(plan, planes)
     else:
-        results = [landscape_run.around(plan, one) for one in opened.nets]
-    if any(result is None for result in results):
-        return  # a rank that only helped
-    landscape_run.tell(plan, results, venue=venue, formats=formats, html=html, export=export or [], compare=compare)
+        results = [run.around(plan, index, lines) for index in range(len(opened.nets))]
+    done = [result for result in results if result is not None]
+    if len(done) == len(results):  # else this rank has only helped
+        run.tell(plan, done, venue=venue, formats=formats, html=html, export=export or [])
