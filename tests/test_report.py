@@ -17,7 +17,7 @@ from kdviz.base.files import write_dataset
 from kdviz.checkpoints import save_checkpoint
 from kdviz.models import build
 from kdviz.report import gather, page
-from kdviz.report.page import flat, table
+from kdviz.report.tables import flat, table
 
 EVIL = '<script>alert("x")</script>&"\''
 
@@ -150,6 +150,16 @@ def test_what_is_not_there_is_told(tmp_path, make, message):
         (tmp_path / "run" / "journal.jsonl").write_text('{"event": "start"}\n')
     with pytest.raises(KdvizError, match=message):
         gather([tmp_path / "run"])
+
+
+def test_seeds_of_one_setting_are_averaged(tmp_path):
+    tops = {0: 0.80, 1: 0.83, 2: 0.89}
+    paths = [checkpoint(tmp_path / f"{seed}.pt", seed=seed, top1=top1) for seed, top1 in tops.items()]
+    other = checkpoint(tmp_path / "other.pt", seed=1, recipe={"lr": 0.2})
+    text = page(gather([*paths, other]))
+    row = re.search(r"Over seeds.*?<tr><td>(kd.*?)</tr>", text).group(1)
+    # mean 84, std sqrt((16 + 1 + 25) / 2)
+    assert re.findall(r">([\d.]+)(?: %)?<", row) == ["3", "84.00", "4.58"]
 
 
 def test_the_highest_of_a_column_is_marked():

@@ -1,12 +1,11 @@
-"""Training curves from a run's journal: loss terms and top-1 over the epochs."""
+"""Training curves from a run's journal: top-1, the loss and its terms over the epochs."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kdviz.plots.style import VENUES, figure, look
+from kdviz.plots.style import BLACK, VENUES, dash, figure, letter, look, title
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import xarray as xr
     from matplotlib.figure import Figure
 
@@ -15,39 +14,52 @@ def curves(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -
     """Validation top-1 (left) and the total training loss (right) of every run over its epochs.
 
     Args:
-        datasets: kind "training", dim epoch; variables "total" and the terms (nats, means over the epoch) and, where
-            the run held a part out, "val_top1" (fraction); attrs name, method.
-        venue: its column widths set the size.
+        datasets: kind "training", dim epoch; variables "total" and the terms (means over the epoch) and, where the run
+            held a part out, "val_top1" (fraction); attrs name, method.
+        venue: its text width sets the size.
     Source: ours.
     """
-    fig = figure(VENUES[venue][1], 2.3)
+    fig = figure(VENUES[venue][1], 2.3 + 0.16 * len(datasets))
     left, right = fig.subplots(1, 2)
     for index, run in enumerate(datasets):
-        drawn = {
-            **look(str(run.attrs.get("method", "")), index),
-            "label": str(run.attrs.get("name", "")),
-            "markersize": 3,
-        }
+        method = str(run.attrs.get("method", ""))
+        drawn = {**look(method, index), "linestyle": dash(method, index), "markersize": 3}
         if "val_top1" in run:
             left.plot(run["epoch"], 100 * run["val_top1"], **drawn)
-        right.plot(run["epoch"], run["total"], **drawn)
+        right.plot(run["epoch"], run["total"], label=_plain(str(run.attrs.get("name", ""))), **drawn)
     left.set(xlabel="epoch", ylabel="top-1 on val (%)")
-    right.set(xlabel="epoch", ylabel="training loss (nats)")
+    right.set(xlabel="epoch", ylabel="training loss", yscale=_scale(datasets))
     if not left.lines:
         left.text(0.5, 0.5, "no part held out", ha="center", va="center", transform=left.transAxes)
+    for axis in (left, right):
+        axis.locator_params(axis="x", integer=True)
     if len(datasets) > 1:
-        right.legend()
+        fig.legend(loc="outside lower center", ncols=min(3, len(datasets)))
     return fig
 
 
 def terms(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
-    """The weighted terms of one run's loss over its epochs, with their sum in black."""
+    """The weighted terms of the first run's loss over its epochs, each on its own scale, and their sum."""
     run = datasets[0]
-    fig = figure(VENUES[venue][0] if VENUES[venue][0] < 5 else 3.25, 2.3)
-    axes = fig.subplots()
-    for index, name in enumerate(str(name) for name in run.data_vars if name not in ("val_top1", "val_loss", "total")):
-        axes.plot(run["epoch"], run[name], **look(name, index), label=name, markersize=3)
-    axes.plot(run["epoch"], run["total"], color="black", label="total")
-    axes.set(xlabel="epoch", ylabel="training loss (nats)")
-    axes.legend()
+    names = [str(name) for name in run.data_vars if not str(name).startswith("val_") and name != "total"]
+    fig = figure(VENUES[venue][1], 1.9)
+    axes = fig.subplots(1, len(names) + 1)
+    for axis, name in zip(axes, [*names, "total"], strict=True):
+        drawn = {"color": BLACK, "marker": "o"} if name == "total" else look(name)
+        axis.plot(run["epoch"], run[name], markersize=3, **drawn)
+        axis.set_xlabel("epoch")
+        axis.locator_params(axis="x", integer=True, nbins=5)
+        axis.locator_params(axis="y", nbins=5)
+    letter(axes, [*map(title, names), "sum"])
+    axes[0].set_ylabel("weighted term")
     return fig
+
+
+def _scale(datasets: "Sequence[xr.Dataset]") -> str:
+    """Logarithmic where every loss is positive: they fall by orders of magnitude."""
+    return "log" if all(float(run["total"].min()) > 0 for run in datasets) else "linear"
+
+
+def _plain(name: str) -> str:
+    """A user's name with no mathematics in it."""
+    return name.replace("$", r"\$")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LARGEST_SVG = 150_000  # bytes; a 3-D surface takes megabytes
+PIXELS = 144  # of the page for an inch of the figure: its 9-point letters become 18 pixels at most
 _TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 
 
@@ -23,7 +24,8 @@ def image(datasets: "Sequence[xr.Dataset]", figure: str | None, *, caption: str,
         (path,) = plots.save(fig, Path(folder) / "figure", ("svg",))
         if path.stat().st_size > LARGEST_SVG:
             (path,) = plots.save(fig, Path(folder) / "figure", ("png",))
+        width = round(PIXELS * fig.get_figwidth())
         data = base64.b64encode(path.read_bytes()).decode()
     words = escape(caption)
     source = f"data:{_TYPES[path.suffix[1:]]};base64,{data}"
-    return f'<figure><img src="{source}" alt="{words}"><figcaption>{words}</figcaption></figure>'
+    return f'<figure><img src="{source}" width="{width}" alt="{words}"><figcaption>{words}</figcaption></figure>'

@@ -1,7 +1,7 @@
 """The page itself: tables and figures of the subjects, every name escaped, nothing fetched."""
 
-import math
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from string import Template
@@ -11,8 +11,13 @@ from kdviz.base.files import versions
 from kdviz.plots import FIGURES
 from kdviz.report.embed import image
 from kdviz.report.gather import Subject
+from kdviz.report.tables import flat, table
 
 SKIPPED = ("html",)  # styles of a figure that are pages of their own
+CURVES = (
+    "Top-1 on the part held out of the training split, and the training loss; losses of different methods have no"
+    " common unit."
+)
 
 
 def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
@@ -36,33 +41,8 @@ def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
 
 def _lead(subjects: Sequence[Subject]) -> str:
     data = sorted({subject.checkpoint.data or "unknown data" for subject in subjects})
-    synthetic = "; glyphs100 is synthetic" if "glyphs100" in data else ""
-    return f"{'Runs' if len(subjects) > 1 else 'A run'} on {', '.join(data)}{synthetic}."
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int = 0, top: Sequence[int] = ()) -> str:
-    """A table of plain texts, escaped; the last `numbers` columns right-aligned, `top` the highest of each marked."""
-    rows = [list(row) for row in rows]
-    first = len(head) - numbers
-    best = {column: max((_value(row[column]) for row in rows), default=-math.inf) for column in top}
-
-    def cell(tag: str, column: int, text: str) -> str:
-        classes = ["number"] if column >= first else []
-        if tag == "td" and column in best and len(rows) > 1 and _value(text) == best[column] > -math.inf:
-            classes.append("top")
-        mark = f' class="{" ".join(classes)}"' if classes else ""
-        return f"<{tag}{mark}>{escape(text)}</{tag}>"
-
-    lines = [("th", head), *(("td", row) for row in rows)]
-    body = "".join(f"<tr>{''.join(cell(tag, i, text) for i, text in enumerate(line))}</tr>" for tag, line in lines)
-    return f'<div class="wide"><table>{body}</table></div>'
-
-
-def _value(text: str) -> float:
-    try:
-        return float(text.rstrip(" %"))
-    except ValueError:
-        return -math.inf
+    named = [f"{name} (synthetic)" if name == "glyphs100" else name for name in data]
+    return f"{'Runs' if len(subjects) > 1 else 'A run'} on {', '.join(named)}."
 
 
 def _summary(subjects: Sequence[Subject]) -> str:
@@ -75,7 +55,28 @@ def _summary(subjects: Sequence[Subject]) -> str:
             [subject.label, _text(one.method), one.name, _text((one.teacher or {}).get("name")), _text(one.epoch),
              _text(one.seed), _text(best.get("epoch")), _percent(best), _percent(last), _nats(last)]
         )  # fmt: skip
-    return "<h2>Results</h2>" + table(head, rows, numbers=6, top=(7, 8))
+    return "<h2>Results</h2>" + table(head, rows, numbers=6, top=(7, 8)) + _over_seeds(subjects)
+
+
+def _over_seeds(subjects: Sequence[Subject]) -> str:
+    """Mean and standard deviation of the last epoch's top-1 over runs that differ in nothing but the seed."""
+    groups: dict[str, list[Subject]] = {}
+    for subject in subjects:
+        one = subject.checkpoint
+        settings = {key: text for key, text in flat(one.recipe).items() if key != "seed"}
+        same = (one.name, one.data, one.method, (one.teacher or {}).get("sha256"), sorted(settings.items()))
+        if isinstance(one.metrics.get("last", {}).get("top1"), float):
+            groups.setdefault(repr(same), []).append(subject)
+    rows = []
+    for members in groups.values():
+        if len({member.checkpoint.seed for member in members}) < 2:
+            continue
+        tops = [100 * member.checkpoint.metrics["last"]["top1"] for member in members]
+        first = members[0].checkpoint
+        rows.append([_text(first.method), first.name, str(len(tops)), f"{statistics.fmean(tops):.2f} %",
+                     f"{statistics.stdev(tops):.2f}"])  # fmt: skip
+    head = ["method", "student", "seeds", "mean of last", "std, points"]
+    return "<h3>Over seeds</h3>" + table(head, rows, numbers=3, top=(3,)) if rows else ""
 
 
 def _text(value: Any) -> str:
@@ -94,25 +95,12 @@ def _training(subjects: Sequence[Subject]) -> str:
     runs = [subject.training for subject in subjects if subject.training is not None]
     if not runs:
         return ""
-    parts = [image(runs, "curves", caption="Top-1 on the part held out of the training split, and the training loss.")]
+    parts = [image(runs, "curves", caption=CURVES)]
     if len(runs) == 1 and len([name for name in runs[0].data_vars if not str(name).startswith("val_")]) > 2:
-        parts.append(image(runs, "terms", caption="Terms of the training loss, weighted, and their sum."))
+        parts.append(
+            image(runs, "terms", caption="Weighted terms of the training loss, each on its own scale, and their sum.")
+        )
     return f"<h2>Training</h2><section>{''.join(parts)}</section>"
-
-
-def flat(mapping: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as dotted names and texts.
-
-    >>> flat({"lr": 0.1, "settings": {"kd.temperature": 4.0}})
-    {'lr': '0.1', 'settings.kd.temperature': '4.0'}
-    """
-    found: dict[str, str] = {}
-    for key, value in mapping.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = str(value)
-    return found
 
 
 def _differences(subjects: Sequence[Subject]) -> str:
