@@ -28,6 +28,18 @@ FIGURES.add(
     },
 )
 FIGURES.add("profile", {"profile": "landscape_profile:profile"})
+FIGURES.add("path", {"line": "landscape_paths:line"})
+FIGURES.add(
+    "trajectory",
+    {
+        "trajectory": "landscape_paths:trajectory",
+        "contour": "landscape:contour",
+        "surface": "landscape:surface",
+        "html": "landscape_html:page",
+    },
+)
+FIGURES.add("sharpness", {"spectrum": "landscape_paths:spectrum"})
+FIGURES.add("comparison", {"numbers": "landscape_paths:numbers"})
 FIGURES.add("histogram", {"values": "histogram:values", "density": "histogram:density", "ranks": "histogram:ranks"})
 FIGURES.add("tau", {"distribution": "tau:distribution", "breakdown": "tau:breakdown"})
 FIGURES.add("suboptimal", {"bars": "suboptimal:bars"})

@@ -33,28 +33,15 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
         KdvizError: nothing to draw, or a line instead of a plane.
     Source: ours, after Li et al. 2018, fig. 5.
     """
-    from matplotlib.colors import BoundaryNorm
-
     rows = _rows(datasets, loss)
     fig, axes = panels(datasets, rows, venue, 1.0, sharex=True, sharey=True)
     for name, line in zip(rows, axes, strict=True):
         levels, _log = levels_of([one[name] for one in datasets])
-        drawn = {"levels": levels, "norm": BoundaryNorm(levels, 256), "cmap": SEQUENTIAL}
-        filled: Any = None
+        filled = None
         for axis, one in zip(line, datasets, strict=True):
-            values = np.clip(one[name].transpose("beta", "alpha"), levels[0], levels[-1])
-            filled = axis.contourf(one["alpha"], one["beta"], values, **drawn)
-            lines = axis.contour(one["alpha"], one["beta"], values, levels[1:-1], colors="white", linewidths=0.4,
-                                 linestyles="solid")  # fmt: skip
-            _number(axis, lines, thin(levels[1:-1], 6))
-            _mark(axis, one, name)
+            filled = paint(axis, one, name, levels)
             axis.set_aspect("equal", adjustable="box")
-            axis.spines[["top", "right"]].set_visible(True)
-        bar = fig.colorbar(filled, cax=line[-1].inset_axes((1.05, 0, 0.055, 1)))
-        bar.set_ticks(thin(levels, 7).tolist())
-        bar.ax.yaxis.set_major_formatter(lambda value, _: compact(value))
-        bar.ax.minorticks_off()
-        bar.set_label(titled(datasets[0], name))
+        scale(fig, filled, line[-1], levels).set_label(titled(datasets[0], name))
     head(axes, datasets, rows)
     for axis in axes[-1]:
         axis.set_xlabel(r"$\alpha$")
@@ -64,6 +51,29 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=4, handletextpad=0.3, columnspacing=1.2)
     return fig
+
+
+def paint(axis: "Axes", dataset: "xr.Dataset", name: str, levels: np.ndarray) -> Any:
+    """One panel: filled contours with labelled lines and the marks; returns what a colour bar wants."""
+    from matplotlib.colors import BoundaryNorm
+
+    values = np.clip(dataset[name].transpose("beta", "alpha"), levels[0], levels[-1])
+    grid = dataset["alpha"], dataset["beta"], values
+    filled = axis.contourf(*grid, levels=levels, norm=BoundaryNorm(levels, 256), cmap=SEQUENTIAL)
+    lines = axis.contour(*grid, levels[1:-1], colors="white", linewidths=0.4, linestyles="solid")
+    _number(axis, lines, thin(levels[1:-1], 6))
+    _mark(axis, dataset, name)
+    axis.spines[["top", "right"]].set_visible(True)
+    return filled
+
+
+def scale(fig: "Figure", filled: Any, axis: "Axes", levels: np.ndarray) -> Any:
+    """The colour bar of `paint`, beside the last panel of a row."""
+    bar = fig.colorbar(filled, cax=axis.inset_axes((1.05, 0, 0.055, 1)))
+    bar.set_ticks(thin(levels, 7).tolist())
+    bar.ax.yaxis.set_major_formatter(lambda value, _: compact(value))
+    bar.ax.minorticks_off()
+    return bar
 
 
 def surface(

@@ -1,90 +1,145 @@
-"""The numbers of several landscapes side by side, with their spread over directions and training seeds."""
+"""Several nets in one table: convexity, flatness, minima and sharpness, with their spread over random planes."""
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from torch import nn
 
-from kdviz.analysis.landscape.geometry import loss_names, summary
+from kdviz.analysis.landscape.build import remembered, survey
+from kdviz.analysis.landscape.evaluate import Evaluator
+from kdviz.analysis.landscape.geometry import summary
+from kdviz.analysis.landscape.sharpness import hessian
+from kdviz.analysis.landscape.sweep import Progress
 from kdviz.base.check import require
+from kdviz.base.files import versions
+from kdviz.data import Data
 
-# Which numbers of `geometry.summary` are compared, with their units; nats where the loss has them.
-NUMBERS = {
-    "centre": "nats", "flatness_radius": "units of the axes", "convex_share": "fraction", "minima": "count",
-    "second_persistence": "nats",
-}  # fmt: skip
-SHARPNESS = {"top_eigenvalue": "nats per squared unit of the weights", "trace": "nats per squared unit of the weights"}
+# name -> (unit, what it is), in the order of the table.
+MEASURES = {
+    "centre": ("nats", "loss at the trained weights"),
+    "convex_share": ("fraction", "convex share of the plane's inner points"),
+    "flatness_radius": ("length of the direction", "radius within which the loss rises by at most epsilon"),
+    "minima": ("1", "local minima"),
+    "second_persistence": ("nats", "persistence of the second deepest minimum"),
+    "curvature_high": ("nats", "largest curvature of the plane at the centre"),
+}
 
 
 def compare(
-    results: Sequence[xr.Dataset], sharpness: Sequence[xr.Dataset] = (), *, by: str = "label", epsilon: float = 0.1,
-    share: float = 0.01,
-) -> xr.Dataset:  # fmt: skip
-    """Geometry and sharpness of every net, and how far they scatter.
-
-    Results of one name are repetitions (training seeds, directions), and so are the lines of an ensemble (dim seed).
+    nets: Mapping[str, nn.Module], data: Data, *, losses: Sequence[str] = ("ce",), teacher: nn.Module | None = None,
+    seeds: Sequence[int] = (0, 1, 2), span: float = 1.0, steps: int = 21, normalize: str = "filter",
+    epsilon: float = 0.1, share: float = 0.01, samples: int | None = None, eigenvalues: int = 3, probes: int = 20,
+    settings: Mapping[str, Any] | None = None, journal: str | os.PathLike | None = None,
+    progress: Progress | None = None, **engine: Any,
+) -> tuple[xr.Dataset, list[xr.Dataset]]:  # fmt: skip
+    """Geometry of several nets on planes of the same random seeds, and the top of their Hessians' spectra.
 
     Args:
-        results: landscapes or profiles on equal axes; attrs[by] names the net.
-        sharpness: of `sharpness`, with the same names; any number, or none.
-        by: the attribute that names the net.
+        nets: label -> net; left exactly as they are.
+        losses, teacher, settings, samples: as `landscape`; every loss is measured on the same planes and images.
+        seeds: of the planes, one each; the first also of the draw of images.
+        span, steps, normalize: of each plane; an odd number of steps.
         epsilon, share: as `geometry.summary`.
+        eigenvalues: how many of the Hessian's; 0 leaves the Hessian out. probes: for its trace.
+        journal: the start of the names of files that keep finished points.
+        progress: called with (points done, points in all).
+        engine: of `Evaluator` (precision, bn, chunk, fold).
     Returns:
-        Dataset, kind "comparison"; dims net and loss: centre, flatness_radius, convex_share, minima and
-        second_persistence; dim net: repetitions, accuracy, top_eigenvalue, trace; each with <name>_spread, the standard
-        deviation over repetitions (NaN for one); trace_stderr, of the estimator.
+        Dataset of kind "comparison" over net, loss and seed: the `MEASURES`; and over net and loss: top_eigenvalue
+        (net, loss, rank), trace, trace_stderr. And the planes, in the order of nets, then seeds.
     Raises:
-        KdvizError: nothing to compare, or no loss that all have.
-    Source: ours.
+        KdvizError: no nets or seeds; as `landscape` and `hessian`.
+    Source: ours; the numbers as in `geometry` and `sharpness`.
     """
-    require(results, "compare: no results")
-    groups: dict[str, list[xr.Dataset]] = {}
-    for one in results:
-        lines = [one.isel(seed=i) for i in range(one.sizes["seed"])] if "seed" in one.dims else [one]
-        groups.setdefault(str(one.attrs.get(by, "net")), []).extend(lines)
-    losses = [name for name in loss_names(_line(results[0])) if all(name in one for one in results)]
-    require(losses, "compare: the results have no loss in common")
-    numbers = {
-        net: [summary(one[losses], epsilon=epsilon, share=share) for one in many] for net, many in groups.items()
+    require(nets and len(seeds), "compare: name at least one net and one seed")
+    used = data if samples is None else data.subset(samples, seed=seeds[0])
+    given: dict[str, Any] = {"span": span, "steps": steps, "normalize": normalize}
+    planes, spectra, total = [], [], len(nets) * len(seeds) * steps**2
+    for label, model in nets.items():
+        files = [f"{os.fspath(journal)}.{len(planes) + i}" if journal else None for i in range(len(seeds))]
+        chunk = remembered(files[0], engine.get("chunk", "auto"))
+        evaluator = Evaluator(
+            model, used, losses=losses, teacher=teacher, settings=settings, **{**engine, "chunk": chunk}
+        )
+        for seed, file in zip(seeds, files, strict=True):
+            step = _after(progress, len(planes) * steps**2, total)
+            found = survey(evaluator, seed=seed, journal=file, progress=step, **given)
+            planes.append(found.assign_attrs(label=label))
+        options = {"teacher": teacher, "eigenvalues": eigenvalues, "probes": probes}
+        terms = evaluator.terms.items() if eigenvalues else ()
+        spectra.append({name: hessian(model, used, loss=name, settings=of, **options)[0] for name, of in terms})
+    result = _table([summary(plane, epsilon=epsilon, share=share) for plane in planes], list(nets), list(seeds))
+    if eigenvalues:
+        result = result.merge(_joined(spectra, list(nets)))
+    return _told(result, planes[0], epsilon=epsilon, share=share), planes
+
+
+def _after(progress: Progress | None, before: int, total: int) -> Progress | None:
+    return None if progress is None else lambda done, _: progress(before + done, total)
+
+
+def _table(found: list[dict[str, dict[str, Any]]], nets: list[str], seeds: list[int]) -> xr.Dataset:
+    """The measures over net, loss and seed, from a summary per plane."""
+    losses = list(found[0])
+    values = {
+        measure: np.array([[float(one[loss][measure]) for loss in losses] for one in found], dtype=float)
+        for measure in MEASURES
     }
-    found: dict[str, Any] = {"repetitions": ("net", [len(many) for many in groups.values()])}
-    for name, unit in NUMBERS.items():
-        values = [[[float(one[loss][name]) for one in many] for loss in losses] for many in numbers.values()]
-        _add(found, name, ("net", "loss"), values, unit)
-    if all("accuracy" in one for one in results):
-        _add(found, "accuracy", ("net",), [[_centre(one) for one in many] for many in groups.values()], "fraction")
-    if sharpness:
-        sharp = {net: [one for one in sharpness if one.attrs.get(by) == net] for net in groups}
-        for name, unit in SHARPNESS.items():
-            _add(found, name, ("net",), [[_sharp(one)[name] for one in many] for many in sharp.values()], unit)
-        errors = [np.mean([float(one["trace_stderr"]) for one in many]) if many else np.nan for many in sharp.values()]
-        found["trace_stderr"] = ("net", errors, {"units": SHARPNESS["trace"]})
-    attrs = {"kind": "comparison", "epsilon": epsilon, "share": share, "caption": "spread: one standard deviation"}
-    return xr.Dataset(found, {"net": list(groups), "loss": losses}, attrs)
+    shape = len(nets), len(seeds), len(losses)
+    return xr.Dataset(
+        {name: (("net", "loss", "seed"), array.reshape(shape).transpose(0, 2, 1)) for name, array in values.items()},
+        {"net": nets, "loss": losses, "seed": seeds},
+    )
 
 
-def _line(result: xr.Dataset) -> xr.Dataset:
-    return result.isel(seed=0) if "seed" in result.dims else result
+def _joined(spectra: list[dict[str, xr.Dataset]], nets: list[str]) -> xr.Dataset:
+    """Every net's spectra of every loss as one Dataset over net, loss and rank."""
+    first = next(iter(spectra[0].values()))
+    found = xr.Dataset(coords={"net": nets, "loss": list(spectra[0]), "rank": first["rank"].values})
+    values = [[one["eigenvalue"].values for one in row.values()] for row in spectra]
+    found["top_eigenvalue"] = (("net", "loss", "rank"), values, {"units": "nats per squared unit of weight"})
+    for name in ("trace", "trace_stderr"):
+        if name in first:
+            found[name] = (("net", "loss"), [[float(one[name]) for one in row.values()] for row in spectra])
+    return found
 
 
-def _centre(result: xr.Dataset) -> float:
-    at = {str(dim): 0.0 for dim in ("alpha", "beta") if dim in result.dims}
-    return float(result["accuracy"].sel(at, method="nearest"))
+def _told(result: xr.Dataset, plane: xr.Dataset, *, epsilon: float, share: float) -> xr.Dataset:
+    for name, (unit, words) in MEASURES.items():
+        result[name].attrs.update(units=unit, long_name=words)
+    kept = ("data", "split", "data_sha256", "samples", "synthetic", "precision", "bn", "span", "steps", "normalize",
+            "settings")  # fmt: skip
+    told = {name: plane.attrs[name] for name in kept if name in plane.attrs}
+    caption = f"flat: a rise of up to {epsilon:g} nats; minima: persistence of {100 * share:g} % of the range or more"
+    return result.assign_attrs(
+        {**told, "kind": "comparison", "epsilon": epsilon, "share": share, "caption": caption,
+         "versions": json.dumps(versions())}
+    )  # fmt: skip
 
 
-def _sharp(result: xr.Dataset) -> Mapping[str, float]:
-    return {"top_eigenvalue": float(result["eigenvalue"].max()), "trace": float(result["trace"])}
+def rows(comparison: xr.Dataset) -> list[list[str]]:
+    """The comparison as text: a head, then a row per loss and net; mean ± standard deviation over the planes.
+
+    The trace comes with its standard error; where all planes agree, or there is one, a number stands alone.
+    """
+    extra = [name for name in ("top_eigenvalue", "trace") if name in comparison]
+    lines = [["loss", "net", *(name.replace("_", " ") for name in (*MEASURES, *extra))]]
+    for loss in comparison["loss"].values:
+        for net in comparison["net"].values:
+            one = comparison.sel(loss=loss, net=net)
+            cells = [_cell(one[name].values) for name in MEASURES]
+            cells += [f"{float(one['top_eigenvalue'][0]):.3g}"] if "top_eigenvalue" in extra else []
+            if "trace" in extra:
+                cells.append(f"{float(one['trace']):.3g} ± {float(one['trace_stderr']):.2g}")
+            lines.append([str(loss), str(net), *cells])
+    return lines
 
 
-def _add(found: dict[str, Any], name: str, dims: tuple[str, ...], values: Sequence[Any], unit: str) -> None:
-    """Mean and standard deviation over the innermost lists, which may be of different lengths."""
-
-    def over(function: Any, nested: Any) -> Any:
-        inner = nested and isinstance(nested[0], list)
-        return [over(function, one) for one in nested] if inner else function(np.asarray(nested, dtype=float))
-
-    mean = [over(lambda many: many.mean() if many.size else np.nan, one) for one in values]
-    spread = [over(lambda many: many.std(ddof=1) if many.size > 1 else np.nan, one) for one in values]
-    found[name] = (dims, np.array(mean), {"units": unit})
-    found[f"{name}_spread"] = (dims, np.array(spread), {"units": unit})
+def _cell(values: np.ndarray) -> str:
+    if len(values) == 1 or not np.ptp(values):
+        return f"{values[0]:.3g}"
+    return f"{values.mean():.3g} ± {values.std(ddof=1):.2g}"

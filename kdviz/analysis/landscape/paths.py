@@ -175,7 +175,7 @@ def trajectory(
         bn: "recompute" at each point, or "frozen" (statistics of the last net). They cannot be interpolated here.
         engine: as `interpolation`.
     Returns:
-        Dataset over alpha, beta (kind "landscape"; coordinates in Euclidean distance of the weights) and checkpoint:
+        Dataset over alpha, beta (kind "trajectory"; coordinates in Euclidean distance of the weights) and checkpoint:
         trajectory_alpha, trajectory_beta, trajectory_epoch, trajectory_loss (the first loss, true: off the plane and
         with the net's own statistics), trajectory_projected (the same loss on the plane), trajectory_off_plane
         (distance from it); attrs explained_variance (fractions, two).
@@ -208,7 +208,7 @@ def trajectory(
     }  # fmt: skip
     for name, values in columns.items():
         result[f"trajectory_{name}"] = ("checkpoint", values)
-    return _told(result, "landscape", carried, explained_variance=explained.tolist())
+    return _told(result, "trajectory", carried, explained_variance=explained.tolist())
 
 
 def principal(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

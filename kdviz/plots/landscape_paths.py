@@ -1,0 +1,203 @@
+"""Lines between nets with their barrier, a run's trajectory on its plane, and spectra of the Hessian."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdviz.base.check import require
+from kdviz.plots.landscape import paint, scale
+from kdviz.plots.landscape_panels import NAMES, chosen, compact, label_of, levels_of, titled
+from kdviz.plots.style import BLACK, COLOURS, VENUES, dash, figure, letter, look, title
+
+# what the figure of a comparison shows -> its heading.
+MEASURES = {
+    "centre": "loss (nats)", "convex_share": "convex share", "flatness_radius": "flat radius", "minima": "minima",
+    "top_eigenvalue": r"$\lambda_{\max}$", "trace": "Hessian trace",
+}  # fmt: skip
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def line(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any) -> "Figure":
+    """Losses and accuracy on the straight line between two nets, the chord between their losses and the barrier on it.
+
+    Args:
+        datasets: kind "path", a pair of nets each.
+        venue: its column width sets the size.
+        loss: which losses to draw above the accuracy [default: all].
+    Raises:
+        KdvizError: nothing to draw.
+    Source: ours, after Frankle et al. 2020, fig. 2.
+    """
+    names = chosen(datasets, loss)
+    heights = [1.6] * len(names) + [1.1]
+    fig = figure(min(VENUES[venue][0], 3.4), sum(heights) + 0.55)
+    axes = fig.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for name, axis in zip(names, axes, strict=False):
+        for index, one in enumerate(datasets):
+            _barrier(axis, one, name, index, len(datasets))
+        axis.set_ylabel(titled(datasets[0], name))
+        axis.margins(y=0.14)
+        axis.grid(axis="y")
+    for index, one in enumerate(datasets):
+        axes[-1].plot(one["alpha"], 100 * one["accuracy"], dash("", index), color=COLOURS[index % len(COLOURS)])
+    axes[-1].set_ylabel("top-1 accuracy (%)")
+    axes[-1].set_ylim(0, None)
+    axes[-1].grid(axis="y")
+    ends = {tuple(map(str, one["mark"].values)) for one in datasets}
+    if len(ends) == 1:
+        axes[-1].set_xticks(
+            [0, 0.5, 1], [title(datasets[0]["mark"].values[0]), "½", title(datasets[0]["mark"].values[1])]
+        )
+    axes[-1].set_xlabel(r"$\alpha$, share of the way")
+    if len(datasets) > 1:
+        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    fig.align_ylabels()
+    return fig
+
+
+def _barrier(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several: int) -> None:
+    """One line, dots for the nets, and where there is a barrier, its height above the chord."""
+    colour = COLOURS[index % len(COLOURS)]
+    ends = [title(str(one)) for one in dataset["mark"].values]
+    axis.plot(dataset["alpha"], dataset[name], dash("", index), color=colour, label=" – ".join(ends))
+    chord = np.interp([0.0, 1.0], dataset["alpha"], dataset[name])
+    axis.plot([0, 1], chord, "o", color=colour, markersize=3.5)
+    barrier, at = dataset[name].attrs.get("barrier", 0.0), dataset[name].attrs.get("barrier_at", 0.0)
+    if not barrier > 0.02 * float(dataset[name].max() - dataset[name].min()):
+        return
+    base = chord[0] + at * (chord[1] - chord[0])
+    axis.plot([0, 1], chord, color=colour, linewidth=0.7, linestyle=":")
+    axis.annotate("", (at, base), (at, base + barrier), arrowprops={"arrowstyle": "<->", "color": colour, "lw": 0.8})
+    if several == 1:
+        axis.annotate(
+            f"barrier {compact(round(barrier, 2))}", (at, base + 0.2 * barrier), (5, 0), textcoords="offset points",
+            va="center", fontsize=8, bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
+        )  # fmt: skip
+
+
+def trajectory(
+    datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any
+) -> "Figure":
+    """A run on the plane of its two principal components, and each net's true loss beside that on the plane.
+
+    Args:
+        datasets: one result of kind "trajectory".
+        venue: its text width sets the size.
+        loss: the loss of the plane [default: the first; the panel beside it is always of the first].
+    Raises:
+        KdvizError: several results, or one without a trajectory.
+    Source: ours, after Li et al. 2018, fig. 9.
+    """
+    require(len(datasets) == 1, f"trajectory: one run at a time, got {len(datasets)}")
+    (one,) = datasets
+    require("trajectory_alpha" in one, "trajectory: the result has no trajectory")
+    name = chosen([one], loss)[0]
+    text = VENUES[venue][1]
+    fig = figure(text, 0.42 * text)
+    left, right = fig.subplots(1, 2, width_ratios=[1.15, 1])
+    levels, _log = levels_of([one[name]])
+    scale(fig, paint(left, one, name, levels), left, levels).set_label(titled(one, name))
+    shares = [f"{100 * share:.0f} % of the variance" for share in np.atleast_1d(one.attrs["explained_variance"])]
+    left.set_xlabel(f"first component ({shares[0]})")
+    left.set_ylabel(f"second component ({shares[1]})")
+    epochs = one["trajectory_epoch"]
+    right.plot(epochs, one["trajectory_loss"], "-o", color=BLACK, markersize=3, label="true")
+    right.plot(epochs, one["trajectory_projected"], "--s", color=COLOURS[1], markersize=3, label="on the plane")
+    right.set_xlabel("epoch")
+    right.set_ylabel(titled(one, chosen([one])[0]))
+    values = np.concatenate([one["trajectory_loss"], one["trajectory_projected"]])
+    if values.min() > 0 and values.max() > 10 * values.min():
+        right.set_yscale("log")
+        right.yaxis.set_major_formatter(lambda value, _: compact(value))
+    right.grid(axis="y")
+    right.legend()
+    letter([left, right], [NAMES.get(name, name), "what the plane leaves out"])
+    return fig
+
+
+def spectrum(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
+    """The largest Hessian eigenvalues of every net, and its trace with one standard error.
+
+    Args:
+        datasets: kind "sharpness"; attrs["label"] names the net.
+        venue: its text width sets the size.
+    Source: ours.
+    """
+    text = VENUES[venue][1]
+    fig = figure(min(text, 6.0), 2.1)
+    left, right = fig.subplots(1, 2, width_ratios=[1.5, 1])
+    for index, one in enumerate(datasets):
+        label = label_of(one, index)
+        left.plot(one["rank"], one["eigenvalue"], dash(label, index), **look(label, index), label=title(label))
+    left.set_xticks(datasets[0]["rank"].values)
+    left.set_xlabel("rank")
+    left.set_ylabel("Hessian eigenvalue")
+    left.set_ylim(0, None)
+    left.grid(axis="y")
+    left.legend()
+    names = [label_of(one, index) for index, one in enumerate(datasets)]
+    for index, (name, one) in enumerate(zip(names, datasets, strict=True)):
+        if "trace" in one:
+            error = float(one["trace_stderr"])
+            drawn = look(name, index)
+            right.errorbar(index, float(one["trace"]), error, **drawn, ecolor=drawn["color"], capsize=3)
+    right.set_xticks(range(len(names)), [title(name) for name in names])
+    right.set_xlim(-0.6, len(names) - 0.4)
+    right.set_ylim(0, None)
+    right.set_ylabel("trace (± standard error)")
+    right.grid(axis="y")
+    letter([left, right], [f"largest {len(datasets[0]['rank'])}", "sum of all"])
+    return fig
+
+
+def numbers(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any) -> "Figure":
+    """The numbers of several nets beside each other: a dot per random plane, a bar at their mean.
+
+    Args:
+        datasets: one result of kind "comparison".
+        venue: its text width sets the size.
+        loss: which losses, a row of panels each [default: all].
+    Raises:
+        KdvizError: several results, no such loss.
+    Source: ours.
+    """
+    require(len(datasets) == 1, f"numbers: one comparison at a time, got {len(datasets)}")
+    (one,) = datasets
+    names = [loss] if isinstance(loss, str) else list(loss) or [str(name) for name in one["loss"].values]
+    shown = {key: text for key, text in MEASURES.items() if key in one}
+    text = VENUES[venue][1]
+    fig = figure(text, 1.65 * len(names) + 0.3)
+    axes = fig.subplots(len(names), len(shown), squeeze=False)
+    for row, name in zip(axes, names, strict=True):
+        require(name in one["loss"].values, f"numbers: the comparison has no loss {name!r}")
+        for axis, (key, label) in zip(row, shown.items(), strict=True):
+            _dots(axis, one[key].sel(loss=name), one["trace_stderr"].sel(loss=name) if key == "trace" else None)
+            axis.set_title(label, fontsize=8)
+        row[0].set_ylabel(NAMES.get(name, name), fontsize=9)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return fig
+
+
+def _dots(axis: "Axes", values: "xr.DataArray", stderr: "xr.DataArray | None") -> None:
+    """One measure: nets side by side."""
+    for index, net in enumerate(map(str, values["net"].values)):
+        found = np.atleast_1d(values.sel(net=net).values)
+        found = found[:1] if "rank" in values.dims else found
+        drawn = look(net, index)
+        spread = np.linspace(-0.12, 0.12, len(found)) if len(found) > 1 else np.zeros(1)
+        axis.plot(index + spread, found, linestyle="none", markersize=4, alpha=0.75, label=title(net), **drawn)
+        if len(found) > 1:
+            axis.plot([index - 0.28, index + 0.28], [found.mean()] * 2, color=drawn["color"], linewidth=1.6)
+        if stderr is not None:
+            axis.errorbar(index, found, stderr.sel(net=net).values, color=drawn["color"], capsize=3)
+    axis.set_xticks([])
+    axis.set_xlim(-0.6, values.sizes["net"] - 0.4)
+    axis.set_ylim(0, None)
+    axis.grid(axis="y")
+    axis.yaxis.set_major_formatter(lambda value, _: compact(value))
