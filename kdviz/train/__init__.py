@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from kdviz.train.recipe import Recipe, load_recipe, recipes
 
 if TYPE_CHECKING:
-    from kdviz.train.score import evaluate
     from kdviz.train.loop import train
+    from kdviz.train.score import evaluate
 
 __all__ = ["Recipe", "evaluate", "load_recipe", "recipes", "train"]
 

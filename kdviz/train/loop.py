@@ -23,9 +23,9 @@ from kdviz.models import build as build_model
 from kdviz.train import journal, state
 from kdviz.train.batches import Batch, Batches, TeacherCache, resident, training_split
 from kdviz.train.device import autocast, choose_device, choose_precision
-from kdviz.train.score import evaluate
 from kdviz.train.optim import build_optimizer, learning_rate
 from kdviz.train.recipe import Recipe
+from kdviz.train.score import evaluate
 from kdviz.train.signals import stop_requested
 
 Progress = Callable[[int, int], None]
