@@ -29,17 +29,21 @@ class Carried:
     """An evaluator whose batch norm statistics may travel with the weights: state -> {loss: value, ...}.
 
     bn="interpolate": statistics are part of the state and move linearly with it, so that every checkpoint on the line
-    or plane has exactly its own loss; a variance below zero, possible outside of the checkpoints, counts as zero.
+    or plane has exactly its own loss. Outside of the checkpoints a line through variances falls towards zero and below,
+    and the loss would explode: there a variance is held at the smallest that any of the checkpoints has.
     bn="recompute": at each point anew from the images. bn="frozen": those of the evaluator's net everywhere.
     """
 
-    def __init__(self, evaluator: Evaluator, bn: str) -> None:
-        one_of("landscape", POLICIES, bn=bn)
+    def __init__(self, evaluator: Evaluator, bn: str, states: Sequence[State]) -> None:
         self.evaluator, self.bn = evaluator, bn
         self.attrs = {**evaluator.attrs, "bn": bn}
         self.parameters = set(evaluator.weights)
         self.buffers = {n: b for n, b in evaluator.network.plain.named_buffers() if b.is_floating_point()}
         self.first = {name: buffer.clone() for name, buffer in self.buffers.items()}
+        self.least = {
+            name: torch.stack([state[name] for state in states]).amin(0).to(buffer)
+            for name, buffer in self.buffers.items() if name.endswith("running_var")
+        }  # fmt: skip
 
     def of(self, state: State) -> State:
         """The part of a state that moves under this policy."""
@@ -61,7 +65,9 @@ class Carried:
     @torch.no_grad()
     def _settle(self, at: Mapping[str, Tensor]) -> None:
         for name, buffer in self.buffers.items():
-            buffer.copy_(at[name].clamp_min(0) if name.endswith("running_var") else at[name])
+            buffer.copy_(at[name])
+            if name in self.least:
+                buffer.clamp_(min=self.least[name])
 
 
 def interpolation(
@@ -91,7 +97,7 @@ def interpolation(
     require(isinstance(steps, int) and steps >= 2, f"interpolation: steps must be 2 or more, got {steps!r}")
     require(0 <= margin < math.inf, f"interpolation: margin must be 0 or more, got {margin!r}")
     states = _states("interpolation", (first, second))
-    carried = _carried(first, data, bn, engine)
+    carried = _carried(first, data, bn, engine, states)
     direction = {name: states[1][name] - tensor for name, tensor in carried.of(states[0]).items()}
     alphas = np.linspace(-margin, 1 + margin, steps)
     result = sweep(carried, carried.of(states[0]), direction, alphas, journal=journal, progress=progress)
@@ -141,7 +147,7 @@ def plane(
     """
     require(len(models) == 3, f"plane: three nets span a plane, got {len(models)}")
     states = _states("plane", models)
-    carried = _carried(models[0], data, bn, engine)
+    carried = _carried(models[0], data, bn, engine, states)
     flat = np.stack([_flat(state, carried) for state in states])
     first, second = flat[1] - flat[0], flat[2] - flat[0]
     width, reach = float(np.linalg.norm(first)), float(np.linalg.norm(second))
@@ -188,7 +194,7 @@ def trajectory(
     epochs = list(range(len(models))) if epochs is None else list(epochs)
     require(len(epochs) == len(models), f"trajectory: {len(models)} nets but {len(epochs)} epochs")
     states = _states("trajectory", models)
-    carried = _carried(models[-1], data, bn, engine)
+    carried = _carried(models[-1], data, bn, engine, states)
     flat = np.stack([_flat(state, carried) for state in states])
     components, explained = principal(flat)
     moved = flat - flat[-1]
@@ -230,9 +236,9 @@ def principal(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return components * signs[:, None], values / np.square(centred).sum()
 
 
-def _carried(model: nn.Module, data: Data, bn: str, engine: Mapping[str, Any]) -> Carried:
+def _carried(model: nn.Module, data: Data, bn: str, engine: Mapping[str, Any], states: Sequence[State]) -> Carried:
     one_of("landscape", POLICIES, bn=bn)
-    return Carried(Evaluator(model, data, bn="recompute" if bn == "recompute" else "frozen", **engine), bn)
+    return Carried(Evaluator(model, data, bn="recompute" if bn == "recompute" else "frozen", **engine), bn, states)
 
 
 def _states(who: str, models: Sequence[nn.Module]) -> list[State]:
