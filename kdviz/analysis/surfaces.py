@@ -17,7 +17,8 @@ from kdviz.base.seeds import torch_generator
 from kdviz.losses import check_door, evaluate, resolve
 
 LOGITS = ("logits_student", "logits_teacher", "target")
-STEP = 1e-3  # of the second differences, in lengths of t: float64 rounding and the fourth derivative are both small
+STEP = 1e-3  # of the second differences, in lengths of t but 3e-3 logits at most: rounding and truncation are small
+TRUNCATION = 1e-4  # of the larger curvature, which second differences over such a step may miss
 UNITLESS = ("dist", "rank_kendall", "class_gram", "batch_gram", "rkd")  # the others are in nats
 ROWS = 1 << 21  # numbers of one batch of points
 Evaluate = Callable[[Tensor], Tensor]
@@ -79,9 +80,9 @@ def surface(
     panels = list(_panels(who, [losses] if isinstance(losses, str) else losses, temperatures, settings or {}))
     grid = np.linspace(-span, span, steps)
     grid[steps // 2] = 0.0
-    measured = []
+    measured, step = [], STEP * min(1.0, 3.0 / float(teacher.norm()))
     for done, (name, options) in enumerate(panels):
-        measured.append(_measure(_plane_function(name, options, teacher, target, axes), grid))
+        measured.append(_measure(_plane_function(name, options, teacher, target, axes), grid, step))
         if progress:
             progress(done + 1, len(panels))
     dataset = _dataset(panels, grid, measured)
@@ -93,7 +94,7 @@ def surface(
     origin = "a drawn vector of unit length" if logits_teacher is None else "a real sample's logits, mean removed"
     return dataset.assign_attrs(
         kind="surface", seed=seed, classes=len(teacher), steps=steps, span=span, label=target, directions=directions,
-        settings=json.dumps(dict(settings or {})), difference_step=STEP, versions=json.dumps(versions()),
+        settings=json.dumps(dict(settings or {})), difference_step=step, versions=json.dumps(versions()),
         length=float(teacher.norm()), caption=_caption(dataset, len(teacher), origin, target, directions, seed),
     )  # fmt: skip
 
@@ -177,29 +178,29 @@ def _plane_function(
     return function
 
 
-def _measure(function: Callable[[np.ndarray], np.ndarray], grid: np.ndarray) -> dict[str, Any]:
+def _measure(function: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, step: float) -> dict[str, Any]:
     """Values on the grid, and the numbers that say how convex they are and where they are least."""
     points = np.stack(np.meshgrid(grid, grid, indexing="ij"), -1)
     values = function(points)
-    low, _ = _curvature(function, points[1:-1, 1:-1])
-    noise = 64 * np.finfo(float).eps * max(1.0, np.abs(values).max()) / STEP**2
+    low, high = _curvature(function, points[1:-1, 1:-1], step)
+    noise = 64 * np.finfo(float).eps * max(1.0, np.abs(values).max()) / step**2
     start = points[np.unravel_index(values.argmin(), values.shape)]
     bound = (grid[0], grid[-1])
     options = {"xatol": 1e-7, "fatol": 1e-13, "initial_simplex": _simplex(start, grid)}
     best = minimize(lambda at: float(function(at)), start, method="Nelder-Mead", bounds=(bound, bound), options=options)
     # a plateau of equal values has no better point than the grid's own
     least = best.x if best.fun < values.min() - 1e-12 else start
-    inside = np.clip(least, grid[0] + STEP, grid[-1] - STEP)
+    inside = np.clip(least, grid[0] + step, grid[-1] - step)
     return {
         "value": values,
-        "convex_share": float(np.mean(low >= -noise)),
+        "convex_share": float(np.mean(low >= -noise - TRUNCATION * high)),
         "minimum_alpha": float(least[0]),
         "minimum_beta": float(least[1]),
         "minimum_value": float(min(best.fun, values.min())),
         "minimum_distance": float(np.hypot(*least)),
         "minimum_on_edge": bool(np.abs(least).max() > 0.999 * grid[-1]),
-        "curvature_minimum": [float(one) for one in _curvature(function, inside)],
-        "curvature_origin": [float(one) for one in _curvature(function, np.zeros(2))],
+        "curvature_minimum": [float(one) for one in _curvature(function, inside, step)],
+        "curvature_origin": [float(one) for one in _curvature(function, np.zeros(2), step)],
         "range": float(np.ptp(values)),
     }
 
@@ -209,9 +210,11 @@ def _simplex(start: np.ndarray, grid: np.ndarray) -> np.ndarray:
     return start + np.array([[0, 0], [step[0], 0], [0, step[1]]])
 
 
-def _curvature(function: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues (low, high) of the Hessian at points [..., 2], by second differences over STEP."""
-    near = np.array([-STEP, 0.0, STEP])
+def _curvature(
+    function: Callable[[np.ndarray], np.ndarray], points: np.ndarray, step: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues (low, high) of the Hessian at points [..., 2], by second differences."""
+    near = np.array([-step, 0.0, step])
     stencil = np.stack(np.meshgrid(near, near, indexing="ij"), -1)  # [3, 3, 2]
     low, high = curvatures(function(points[..., None, None, :] + stencil), near, near)
     return low[..., 0, 0], high[..., 0, 0]

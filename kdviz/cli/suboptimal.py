@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 def command(
     students: Students = None,
     logits: LogitFiles = None,
-    truth: Annotated[str, typer.Option(help="The right class: the label, or the teacher's argmax.")] = "label",
+    truth: Annotated[
+        str, typer.Option(help="The right class: label, teacher (its argmax), or agreed (where they agree).")
+    ] = "label",
     temperature: Annotated[
         float | None, typer.Option(help="Of KL [default: 4, and 1 for the example without a student].")
     ] = None,

@@ -51,7 +51,9 @@ def command(
     directions: Annotated[str, typer.Option(help="random, class (label, rival) or student (towards it).")] = "random",
     classes: Annotated[int, typer.Option(help="Length of the drawn t.")] = 100,
     steps: Annotated[int, typer.Option(help="Points along each axis, odd.")] = 51,
-    span: Annotated[float, typer.Option(help="Half the width of the slice, in lengths of t.")] = 5.0,
+    span: Annotated[
+        float | None, typer.Option(help="Half the width, in lengths of t [default: 5, and 1 around a sample].")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of t and of the directions.")] = 0,
     label: Annotated[int | None, typer.Option(help="Target class [default: the sample's, or t's argmax].")] = None,
     scale: Annotated[str, typer.Option(help="Colours and heights: own to each panel, or shared.")] = "own",
@@ -71,7 +73,8 @@ def command(
     from kdviz.analysis.surfaces import surface
 
     settings: dict[str, Any] = {
-        "classes": classes, "steps": steps, "span": span, "seed": seed, "label": label, "directions": directions,
+        "classes": classes, "steps": steps, "seed": seed, "label": label, "directions": directions,
+        "span": span if span is not None else 5.0 if sample is None else 1.0,
     }  # fmt: skip
     require(scale in ("own", "shared"), f"surface: --scale must be own or shared, got {scale!r}")
     around = logits is not None or checkpoint is not None

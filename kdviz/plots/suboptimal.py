@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdviz.plots.style import BLACK, GREY, SEQUENTIAL, VENUES, figure, letter, look, title
+from kdviz.plots.style import BLACK, SEQUENTIAL, VENUES, figure, letter, look, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 STUDENTS = ("#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 HATCHES = ("", "///", "...", "xx", "\\\\\\")
+ANGLES = {"kl": "-", "rank_kendall": (0, (4, 1, 1, 1)), "kl+rk": (0, (4, 2)), "pld": (0, (1, 1))}
 RIGHT, WRONG = "right class", "wrong class"
 
 
@@ -82,7 +83,7 @@ def overlap(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) 
     first = datasets[0]
     values, good = first["loss"].sel(criterion="kl").values, first["right"].values.astype(bool)
     floor = max(float(values[values > 0].min()) if (values > 0).any() else 1e-6, float(values.max()) * 1e-5)
-    edges = np.geomspace(floor, max(float(values.max()), 2 * floor), 41)
+    edges = np.geomspace(floor, max(float(values.max()), 2 * floor), 31)
     for chosen, name, colour, hatch in ((good, RIGHT, "#56b4e9", ""), (~good, WRONG, "#d55e00", "////")):
         if chosen.any():
             share = np.histogram(np.clip(values[chosen], floor, None), edges)[0] / chosen.sum()
@@ -90,10 +91,11 @@ def overlap(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) 
                 share, edges, fill=True, color=colour, alpha=0.6, hatch=hatch, edgecolor="white", linewidth=0.3,
                 label=f"{name} ({chosen.sum():,})",
             )  # fmt: skip
-    left.set(xscale="log", xlabel=f"KL to the teacher, {_label(first, 0)} (nats)", ylabel="share of samples")
-    left.legend()
+    left.set(xscale="log", xlabel="KL to the teacher (nats)", ylabel="share of samples")
+    left.margins(y=0.3)
+    left.legend(loc="upper left")
     _shares(right, datasets)
-    letter((left, right))
+    letter((left, right), (f"samples of {title(_label(first, 0))}", "pairs ranked the wrong way"))
     return fig
 
 
@@ -104,7 +106,7 @@ def _shares(axis: Any, datasets: "Sequence[xr.Dataset]") -> None:
         name = _label(one, at)
         x = np.arange(len(criteria)) + (at - (len(datasets) - 1) / 2) * width
         shares = 100 * one["share"].values
-        axis.bar(x, shares, 0.9 * width, color=look(name, at)["color"], label=name)
+        axis.bar(x, shares, 0.9 * width, color=look(name, at)["color"], label=title(name))
         if len(datasets) == 1:
             for place, share, pairs in zip(x, shares, one["pairs"].values, strict=True):
                 axis.annotate(
@@ -112,42 +114,38 @@ def _shares(axis: Any, datasets: "Sequence[xr.Dataset]") -> None:
                     va="bottom", fontsize=7,
                 )  # fmt: skip
     axis.set_xticks(range(len(criteria)), [title(name) for name in criteria])
-    axis.set_ylabel("pairs with the wrong one preferred (%)", fontsize=8)
+    axis.set_ylabel("of all pairs (%)")
     axis.margins(y=0.25 if len(datasets) == 1 else 0.3)
     if len(datasets) > 1:
-        axis.legend(ncols=3, loc="upper center", handlelength=1.0, columnspacing=1.0)
+        axis.legend(loc="upper right", handlelength=1.0)
 
 
 def angles(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
-    """Angles of the criteria's gradients to cross-entropy's; above 90 degrees a small step raises cross-entropy."""
+    """Angles of the criteria's gradients to cross-entropy's, cumulated; beyond 90 degrees a small step raises it."""
     columns = min(3, len(datasets))
     rows = -(-len(datasets) // columns)
-    fig = figure(VENUES[venue][int(columns > 1)], 2.1 * rows + 0.2)
+    width = VENUES[venue][int(columns > 1)]
+    fig = figure(width, max(1.5, 0.75 * width / columns) * rows + 0.35)
     axes = np.ravel(fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False))
-    edges = np.linspace(0, 180, 61)
     for at, axis in enumerate(axes):
         if at >= len(datasets):
             axis.set_axis_off()
             continue
-        one = datasets[at]
-        for name in ("kl", "kl+rk", "pld"):
-            values = one["angle"].sel(criterion=name).values
-            values = values[np.isfinite(values)]
-            if not values.size:
-                continue
-            share = np.histogram(values, edges)[0] / values.size
-            drawn = {"color": look(name)["color"], "linestyle": {"kl": "-", "kl+rk": "--", "pld": ":"}[name]}
-            hurts = 100 * float((values > 90).mean())
-            axis.stairs(share, edges, label=f"{title(name)}: {hurts:.1f} % > 90°", linewidth=1.2, **drawn)
-        axis.axvline(90, color=GREY, linewidth=0.7)
-        axis.set(xlim=(0, 180), xticks=(0, 45, 90, 135, 180))
-        axis.legend(handlelength=1.6, fontsize=7)
-        if at // columns == rows - 1 or at + columns >= len(datasets):
-            axis.set_xlabel("angle to the gradient of CE (degrees)", fontsize=8)
+        axis.axvspan(90, 180, color="#f2f2f2", linewidth=0)
+        for name in (str(one) for one in datasets[at]["criterion"].values):
+            values = datasets[at]["angle"].sel(criterion=name).values
+            values = np.sort(values[np.isfinite(values)])
+            share = 100 * np.arange(1, len(values) + 1) / max(1, len(values))
+            axis.plot(values, share, color=look(name)["color"], linestyle=ANGLES.get(name, "-"), label=title(name))
+        axis.set(xlim=(0, 180), xticks=(0, 45, 90, 135, 180), ylim=(0, 100), yticks=(0, 50, 100))
+        if at + columns >= len(datasets):
+            axis.set_xlabel("angle to CE's gradient (degrees)")
             axis.tick_params(labelbottom=True)
     for axis in axes[::columns]:
-        axis.set_ylabel("share of samples")
+        axis.set_ylabel("samples below (%)")
     letter(axes[: len(datasets)], [title(_label(one, at)) for at, one in enumerate(datasets)])
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels) if columns > 1 else 2)
     return fig
 
 

@@ -146,11 +146,11 @@ def _contour(fig: Any, axis: Any, panel: "xr.Dataset", limit: tuple[float, float
     a, b, values = panel["alpha"].values, panel["beta"].values, panel["value"].values
     levels = np.linspace(limit[0], limit[1] + 1e-12, LEVELS)
     filled = axis.contourf(a, b, values.T, levels=levels, cmap=SEQUENTIAL)
-    axis.contour(a, b, values.T, levels=levels, colors="white", linewidths=0.35, alpha=0.7)
+    axis.contour(a, b, values.T, levels=levels, colors="white", linewidths=0.35, linestyles="solid", alpha=0.7)
     axis.plot(0, 0, "+", color="black", markersize=6, markeredgewidth=1.0)
     marks = {"minimum": ("o", (panel["minimum_alpha"], panel["minimum_beta"])), "$t$": ("+", (0.0, 0.0))}
     if "student_position" in panel:
-        marks["student"] = ("^", panel["student_position"].values)
+        marks = {"student": ("^", panel["student_position"].values), **marks}
     for name, (marker, (x, y)) in marks.items():
         axis.plot(float(x), float(y), marker, label=name, **MARK)
     axis.set(aspect="equal", xlabel=r"$a$ ($\Vert t\Vert$)", xlim=(a[0], a[-1]), ylim=(b[0], b[-1]))

@@ -9,7 +9,18 @@ import xarray as xr
 
 from kdviz.analysis.sources import open_logits
 from kdviz.analysis.suboptimal.criteria import ALPHA, GAMMA, NAMES, attributes, weights
-from kdviz.analysis.suboptimal.mining import ORIGIN, SIDES, Progress, Scan, add_images, add_names, pick, scan, softened
+from kdviz.analysis.suboptimal.mining import (
+    ORIGIN,
+    SIDES,
+    TRUTHS,
+    Progress,
+    Scan,
+    add_images,
+    add_names,
+    pick,
+    scan,
+    softened,
+)
 from kdviz.base.check import require
 
 if TYPE_CHECKING:
@@ -88,7 +99,7 @@ def mine_students(
         attributes(
             "duels",
             "Samples on which one student (row) is nearer to the teacher than another (column) and yet wrong where the"
-            f" other is right; KL at temperature {temperature:g}, truth: the {truth}.",
+            f" other is right; KL at temperature {temperature:g}, truth: {TRUTHS[truth]}.",
             truth=truth, samples=len(ids), dropped=sum(one.dropped for one in scans), **options, **shared,
         )
     )  # fmt: skip

@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from kdviz.data import Data
 
 Progress = Callable[[int, int], None]
+TRUTHS = {
+    "label": "the label",
+    "teacher": "the teacher's argmax",
+    "agreed": "the label, over the samples on which the teacher has it",
+}
 SIDES = np.array(["wrong", "right"], dtype=object)
-SQUARES = 1 << 24  # numbers of one piece's pair differences
+SQUARES = 1 << 22  # squared classes times samples of one piece
 ORIGIN = ("label", "data", "split", "data_sha256", "data_kind", "student_sha256", "student_name", "teacher_sha256")
 
 
@@ -56,7 +61,8 @@ def mine_samples(
 
     Args:
         logits: whatever `kdviz.analysis.sources.open_logits` takes; read twice, in chunks.
-        truth: what a right class is: the "label", or the "teacher"'s argmax.
+        truth: what a right class is: the "label"; the "teacher"'s argmax; or "agreed", the label, over the
+            samples on which the teacher has it too, so that no teacher's error is laid to the criterion.
         temperature: of KL, above 0.
         alpha, gamma, ranking: as `criteria`.
         top: cases to keep.
@@ -112,9 +118,8 @@ def _counted(found: Scan, top: int) -> tuple[xr.Dataset, np.ndarray]:
 
 
 def _caption(temperature: float, truth: str, alpha: float, gamma: float) -> str:
-    of = "label" if truth == "label" else "teacher's argmax"
     return (
-        f"Pairs of samples of which the one with the smaller loss has the wrong class (truth: the {of}). KL at"
+        f"Pairs of samples of which the one with the smaller loss has the wrong class (truth: {TRUTHS[truth]}). KL at"
         f" temperature {temperature:g}; KL+ranking is {alpha:g} T^2 KL + {gamma:g} L_RK; PLD at teacher temperature 1."
         " Cases: disjoint pairs of largest regret. Angles are between gradients in the logits."
     )
@@ -124,19 +129,29 @@ def scan(
     who: str, source: Logits, truth: str, options: Mapping[str, Any], drop_nonfinite: bool, progress: Progress | None
 ) -> Scan:
     """One pass over the logits that keeps a few numbers of each sample."""
-    one_of(who, ("label", "teacher"), truth=truth)
+    one_of(who, TRUTHS, truth=truth)
     parts: list[tuple[np.ndarray, ...]] = []
     tally: dict[str, Any] = {}
     done = 0
     for chunk in chunks(source, who=who, drop_nonfinite=drop_nonfinite, tally=tally):
         step = max(1, SQUARES // chunk.student.shape[1] ** 2)
         for start in range(0, len(chunk.student), step):
-            parts.append(_numbers(chunk, slice(start, start + step), truth, options))
-            done += len(parts[-1][2])
+            rows = slice(start, start + step)
+            if truth != "agreed" or _agreed(chunk, rows):
+                parts.append(_numbers(chunk, rows, truth, options))
+            done += len(chunk.student[rows])
             if progress:
                 progress(done, 0)
+    require(parts, f"{source.name}: the teacher has no sample's label, so that nothing is agreed; try --truth teacher")
     loss, angles, right, ids, labels = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
     return Scan(loss, angles, right, ids, labels, tally.get("dropped", 0))
+
+
+def _agreed(chunk: Chunk, rows: slice) -> bool:
+    """Whether the teacher has the label of any of the rows."""
+    if chunk.teacher is None or chunk.target is None:
+        return True  # told by `_numbers`
+    return bool((chunk.teacher[rows].argmax(1) == chunk.target[rows]).any())
 
 
 def _numbers(chunk: Chunk, rows: slice, truth: str, options: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
@@ -144,17 +159,21 @@ def _numbers(chunk: Chunk, rows: slice, truth: str, options: Mapping[str, Any]) 
     require(teacher is not None, "suboptimal: needs the teacher's logits")
     against = torch.as_tensor(teacher)[rows].double()
     best = against.argmax(1)
-    if truth == "label" and chunk.target is None:
+    if truth != "teacher" and chunk.target is None:
         raise KdvizError(
             "suboptimal: the logits have no labels; take the teacher's argmax for right by --truth teacher"
         )
     target = best if truth == "teacher" else torch.as_tensor(chunk.target)[rows]
+    ids = chunk.ids[rows].to(student.device)
+    if truth == "agreed":
+        keep = best == target
+        student, against, target, ids = student[keep], against[keep], target[keep], ids[keep]
     with torch.no_grad():
         losses = criteria(student, against, target, **options)
     found = gradients(student, against, target, **options)
     angles = torch.stack([angle(found[name], found["ce"]) for name in NAMES])
     loss = torch.stack([losses[name] for name in NAMES])
-    arrays = (loss, angles, student.argmax(1) == target, chunk.ids[rows], target)
+    arrays = (loss, angles, student.argmax(1) == target, ids, target)
     return tuple(one.cpu().numpy() for one in arrays)
 
 
