@@ -28,7 +28,7 @@ TABLES = [
     (paper.name, name, table) for paper in PAPERS.values() for name, table in published.tables(paper.name).items()
 ]
 NAMES = [f"{paper.name}-{entry.name}" for paper, entry in EVERY]
-SMALL = {"steps": 5, "draws": 3, "samples": None}
+SMALL = {"steps": 5, "draws": 3, "samples": None, "hessian_samples": 20}
 
 
 def unescaped(latex):
@@ -175,6 +175,7 @@ def test_a_figure_from_end_to_end(paper, entry, nets, data, tmp_path):
     assert {"caption.tex", "findings.json", "findings.md"} <= names
     for drawing in entry.drawings:
         assert f"{drawing.stem}.png" in names
+    assert {path.name for path in tmp_path.iterdir()} == names
     record = json.loads((tmp_path / "findings.json").read_text())
     assert [one["claim"] for one in record["findings"]] == [claim.says for claim in entry.claims]
     assert {one["agrees"] for one in found} <= {"yes", "no", "not comparable"}
@@ -270,18 +271,26 @@ def bowl(label, width, wells=0):
     )
 
 
+def sharp(label, largest):
+    values = {"eigenvalue": ("index", [largest]), "trace": 20.0, "trace_stderr": 1.0}
+    return xr.Dataset(values, attrs={"label": label})
+
+
 def test_fig3_reads_bowls_as_they_are():
     entry = PAPERS["rkkd"].entries["fig3"]
     flat = {"landscape_kd": bowl("kd", 0.5, wells=2), "landscape_kd+rk": bowl("kd+rk", 1.0)}
-    flatter, fewer, _ = findings(entry, flat)
+    flat |= {"sharpness_kd": sharp("kd", 9.0), "sharpness_kd+rk": sharp("kd+rk", 4.0)}
+    flatter, less_sharp, fewer, _ = findings(entry, flat)
+    assert (less_sharp["measured"]["kd largest eigenvalue"], less_sharp["agrees"]) == (9.0, "yes")
     # (a^2 + b^2) / w^2 reaches .1 at radius w sqrt(.1)
     assert flatter["measured"]["kd radius"] == pytest.approx(0.5 * 0.1**0.5, rel=0.04)
     assert flatter["measured"]["kd+rk radius"] == pytest.approx(0.1**0.5, rel=0.04)
     assert (flatter["agrees"], fewer["agrees"]) == ("yes", "yes")
     assert (fewer["measured"]["kd minima"], fewer["measured"]["kd+rk minima"]) == (3, 1)
     swapped = {"landscape_kd": bowl("kd", 1.0), "landscape_kd+rk": bowl("kd+rk", 0.5)}
-    assert [one["agrees"] for one in findings(entry, swapped)] == ["no", "no", "no"]
-    alone = findings(entry, {"landscape_mine": bowl("mine", 1.0)})
+    swapped |= {"sharpness_kd": sharp("kd", 4.0), "sharpness_kd+rk": sharp("kd+rk", 9.0)}
+    assert [one["agrees"] for one in findings(entry, swapped)] == ["no", "no", "no", "no"]
+    alone = findings(entry, {"landscape_mine": bowl("mine", 1.0), "sharpness_mine": sharp("mine", 1.0)})
     assert {one["agrees"] for one in alone} == {"not comparable"}
 
 

@@ -9,6 +9,8 @@ from kdviz.base.files import atomic, write_dataset
 from kdviz.papers import caption
 from kdviz.papers.entry import Entry, Inputs, Paper, Results, findings
 
+JOURNALS = ".*.journal"
+
 
 def produce(
     paper: Paper,
@@ -52,6 +54,8 @@ def produce(
         with atomic(out / name) as partial:
             partial.write_text(content, encoding="utf-8")
         say(out / name)
+    for journal in out.glob(JOURNALS):  # all is written, so that nothing is left to resume
+        journal.unlink()
     return found
 
 

@@ -72,8 +72,8 @@ def _attention(results: Results) -> Measured:
     values = _each(
         results,
         lambda one: {
-            f"student {loss} gradient on small channels": float(one["small_gradient"].sel(loss=loss))
-            for loss in ("kd", "rank_kendall")
+            f"student {name} gradient on small channels": float(one["small_gradient"].sel(loss=loss))
+            for loss, name in (("kd", "KL"), ("rank_kendall", "ranking"))
         },
     )
     pairs = np.array(list(values.values())).reshape(-1, 2)

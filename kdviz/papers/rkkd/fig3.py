@@ -12,8 +12,9 @@ CHUNK = 50  # a fixed one, because what a timed trial picks rounds differently f
 
 
 def compute(inputs: Inputs, settings: Mapping[str, Any]) -> Results:
-    """A landscape per student, in the same directions' seed over the same images."""
+    """A landscape per student, from the same seed of directions over the same images, and its Hessian's sharpness."""
     from kdviz.analysis.landscape import landscape
+    from kdviz.analysis.landscape.sharpness import sharpness
 
     data, samples = inputs.data, settings["samples"]
     if data is None:
@@ -27,7 +28,12 @@ def compute(inputs: Inputs, settings: Mapping[str, Any]) -> Results:
             student.model, data, losses=(LOSS,), span=settings["span"], steps=settings["steps"],
             seed=settings["seed"], samples=samples, chunk=CHUNK, journal=journal, progress=_part(inputs, at),
         )  # fmt: skip
-        found[name] = one.assign_attrs(label=label, student_name=student.name, student_sha256=student.sha256)
+        facts = {"label": label, "student_name": student.name, "student_sha256": student.sha256}
+        found[name] = one.assign_attrs(facts)
+        few = min(settings["hessian_samples"], len(data))
+        found[f"sharpness_{label}"] = sharpness(
+            student.model, data, samples=few, eigenvalues=1, probes=10, seed=settings["seed"]
+        ).assign_attrs(facts)
     return found
 
 
@@ -41,7 +47,10 @@ def _geometry(results: Results, key: str) -> dict[str, Any]:
     """One number of `geometry.summary` per student."""
     from kdviz.analysis.landscape.geometry import summary
 
-    return {str(one.attrs["label"]): summary(one)[LOSS][key] for one in results.values()}
+    return {
+        str(one.attrs["label"]): summary(one)[LOSS][key]
+        for name, one in results.items() if name.startswith("landscape_")
+    }  # fmt: skip
 
 
 def _pair(values: Mapping[str, Any]) -> bool:
@@ -59,6 +68,18 @@ def _flatter(results: Results) -> Measured:
     sharper = curvature[WITH] > curvature[WITHOUT]
     note = "radius and curvature disagree" if flatter == sharper else ""
     return Measured(values, YES if flatter else NO, note)
+
+
+def _less_sharp(results: Results) -> Measured:
+    """The largest eigenvalue and the trace of the Hessian, which hang on no direction."""
+    found = {str(one.attrs["label"]): one for name, one in results.items() if name.startswith("sharpness_")}
+    top = {label: float(one["eigenvalue"].max()) for label, one in found.items()}
+    values = {f"{label} largest eigenvalue": value for label, value in top.items()}
+    values |= {f"{label} trace": float(one["trace"]) for label, one in found.items()}
+    values |= {f"{label} trace's standard error": float(one["trace_stderr"]) for label, one in found.items()}
+    if not _pair(top):
+        return Measured(values, OPEN, f"needs students named {WITHOUT} and {WITH}")
+    return Measured(values, YES if top[WITH] < top[WITHOUT] else NO)
 
 
 def _fewer_optima(results: Results) -> Measured:
@@ -90,11 +111,13 @@ ENTRY = Entry(
     students=(WITHOUT, WITH),
     needs=("data",),
     split="train",
-    settings={"span": 1.0, "steps": 31, "samples": 1000, "seed": 0},
-    drawings=(Drawing("surface", "surface"), Drawing("contour", "contour")),
+    settings={"span": 1.0, "steps": 31, "samples": 1000, "hessian_samples": 500, "seed": 0},
+    drawings=(Drawing("surface", "surface", ("landscape_",)), Drawing("contour", "contour", ("landscape_",))),
     claims=(
         Claim("with the ranking loss the landscape is markedly flatter", "Sec. 5.3",
               "the largest radius around the trained weights within which the loss rises by at most .1 nats", _flatter),
+        Claim("the same, read over all directions at the trained weights", "Sec. 5.3",
+              "the largest eigenvalue of the Hessian of the same loss", _less_sharp),
         Claim("with the ranking loss there are fewer local optima", "Sec. 5.3, Fig. 3",
               "count of minima on the slice with a persistence of 1 % of the range or more", _fewer_optima),
         Claim("suboptimal solutions are reduced", "Fig. 3", "a larger share of the slice is convex", _convex),
@@ -104,6 +127,7 @@ ENTRY = Entry(
         "directions and span: not stated; filter-normalised normal directions, seed {seed}, [-{span:g}, {span:g}]^2",
         "grid: not stated; {steps} x {steps}",
         "batch norm: not stated; the trained statistics, frozen",
+        "eigenvalues: not in the paper; {hessian_samples} of the images",
         "nets: not named; students as given",
         "one seed of training and of directions, so that differences within their spread mean nothing",
     ),
