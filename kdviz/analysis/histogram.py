@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 
 from kdviz.analysis.counts import Counts, quantiles, shared
-from kdviz.analysis.sources import Chunk, chunks, open_logits
+from kdviz.analysis.sources import Chunk, chunks, open_logits, where
 from kdviz.base.check import KdvizError, positive, require
 from kdviz.base.files import versions
 from kdviz.losses import rank_kendall
@@ -161,9 +161,8 @@ def _dataset(sums: _Sums, small: float, attrs: dict[str, Any]) -> xr.Dataset:
 
 def _caption(attrs: dict[str, Any]) -> str:
     """The open choices of the figure, for its caption."""
-    where = f" on {attrs['data']} ({attrs['split']})" if "data" in attrs else ""
     return (
-        f"Logits of all channels over {attrs['samples']:,} samples{where}, raw and after softmax at temperature"
+        f"Logits of all channels over {attrs['samples']:,} samples{where(attrs)}, raw and after softmax at temperature"
         f" {attrs['temperature']:g}; small channels are the smallest {attrs['small']:.0%} of a sample's. The ranking"
         f" loss' gradient is that of its default settings, over {attrs['rank_samples']:,} samples."
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdviz import metrics
 from kdviz.analysis.bootstrap import mean_interval
-from kdviz.analysis.sources import Chunk, chunks, open_logits
+from kdviz.analysis.sources import Chunk, chunks, open_logits, where
 from kdviz.base.check import positive, require
 from kdviz.base.files import versions
 from kdviz.losses import rank_kendall
@@ -74,7 +74,7 @@ def tau(
         "seed": seed, "smooth_samples": len(smooth), "undefined": int(np.isnan(values["tau_b"]).sum()),
         "versions": json.dumps(versions()),
     }  # fmt: skip
-    result = _dataset(values, shares, attrs)
+    result = _dataset(values, shares, attrs | {"caption": _caption(attrs)})
     return result if not smooth else result.merge(_smooth_means(np.stack(smooth), values["tau_a"], steepness))
 
 
@@ -107,6 +107,16 @@ def over_epochs(
             progress(done, len(sources))
     columns = {f"epoch_{name}": (("epoch",), np.array([row[name] for row in rows])) for name in rows[0]}
     return xr.Dataset(columns, {"epoch": sorted(sources)})
+
+
+def _caption(attrs: Mapping[str, Any]) -> str:
+    """The open choices of the figures, for their caption."""
+    return (
+        f"Kendall's tau between the channels' order by student and by teacher, over {attrs['samples']:,}"
+        f" samples{where(attrs)}; bars are {attrs['level']:.0%} bootstrap intervals of the mean. The largest (top) and"
+        " smallest (min) channels are those by the teacher's ranking; the differentiable tau takes raw logits, over"
+        f" {attrs['smooth_samples']:,} samples."
+    )
 
 
 def _check(shares: Sequence[float], steepness: Sequence[float], level: float, resamples: int) -> None:

@@ -135,6 +135,17 @@ def chunks(
         tally |= {"samples": seen, "dropped": total - seen}
 
 
+def where(attrs: Mapping[str, Any]) -> str:
+    """The data behind logits for a caption, "" where it is unknown.
+
+    >>> where({"data": "glyphs100", "split": "test", "data_kind": "synthetic"})
+    ' of glyphs100 (test, synthetic)'
+    """
+    if "data" not in attrs:
+        return ""
+    return f" of {attrs['data']} ({', '.join(str(attrs[key]) for key in ('split', 'data_kind') if key in attrs)})"
+
+
 def _rows(chunk: Chunk, mask: Tensor) -> Chunk:
     def keep(one: Tensor) -> Tensor:
         return one[mask.to(one.device)]

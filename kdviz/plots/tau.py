@@ -70,15 +70,16 @@ def breakdown(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **option
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     fig = figure(width, rows * 0.29 * width + 0.25)
-    axes = list(fig.subplots(rows, columns, squeeze=False).flat)
-    for axis, (needed, _, draw) in zip(axes, shown, strict=False):
+    grid = fig.add_gridspec(rows, columns)
+    places = [(index // columns, index % columns) for index in range(len(shown))]
+    spans = [slice(at, at + 1) for _, at in places[:-1]] + [slice(places[-1][1], columns)]  # the last fills its row
+    axes = [fig.add_subplot(grid[row, span]) for (row, _), span in zip(places, spans, strict=True)]
+    for axis, (needed, _, draw) in zip(axes, shown, strict=True):
         for index, one in enumerate(datasets):
             if needed in one:
                 draw(axis, one, index, len(datasets))
         _at_least(axis)
-    for axis in axes[len(shown) :]:
-        axis.remove()
-    letter(axes[: len(shown)], [title for _, title, _ in shown])
+    letter(axes, [title for _, title, _ in shown])
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(datasets)))
     return fig
@@ -169,4 +170,5 @@ def _smooth(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
 def _epochs(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     mean, ends = _mean(one, "epoch_mean")
     axis.errorbar(one.epoch.values, mean, yerr=ends, **_look(one, index))
+    axis.locator_params(axis="x", integer=True)
     axis.set(xlabel="epoch", ylabel=f"mean {TAU}")
