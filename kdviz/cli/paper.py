@@ -121,7 +121,8 @@ def _table(paper: "Paper", entry: "Entry", runs: list[tuple[str, Path]], folder:
     table = published.tables(paper.name)[entry.name]
     results = entry.results(Inputs(runs=opened))
     lines = published.commands(table)
-    typer.echo(f"{entry.source}: published numbers, not measured here" + (" (measured in brackets)" if runs else ""))
+    beside = "; a run's own stand in brackets" if runs else ""
+    typer.echo(f"{entry.source}: published numbers, not measured here{beside}")
     typer.echo(published.plain(table, results["table"]))
     typer.echo(f"\n{plain(findings(entry, results))}\n")
     if not lines:
