@@ -67,8 +67,8 @@ def run_folder(folder, **changes):
     return folder
 
 
-def landscape(path, sha256):
-    a = np.linspace(-1, 1, 5)
+def landscape(path, sha256, steps=5):
+    a = np.linspace(-1, 1, steps)
     values = 1 + a[:, None] ** 2 + a**2
     attrs = {"kind": "landscape", "label": "kd", "student_sha256": sha256, "caption": "A bowl."}
     write_dataset(xr.Dataset({"ce": (("alpha", "beta"), values)}, {"alpha": a, "beta": a}, attrs), path)
@@ -93,6 +93,17 @@ def test_results_are_found_by_the_checkpoints_sha256(tmp_path):
     (subject,) = gather([run], results=[tmp_path / "results"])
     assert [one.attrs["student_sha256"] for one in subject.results] == [sha256(run / "last.pt")]
     assert "A bowl." in page([subject])
+
+
+def test_shared_measurements_stand_side_by_side(tmp_path):
+    from kdviz.base.files import sha256
+
+    paths = [checkpoint(tmp_path / f"{name}.pt", method=name) for name in ("kd", "pld")]
+    for path in paths:
+        landscape(tmp_path / f"{path.stem}.nc", sha256(path))
+    text = page(gather(paths, results=[tmp_path]))
+    assert "Side by side" in text
+    assert text.count("<img") == 5  # one together, a contour and a surface for each
 
 
 def test_a_page_holds_everything_it_shows(tmp_path):

@@ -97,6 +97,6 @@ def _measured_on(files: list[Path], hashes: set[str]) -> tuple["xr.Dataset", ...
             dataset = read_dataset(file)
         except KdvizError:
             continue
-        if dataset.attrs.get("student_sha256") in hashes:
+        if {dataset.attrs.get(name) for name in ("student_sha256", "checkpoint_sha256")} & hashes:
             found.append(dataset)
     return tuple(found)

@@ -7,12 +7,14 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+from kdviz.base.check import KdvizError
 from kdviz.base.files import versions
 from kdviz.plots import FIGURES
 from kdviz.report.embed import image
 from kdviz.report.gather import Subject
 from kdviz.report.tables import flat, table
 
+TOGETHER = ("landscape", "profile", "histogram", "tau", "cases")
 SKIPPED = ("html",)  # styles of a figure that are pages of their own
 CURVES = (
     "Top-1 on the part held out of the training split, and the training loss; losses of different methods have no"
@@ -31,7 +33,13 @@ def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
     """
     names = [subject.label for subject in subjects]
     heading = title or (names[0] if len(names) == 1 else f"{len(names)} runs: " + ", ".join(names))
-    parts = [_summary(subjects), _training(subjects), _differences(subjects), *map(_details, subjects)]
+    parts = [
+        _summary(subjects),
+        _training(subjects),
+        _differences(subjects),
+        _together(subjects),
+        *map(_details, subjects),
+    ]
     template = Template((resources.files("kdviz.report") / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(heading), lead=escape(_lead(subjects)), body="\n".join(part for part in parts if part),
@@ -114,6 +122,26 @@ def _differences(subjects: Sequence[Subject]) -> str:
     if not differing:
         return ""
     return "<h2>Settings that differ</h2>" + table(["", *(subject.label for subject in subjects)], differing)
+
+
+def _together(subjects: Sequence[Subject]) -> str:
+    """The measurements that several subjects share, side by side; the first of each kind."""
+    parts = []
+    for kind in TOGETHER:
+        shared = {}
+        for subject in subjects:
+            found = next((one for one in subject.results if one.attrs.get("kind") == kind), None)
+            if found is not None:
+                shared[subject.label] = found
+        if len(shared) < 2:
+            continue
+        if len({str(one.attrs.get("label")) for one in shared.values()}) < len(shared):
+            shared = {label: one.assign_attrs(label=label) for label, one in shared.items()}
+        try:
+            parts.append(image([*shared.values()], None, caption=_caption(next(iter(shared.values())))))
+        except KdvizError as error:
+            parts.append(f"<p>{escape(kind)}: not drawn together: {escape(str(error))}</p>")
+    return f"<h2>Side by side</h2><section>{''.join(parts)}</section>" if parts else ""
 
 
 def _details(subject: Subject) -> str:
