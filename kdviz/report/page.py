@@ -7,19 +7,10 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from kdviz.base.check import KdvizError
 from kdviz.base.files import versions
-from kdviz.plots import FIGURES
-from kdviz.report.embed import image
+from kdviz.report import figures
 from kdviz.report.gather import Subject
 from kdviz.report.tables import flat, table
-
-TOGETHER = ("landscape", "profile", "histogram", "tau", "cases")
-SKIPPED = ("html",)  # styles of a figure that are pages of their own
-CURVES = (
-    "Top-1 on the part held out of the training split, and the training loss; losses of different methods have no"
-    " common unit."
-)
 
 
 def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
@@ -35,9 +26,9 @@ def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
     heading = title or (names[0] if len(names) == 1 else f"{len(names)} runs: " + ", ".join(names))
     parts = [
         _summary(subjects),
-        _training(subjects),
+        figures.training(subjects),
         _differences(subjects),
-        _together(subjects),
+        figures.together(subjects),
         *map(_details, subjects),
     ]
     template = Template((resources.files("kdviz.report") / "page.html").read_text(encoding="utf-8"))
@@ -99,18 +90,6 @@ def _nats(metrics: dict[str, Any]) -> str:
     return f"{metrics['loss']:.4f}" if isinstance(metrics.get("loss"), float) else "–"
 
 
-def _training(subjects: Sequence[Subject]) -> str:
-    runs = [subject.training for subject in subjects if subject.training is not None]
-    if not runs:
-        return ""
-    parts = [image(runs, "curves", caption=CURVES)]
-    if len(runs) == 1 and len([name for name in runs[0].data_vars if not str(name).startswith("val_")]) > 2:
-        parts.append(
-            image(runs, "terms", caption="Weighted terms of the training loss, each on its own scale, and their sum.")
-        )
-    return f"<h2>Training</h2><section>{''.join(parts)}</section>"
-
-
 def _differences(subjects: Sequence[Subject]) -> str:
     """The settings in which the subjects differ."""
     if len(subjects) < 2:
@@ -124,34 +103,8 @@ def _differences(subjects: Sequence[Subject]) -> str:
     return "<h2>Settings that differ</h2>" + table(["", *(subject.label for subject in subjects)], differing)
 
 
-def _together(subjects: Sequence[Subject]) -> str:
-    """The measurements that several subjects share, side by side; the first of each kind."""
-    parts = []
-    for kind in TOGETHER:
-        shared = {}
-        for subject in subjects:
-            found = next((one for one in subject.results if one.attrs.get("kind") == kind), None)
-            if found is not None:
-                shared[subject.label] = found
-        if len(shared) < 2:
-            continue
-        if len({str(one.attrs.get("label")) for one in shared.values()}) < len(shared):
-            shared = {label: one.assign_attrs(label=label) for label, one in shared.items()}
-        try:
-            parts.append(image([*shared.values()], None, caption=_caption(next(iter(shared.values())))))
-        except KdvizError as error:
-            parts.append(f"<p>{escape(kind)}: not drawn together: {escape(str(error))}</p>")
-    return f"<h2>Side by side</h2><section>{''.join(parts)}</section>" if parts else ""
-
-
 def _details(subject: Subject) -> str:
     """Figures measured on the subject, its settings and where it comes from."""
-    figures = [
-        image([result], style, caption=_caption(result))
-        for result in subject.results
-        for style in _styles(str(result.attrs.get("kind", "")))
-    ]
-    drawn = f"<section>{''.join(figures)}</section>" if figures else ""
     one = subject.checkpoint
     facts = {
         "file": str(one.path), "sha256": one.sha256, "producer": one.producer, "architecture": one.name,
@@ -165,15 +118,4 @@ def _details(subject: Subject) -> str:
         for name, content in (("Settings of the run", recipe), ("Where it comes from", facts))
         if content
     )
-    return f"<h2>{escape(subject.label)}</h2>{drawn}{folded}"
-
-
-def _styles(kind: str) -> list[str]:
-    if kind not in FIGURES:
-        return []
-    return [name for name in FIGURES[kind] if name not in SKIPPED][:2]
-
-
-def _caption(result: Any) -> str:
-    kind = str(result.attrs.get("kind", "result"))
-    return str(result.attrs.get("caption") or kind)
+    return f"<h2>{escape(subject.label)}</h2>{figures.own(subject)}{folded}"
