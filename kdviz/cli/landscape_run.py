@@ -165,7 +165,7 @@ def joined(plan: Plan, trajectory: bool) -> "xr.Dataset":
             found = paths.plane(models, opened.data, labels=opened.labels, **options)
         else:
             raise KdvizError(f"landscape --between: two nets span a line, three a plane; got {len(models)}")
-    return _named(found, plan, -1 if trajectory else 0, opened.name)
+    return _named(found, plan, -1 if trajectory else 0, opened.name if trajectory else ", ".join(opened.labels))
 
 
 def _named(found: "xr.Dataset", plan: Plan, index: int, label: str) -> "xr.Dataset":

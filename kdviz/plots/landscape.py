@@ -34,7 +34,10 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     Source: ours, after Li et al. 2018, fig. 5.
     """
     rows = _rows(datasets, loss)
-    fig, axes = panels(datasets, rows, venue, 1.0, sharex=True, sharey=True)
+    extents = [[float(np.ptp(one[name].values)) for name in ("alpha", "beta")] for one in datasets]
+    ratio = max(b / a if a > 0 else 1.0 for a, b in extents)
+    fig, axes = panels(datasets, rows, venue, ratio, sharex=True, sharey=True)
+    fig.set_layout_engine("compressed")  # made for panels of fixed aspect; "constrained" cuts their labels off
     for name, line in zip(rows, axes, strict=True):
         levels, _log = levels_of([one[name] for one in datasets])
         filled = None
@@ -44,10 +47,10 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
         scale(fig, filled, line[-1], levels).set_label(titled(datasets[0], name))
     head(axes, datasets, rows)
     for axis in axes[-1]:
-        axis.set_xlabel(r"$\alpha$")
+        axis.set_xlabel(_named("alpha", datasets[0]))
         axis.locator_params(nbins=4)
     for axis in axes[:, 0]:
-        axis.set_ylabel(r"$\beta$")
+        axis.set_ylabel(_named("beta", datasets[0]))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=4, handletextpad=0.3, columnspacing=1.2)
     return fig
@@ -109,6 +112,12 @@ def surface(
             box(axis)
     head(axes, datasets, rows, units=True)
     return fig
+
+
+def _named(axis: str, dataset: "xr.Dataset") -> str:
+    """The symbol of a coordinate, with its unit where that is a length and no share of a direction."""
+    unit = str(dataset[axis].attrs.get("units", ""))
+    return rf"$\{axis}$ ({unit})" if unit.startswith("distance") else rf"$\{axis}$"
 
 
 def _rows(datasets: "Sequence[xr.Dataset]", loss: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from kdviz.analysis.landscape.build import UNITS
 from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.sweep import sweep
 from kdviz.base.check import one_of, require
@@ -295,7 +296,8 @@ def _told(result: xr.Dataset, kind: str, carried: Carried, **attrs: Any) -> xr.D
     """Units, the kind, and the caption's open choice: what happens to batch norm."""
     for name in (*_terms(carried, result), "mark_loss", "trajectory_loss", "trajectory_projected"):
         if name in result:
-            result[name].attrs["units"] = "nats"
+            first = name.startswith(("mark", "trajectory"))
+            result[name].attrs["units"] = UNITS.get(_terms(carried, result)[0] if first else name, "nats")
     result["accuracy"].attrs["units"] = "fraction"
     unit = "share of the way" if kind == "path" else "distance in weight space"
     for i, name in enumerate(one for one in ("alpha", "beta") if one in result.dims):
