@@ -85,7 +85,7 @@ def nice(low: float, high: float, least: int = 11) -> np.ndarray:
     """Round levels that step by ratio, from at or below `low` to at or above `high`, `least` or more if that can be.
 
     >>> nice(0.8, 40, least=5).tolist()
-    [0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0]
+    [0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
     """
     powers = 10.0 ** np.arange(np.floor(np.log10(low)) - 1, np.ceil(np.log10(high)) + 2)
     found = np.empty(0)
