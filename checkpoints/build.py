@@ -2,7 +2,7 @@
 
     make checkpoints        (or: python checkpoints/build.py --seeds 0 1 2)
 
-Each run is one `kdviz train` command, resumable; the commands stand in index.json beside what they measured. Students
+Each run is one `kdviz train` command, resumable, and is left alone once it has ended; the commands stand in index.json beside what they measured. Students
 of one seed see the same images, so that they share the teacher's logits through a cache. Two runs at a time, one thread
 each: on small nets that beats one run with two threads.
 """
@@ -40,9 +40,14 @@ def plan(seeds: list[int]) -> dict[tuple[str, int], list[str]]:
     return rows
 
 
+def folder_of(words: list[str]) -> Path:
+    """Where a command puts its run."""
+    return Path(words[words.index("-o") + 1])
+
+
 def run(words: list[str]) -> None:
     """Run one command on one thread, its output beside its results."""
-    folder = Path(words[words.index("-o") + 1])
+    folder = folder_of(words)
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder / "log.txt").open("a") as log:
@@ -61,7 +66,7 @@ def index(rows: dict[tuple[str, int], list[str]]) -> dict:
     """What is shipped and what each finished seed measured; top1: fraction of glyphs100 (synthetic), test."""
     entries: dict[str, dict] = {}
     for (name, seed), words in rows.items():
-        folder = Path(words[words.index("-o") + 1])
+        folder = folder_of(words)
         end = outcome(folder)
         if end is None:
             continue
@@ -91,7 +96,7 @@ def main() -> None:
     os.chdir(HERE.parent)
     rows = plan(options.seeds)
     if not options.index:
-        train(rows)
+        train({key: words for key, words in rows.items() if outcome(folder_of(words)) is None})
     (HERE / "index.json").write_text(json.dumps(index(rows), indent=2) + "\n")
 
 

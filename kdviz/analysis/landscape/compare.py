@@ -32,7 +32,7 @@ MEASURES = {
 def compare(
     nets: Mapping[str, nn.Module], data: Data, *, losses: Sequence[str] = ("ce",), teacher: nn.Module | None = None,
     seeds: Sequence[int] = (0, 1, 2), span: float = 1.0, steps: int = 21, normalize: str = "filter",
-    epsilon: float = 0.1, share: float = 0.01, samples: int | None = None, eigenvalues: int = 3, probes: int = 20,
+    epsilon: float = 0.1, share: float = 0.01, samples: int | None = None, eigenvalues: int = 1, probes: int = 16,
     settings: Mapping[str, Any] | None = None, journal: str | os.PathLike | None = None,
     progress: Progress | None = None, **engine: Any,
 ) -> tuple[xr.Dataset, list[xr.Dataset]]:  # fmt: skip
@@ -44,7 +44,7 @@ def compare(
         seeds: of the planes, one each; the first also of the draw of images.
         span, steps, normalize: of each plane; an odd number of steps.
         epsilon, share: as `geometry.summary`.
-        eigenvalues: how many of the Hessian's; 0 leaves the Hessian out. probes: for its trace.
+        eigenvalues: how many of the Hessian's, to a hundredth; 0 leaves the Hessian out. probes: for its trace.
         journal: the start of the names of files that keep finished points.
         progress: called with (points done, points in all).
         engine: of `Evaluator` (precision, bn, chunk, fold).
@@ -69,7 +69,7 @@ def compare(
             step = _after(progress, len(planes) * steps**2, total)
             found = survey(evaluator, seed=seed, journal=file, progress=step, **given)
             planes.append(found.assign_attrs(label=label))
-        options = {"teacher": teacher, "eigenvalues": eigenvalues, "probes": probes}
+        options = {"teacher": teacher, "eigenvalues": eigenvalues, "probes": probes, "tolerance": 0.01}
         terms = evaluator.terms.items() if eigenvalues else ()
         spectra.append({name: hessian(model, used, loss=name, settings=of, **options)[0] for name, of in terms})
     result = _table([summary(plane, epsilon=epsilon, share=share) for plane in planes], list(nets), list(seeds))

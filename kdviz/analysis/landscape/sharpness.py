@@ -178,7 +178,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def loss_parts(
     model: nn.Module, data: "Data", *, loss: str = "ce", teacher: nn.Module | None = None,
-    settings: Mapping[str, Any] | None = None, chunk: int = 100, dtype: torch.dtype = torch.float32,
+    settings: Mapping[str, Any] | None = None, chunk: int = 32, dtype: torch.dtype = torch.float32,
 ) -> list[Part]:  # fmt: skip
     """A loss over `data` as the parts that `HessianProduct` wants: one per chunk, weighted so that they sum to it.
 
@@ -244,7 +244,7 @@ def _differentiates_twice(loss: str, settings: Mapping[str, Any] | None) -> bool
 
 def hessian(
     model: nn.Module, data: "Data", *, loss: str = "ce", teacher: nn.Module | None = None,
-    settings: Mapping[str, Any] | None = None, samples: int | None = None, chunk: int = 100, **options: Any,
+    settings: Mapping[str, Any] | None = None, samples: int | None = None, chunk: int = 32, **options: Any,
 ) -> tuple[xr.Dataset, list[dict[str, Tensor]]]:  # fmt: skip
     """Sharpness of a net and its top Hessian eigenvectors, in eval mode with frozen batch norm statistics.
 
