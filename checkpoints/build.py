@@ -2,9 +2,9 @@
 
     make checkpoints        (or: python checkpoints/build.py --seeds 0 1 2)
 
-Each run is one `kdviz train` command, resumable, and is left alone once it has ended; the commands stand in index.json beside what they measured. Students
-of one seed see the same images, so that they share the teacher's logits through a cache. Two runs at a time, one thread
-each: on small nets that beats one run with two threads.
+Each run is one `kdviz train` command, resumable, and is left alone once it has ended; the commands stand in index.json
+beside what they measured. Students of one seed see the same images, so that they share the teacher's logits through a
+cache. Two runs at a time, one thread each: on small nets that beats one run with two threads.
 """
 
 import argparse

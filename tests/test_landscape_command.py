@@ -103,7 +103,7 @@ def test_lines_one_line_and_a_path(nets, tmp_path):
 
 
 def test_the_table_of_a_comparison(nets, tmp_path):
-    told = run(nets[1], nets[0], *SMALL, "--compare", "--planes", "2", "-o", tmp_path)
+    told = run(nets[1], nets[0], *SMALL, "--samples", "12", "--compare", "--planes", "2", "-o", tmp_path)
     found = read_dataset(tmp_path / "comparison.nc")
     assert found.sizes["net"] == 2
     plane = read_dataset(tmp_path / "student_kd.nc")

@@ -39,7 +39,9 @@ def closed_form(net, data):
 def compared():
     data, nets = images_of(), {"ce": regression(0.2), "kd": regression(1.0)}
     seen = []
-    found, planes = compare(nets, data, seeds=(0, 3), steps=7, progress=lambda k, n: seen.append((k, n)), probes=200)
+    found, planes = compare(
+        nets, data, seeds=(0, 3), steps=7, progress=lambda k, n: seen.append((k, n)), eigenvalues=3, probes=200
+    )
     return data, nets, found, planes, seen
 
 
@@ -52,7 +54,7 @@ def test_convex_losses_are_told_as_such_with_their_hessian(compared):
         np.testing.assert_allclose(one.centre, loss, rtol=1e-6)
         assert one.convex_share.values.tolist() == [1, 1]
         assert one.minima.values.tolist() == [1, 1]
-        np.testing.assert_allclose(one.top_eigenvalue, np.linalg.eigvalsh(matrix)[::-1][:3], rtol=1e-3)
+        np.testing.assert_allclose(one.top_eigenvalue, np.linalg.eigvalsh(matrix)[::-1][:3], rtol=0.02)
         assert abs(float(one.trace) - np.trace(matrix)) < 4 * float(one.trace_stderr)
     assert [plane.attrs["label"] for plane in planes] == ["ce", "ce", "kd", "kd"]
     assert [plane.attrs["seed"] for plane in planes] == [0, 3, 0, 3]
