@@ -5,11 +5,11 @@ what it holds before the call. Ratios carry over from machine to machine better 
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -67,9 +67,15 @@ def extra_megabytes(case: str, n: int, k: int) -> float:
     """Peak memory of one forward + backward in this process, above what it held before."""
     warm, tensors = logits(2, 3), logits(n, k)
     CASES[case](*warm).backward()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident("VmRSS")
     CASES[case](*tensors).backward()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024  # Linux counts in KiB
+    return resident("VmHWM") - before
+
+
+def resident(what: str) -> float:
+    """VmRSS (now) or VmHWM (its peak) of this process in MB, on Linux; getrusage would count a parent's peak too."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return float(lines[what].split()[0]) / 1024
 
 
 def in_subprocess(case: str, n: int, k: int) -> float:
