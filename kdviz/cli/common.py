@@ -48,6 +48,8 @@ def spread(args: Sequence[str], many: set[str]) -> list[str]:
 
     >>> spread(["--temperature", "2", ".5", "run.pt"], {"--temperature"})
     ['--temperature', '2', '--temperature', '.5', 'run.pt']
+    >>> spread(["--set", "kd.weight=1", "kd.temperature=2"], {"--set"})
+    ['--set', 'kd.weight=1', '--set', 'kd.temperature=2']
     """
     repeated: list[str] = []
     option, fresh = None, False
@@ -65,6 +67,8 @@ def _is_value(word: str) -> bool:
     with suppress(ValueError):
         float(word)
         return True
+    if "=" in word:  # KEY=VALUE, whose dots are no file's
+        return not word.startswith("-")
     return not word.startswith("-") and "/" not in word and not Path(word).suffix and not Path(word).is_file()
 
 

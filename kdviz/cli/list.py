@@ -45,7 +45,10 @@ def _losses() -> Rows:
 def _methods() -> Rows:
     from kdviz.methods import METHODS
 
-    rows = [(name, one.summary, _settings(one.defaults), _plain(one.paper)) for name, one in sorted(METHODS.items())]
+    rows = [
+        (name, one.summary, "; ".join([_settings(one.defaults), *_presets(one.presets)]), _plain(one.paper))
+        for name, one in sorted(METHODS.items())
+    ]
     return [("method", "what", "settings", "from"), *rows]
 
 
@@ -109,6 +112,11 @@ def _settings(defaults: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in defaults.items() if value or not key.endswith(".warmup"))
 
 
+def _presets(presets: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
+    """What else holds for some pairs of nets: "dkd.beta=6.0 for vgg13 to vgg8"."""
+    return [f"{_settings(preset)} for {teacher} to {student}" for (teacher, student), preset in presets.items()]
+
+
 def _plain(paper: str) -> str:
     """A title without LaTeX's signs."""
     return "".join(one for one in paper if one not in "{}$\\")
@@ -131,9 +139,10 @@ def _print_table(rows: Rows) -> None:
     """A table on a terminal; aligned text in a pipe, one entry a line, so that grep and cut can read it."""
     if sys.stdout.isatty():
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        table = Table(*rows[0], box=None, header_style="bold", padding=(0, 2, 0, 0))
+        headers = (Column(name, overflow="fold") for name in rows[0])  # no setting is cut short
+        table = Table(*headers, box=None, header_style="bold", padding=(0, 2, 0, 0))
         for row in rows[1:]:
             table.add_row(*row)
         Console(highlight=False, markup=False).print(table)

@@ -1,5 +1,6 @@
 """What every loss does to its tensors before and after its formula; nothing here waits for the device."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -13,6 +14,12 @@ Reduction = Literal["mean", "none"]
 def wide(tensor: Tensor) -> Tensor:
     """The tensor in float32 at least, so that half precision and autocast cost range nowhere."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def unmixed(device: torch.device) -> AbstractContextManager[object]:
+    """A context without autocast, for products of which half precision would keep too little."""
+    kind = device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def rows(who: str, **tensors: Tensor) -> None:

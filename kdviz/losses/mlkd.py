@@ -5,7 +5,7 @@ from torch import Tensor
 
 from kdviz.base.check import positive
 from kdviz.losses.entry import loss
-from kdviz.losses.inputs import pair
+from kdviz.losses.inputs import pair, unmixed
 from kdviz.losses.papers import MLKD
 
 
@@ -14,7 +14,7 @@ def _grams(who: str, logits_student: Tensor, logits_teacher: Tensor, temperature
     positive(who, temperature=temperature)
     nets = pair(who, logits_student, logits_teacher)
     p, q = (torch.softmax(logits / temperature, 1) for logits in nets)
-    with torch.autocast(p.device.type, enabled=False):  # a product of probabilities keeps too little in half precision
+    with unmixed(p.device):
         gap = p.T @ p - q.T @ q if classes else p @ p.T - q @ q.T
     return gap.square().sum()
 

@@ -87,7 +87,7 @@ def _fill(out: Tensor, here: Tensor, there: Tensor, how: str) -> None:
     elif how == "logistic":
         torch.sub(there, here, out=out).sigmoid_()
     else:
-        torch.heaviside(torch.sub(there, here, out=out), out.new_tensor(0.5), out=out)
+        torch.heaviside(torch.sub(there, here, out=out), out.new_full((), 0.5), out=out)
 
 
 def _concord(a: Tensor, b: Tensor, form: int, gradient: bool) -> Tensor:

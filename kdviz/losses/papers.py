@@ -14,8 +14,9 @@ class Paper(NamedTuple):
     arxiv: str = ""
 
     def __str__(self) -> str:
+        venue = "" if self.venue == "arXiv" else f"{self.venue} "
         preprint = f", arXiv:{self.arxiv}" if self.arxiv else ""
-        return f"{self.title}. {self.venue} {self.year}{preprint}"
+        return f"{self.title}. {venue}{self.year}{preprint}"
 
     @property
     def bibtex(self) -> str:

@@ -1,8 +1,5 @@
 """RKKD's ranking loss: a differentiable Kendall's tau between student and teacher."""
 
-import warnings
-from collections.abc import Callable
-from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -10,6 +7,7 @@ from torch import Tensor
 
 from kdviz.base.check import one_of, positive, require
 from kdviz.losses.entry import loss
+from kdviz.losses.fused import fused
 from kdviz.losses.inputs import Reduction, pair, reduce
 from kdviz.losses.pairwise import blocked, textbook
 from kdviz.losses.papers import RKKD
@@ -17,22 +15,10 @@ from kdviz.losses.papers import RKKD
 WHO = "rank_kendall"
 
 
-@cache
-def _kernel(device: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    """What sums the pairs on a kind of device: on CUDA one fused kernel that stores no pair, elsewhere blocks."""
-    if device != "cuda":
-        return blocked
-    whole = torch.compile(textbook, dynamic=True)
-
-    def fused(student: Tensor, teacher: Tensor, form: int, half: float, *, gradient: bool = True) -> Any:
-        return whole(student, teacher, form, half)
-
-    try:
-        fused(torch.zeros(2, 3, device=device), torch.zeros(2, 3, device=device), 1, 0.5)
-    except RuntimeError as error:  # no Triton or no compiler: all that torch raises then derives from it
-        warnings.warn(f"{WHO}: no fused kernel, going on in blocks: {str(error).splitlines()[0]}", stacklevel=2)
-        return blocked
-    return fused
+def _sum(student: Tensor, teacher: Tensor, form: int, half: float, *, gradient: bool = True) -> tuple[Tensor, Tensor]:
+    """The sum over the pairs and its derivative, by the device's own way; neither stores all pairs."""
+    kernel = fused if student.device.type == "cuda" else blocked
+    return kernel(student, teacher, form, half, gradient=gradient)
 
 
 class Concordance(torch.autograd.Function):
@@ -40,7 +26,7 @@ class Concordance(torch.autograd.Function):
 
     @staticmethod
     def forward(student: Tensor, teacher: Tensor, form: int, half: float) -> tuple[Tensor, Tensor]:
-        return _kernel(student.device.type)(student, teacher, form, half)
+        return _sum(student, teacher, form, half)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -126,7 +112,7 @@ def rank_kendall(
     if torch.is_grad_enabled() and student.requires_grad:
         value = Concordance.apply(student, teacher, form, steepness / 2)[0]
     else:
-        value = _kernel(student.device.type)(student.detach(), teacher, form, steepness / 2, gradient=False)[0]
+        value = _sum(student.detach(), teacher, form, steepness / 2, gradient=False)[0]
     m = student.shape[1]
     share = -(2 if pairs == "unordered" else 4) / (m * (m - 1))
     return reduce(WHO, share * value, reduction)

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from kdviz.base.check import require
 from kdviz.losses.entry import loss
-from kdviz.losses.inputs import rows, wide
+from kdviz.losses.inputs import rows, unmixed, wide
 from kdviz.losses.papers import RKD
 
 
@@ -53,7 +53,7 @@ def rkd(pooled_student: Tensor, pooled_teacher: Tensor, *, distance: float = 25.
     )
     student = wide(pooled_student)
     teacher = pooled_teacher.detach().to(student.dtype)
-    with torch.autocast(student.device.type, enabled=False):
+    with unmixed(student.device):
         far = functional.smooth_l1_loss(_distances(student), _distances(teacher))
         wide_open = functional.smooth_l1_loss(_angles(student), _angles(teacher))
     return distance * far + angle * wide_open

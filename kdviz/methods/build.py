@@ -9,7 +9,7 @@ import torch
 
 from kdviz.base.check import KdvizError, require, unknown
 from kdviz.losses import ALIASES
-from kdviz.methods.method import METHODS, Method, Term
+from kdviz.methods.method import METHODS, Method, Term, plain
 from kdviz.methods.objective import Objective, Part
 
 
@@ -48,7 +48,7 @@ def build(
     require(classes >= 2, f"{spec}: needs at least 2 classes, got {classes}")
     methods = _methods(spec)
     terms = _terms(methods)
-    values = {f"{term.name}.{key}": _plain(value) for term in terms for key, value in term.defaults.items()}
+    values = {f"{term.name}.{key}": value for term in terms for key, value in term.defaults.items()}
     values |= {key: value for key, value in _presets(methods, teacher, student).items() if key in values}
     values |= _overrides(settings or {}, values)
     parts, modules = [], {}
@@ -59,7 +59,9 @@ def build(
             continue
         if term.module:
             modules[term.name] = term.module(**own)
-        parts.append(Part(term.name, weight, warmup, tuple(_spread(own)) if not term.module else (), term.strong))
+        parts.append(
+            Part(term.name, weight, warmup, tuple(_spread(term.name, own)) if not term.module else (), term.strong)
+        )
     require(parts, f"{spec}: every weight is 0; nothing is left to minimise")
     objective = Objective("+".join(method.name for method in methods), parts, modules, values)
     _rehearse(objective, classes)
@@ -111,7 +113,7 @@ def _overrides(settings: Mapping[str, Any], known: Mapping[str, Any]) -> dict[st
         full = f"{ALIASES.get(term, term)}.{option}"
         if full not in known:
             raise unknown("setting", key, known)
-        value, default = _plain(value), known[full]
+        value, default = plain(value), known[full]
         if isinstance(default, float) and not full.endswith("temperature"):
             value = _number(full, value)
         elif isinstance(value, bool) != isinstance(default, bool):
@@ -119,16 +121,6 @@ def _overrides(settings: Mapping[str, Any], known: Mapping[str, Any]) -> dict[st
                              f"{'' if isinstance(default, bool) else repr(default)}, got {value!r}")  # fmt: skip
         found[full] = value
     return found
-
-
-def _plain(value: Any) -> Any:
-    """A setting as one scalar, so that it fits a TOML table, a JSON record and the command line."""
-    if value is None:
-        return "all"
-    if isinstance(value, list | tuple):
-        separator = ":" if value and isinstance(value[0], str) else ","
-        return separator.join(f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in value)
-    return value
 
 
 def _number(key: str, value: Any) -> float:
@@ -140,10 +132,10 @@ def _number(key: str, value: Any) -> float:
     return float(value)
 
 
-def _spread(own: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _spread(name: str, own: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The loss' keyword arguments, once per temperature."""
     if "channels" in own:
-        own = {**own, "channels": _channels(own["channels"])}
+        own = {**own, "channels": _channels(f"{name}.channels", own["channels"])}
     if "temperature" not in own:
         yield own
         return
@@ -151,12 +143,12 @@ def _spread(own: dict[str, Any]) -> Iterator[dict[str, Any]]:
     try:
         temperatures = [float(entry) for entry in text.split(",")]
     except ValueError:
-        raise KdvizError(f"temperature must be a number, or several as in 2,3,4; got {text!r}") from None
+        raise KdvizError(f"{name}.temperature must be a number, or several as in 2,3,4; got {text!r}") from None
     for temperature in temperatures:
         yield {**own, "temperature": temperature}
 
 
-def _channels(text: str) -> tuple[str, float] | None:
+def _channels(key: str, text: str) -> tuple[str, float] | None:
     """What rank_kendall takes: None for "all", ("top", 0.3) for "top:0.3"."""
     if text == "all":
         return None
@@ -164,7 +156,7 @@ def _channels(text: str) -> tuple[str, float] | None:
     try:
         return side, float(share)
     except ValueError:
-        raise KdvizError(f"rank_kendall.channels must be all, top:SHARE or min:SHARE, got {text!r}") from None
+        raise KdvizError(f"{key} must be all, top:SHARE or min:SHARE, got {text!r}") from None
 
 
 def _rehearse(objective: Objective, classes: int) -> None:

@@ -11,6 +11,20 @@ from kdviz.losses import LOSSES
 from kdviz.losses.papers import Paper
 
 
+def plain(value: Any) -> Any:
+    """A setting as one scalar, so that it fits a TOML table, a JSON record and the command line.
+
+    >>> plain(None), plain(("top", 0.3)), plain([2, 4.0])
+    ('all', 'top:0.3', '2,4')
+    """
+    if value is None:
+        return "all"
+    if isinstance(value, list | tuple):
+        separator = ":" if value and isinstance(value[0], str) else ","
+        return separator.join(f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in value)
+    return value
+
+
 class Term(NamedTuple):
     """One summand of a method: a loss of the registry, or a module with weights of its own.
 
@@ -36,7 +50,8 @@ class Term(NamedTuple):
     def defaults(self) -> dict[str, Any]:
         """Every setting of the term, `weight` and `warmup` first."""
         own = {} if self.module else LOSSES[self.name].defaults
-        return {"weight": self.weight, "warmup": self.warmup, **own, **self.settings}
+        named = {"weight": self.weight, "warmup": self.warmup, **own, **self.settings}
+        return {key: plain(value) for key, value in named.items()}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,255 @@
+"""Methods against the published weights, against losses called directly, and for every entry the same contracts."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from kdviz import losses
+from kdviz.base.check import KdvizError
+from kdviz.cli.common import pairs
+from kdviz.methods import METHODS, build, canonical
+
+generator = torch.Generator().manual_seed(0)
+S, T, S2, T2 = (torch.randn(6, 5, generator=generator, dtype=torch.float64) for _ in range(4))
+Y = torch.tensor([0, 1, 2, 3, 4, 0])
+OTHERS = [name for name in METHODS if name != "rk"]
+
+PUBLISHED = {  # the weights of each paper, as far as they differ from 1
+    "ce": {"ce.weight": 1},
+    "kd": {"ce.weight": 0.1, "kd.weight": 0.9, "kd.temperature": 4},
+    "ctkd": {"ce.weight": 0.1, "ctkd.weight": 0.9, "ctkd.start": 1, "ctkd.floor": 1, "ctkd.span": 20,
+             "ctkd.reversal_epochs": 10},
+    "dkd": {"ce.weight": 1, "dkd.weight": 1, "dkd.warmup": 20, "dkd.alpha": 1, "dkd.beta": 8, "dkd.temperature": 4},
+    "mlkd": {"ce.weight": 0.1}
+    | {f"{name}.weight": 0.9 for name in ("kd", "class_gram", "batch_gram")}
+    | {f"{name}.temperature": "2,3,4,5,6" for name in ("kd", "class_gram", "batch_gram")},
+    "lskd": {"ce.weight": 0.1, "lskd.weight": 9, "lskd.temperature": 2},
+    "normkd": {"ce.weight": 0.1, "normkd.weight": 0.9, "normkd.scale": 2},
+    "dist": {"ce.weight": 1, "dist.weight": 1, "dist.beta": 1, "dist.gamma": 1, "dist.temperature": 1},
+    "pld": {"pld.weight": 1, "pld.temperature": 1},
+    "list_mle": {"list_mle.weight": 1},
+    "p_list_mle": {"p_list_mle.weight": 1, "p_list_mle.normalize": True},
+    "rkd": {"ce.weight": 1, "rkd.weight": 1, "rkd.distance": 25, "rkd.angle": 50},
+    "rk": {"rank_kendall.weight": 0.9, "rank_kendall.form": 1, "rank_kendall.steepness": 1,
+           "rank_kendall.normalize": "zscore", "rank_kendall.pairs": "unordered", "rank_kendall.channels": "all"},
+}  # fmt: skip
+
+
+def outputs(logits):
+    return SimpleNamespace(logits=logits, features=(), pooled=logits)
+
+
+def terms(spec, student=S, teacher=T, target=Y, *, epoch=100.0, strong=(S2, T2), objective=None, **settings):
+    """The objective's terms; `settings` with two underscores for the dot."""
+    named = {key.replace("__", "."): value for key, value in settings.items()}
+    objective = objective or build(spec, classes=student.shape[1], settings=named)
+    views = tuple(map(outputs, strong))
+    return objective(outputs(student), outputs(teacher), target, epoch=epoch, strong=views)
+
+
+def near(value, expected):
+    found, wanted = (torch.as_tensor(each).detach().double() for each in (value, expected))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_defaults_are_the_published_ones(name):
+    defaults = METHODS[name].defaults
+    assert {key: value for key, value in defaults.items() if value or not key.endswith(".warmup")} == PUBLISHED[name]
+    assert build(name, classes=5).settings.items() >= defaults.items()
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "beta"),
+    [("vgg13", "vgg8", 6), ("wrn_40_2", "wrn_16_2", 6), ("wrn_40_2", "wrn_40_1", 6), ("resnet56", "resnet20", 2),
+     ("resnet110", "resnet32", 2), ("resnet32x4", "resnet8x4", 8), ("wrn_40_2", "ShuffleV1", 8), (None, None, 8)],
+)  # fmt: skip
+def test_dkds_beta_follows_the_pair_and_yields_to_the_user(teacher, student, beta):
+    names = {"teacher": teacher, "student": student}
+    assert build("dkd+rk", classes=5, **names).settings["dkd.beta"] == beta
+    assert build("dkd", classes=5, settings={"dkd.beta": 3}, **names).settings["dkd.beta"] == 3
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0, 0), (5, 0.25), (12.5, 0.625), (20, 1), (200, 1)])
+def test_warmups_rise_within_the_epoch(epoch, share):
+    found = terms("dkd", epoch=epoch)
+    near(found["dkd"], share * losses.dkd(S, T, Y))
+    near(found["total"], losses.ce(S, Y) + share * losses.dkd(S, T, Y))
+    near(terms("kd", epoch=epoch, kd__warmup=20)["kd"], 0.9 * share * losses.kd(S, T))
+
+
+def test_mlkd_is_five_temperatures_on_two_views():
+    distilled = sum(
+        loss(*view, temperature=temperature)
+        for loss in (losses.kd, losses.class_gram, losses.batch_gram)
+        for view in ((S, T), (S2, T2))
+        for temperature in (2.0, 3.0, 4.0, 5.0, 6.0)
+    )
+    near(terms("mlkd")["total"], 0.1 * (losses.ce(S, Y) + losses.ce(S2, Y)) + 0.9 * distilled)
+
+
+def softened(logits, temperature):
+    chances = np.exp(logits.numpy() / temperature)
+    return chances / chances.sum(1, keepdims=True)
+
+
+def ctkd_at(theta):
+    """CTKD's loss and temperature by its formula, in numpy."""
+    temperature = 1 + 20 / (1 + np.exp(-theta))
+    p, q = softened(T, temperature), softened(S, temperature)
+    return temperature**2 * (p * np.log(p / q)).sum(1).mean(), temperature
+
+
+@pytest.mark.parametrize(("epoch", "factor"), [(0, 0), (2.5, (np.sqrt(0.5) - 1) / 2), (5, -0.5), (10, -1), (99, -1)])
+def test_ctkd_climbs_in_theta_what_the_student_descends(epoch, factor):
+    objective = build("ctkd", classes=5).double()
+    student = S.clone().requires_grad_()
+    found = terms("ctkd", student, epoch=epoch, objective=objective)
+    value, temperature = ctkd_at(1.0)
+    near(found["ctkd"], 0.9 * value)
+    found["ctkd"].backward()
+    (theta,) = objective.parameters()
+    slope = (ctkd_at(1 + 1e-3)[0] - ctkd_at(1 - 1e-3)[0]) / 2e-3
+    assert float(theta.grad) == pytest.approx(0.9 * factor * slope, rel=1e-5)
+    descent = 0.9 * temperature * (softened(S, temperature) - softened(T, temperature)) / 6
+    np.testing.assert_allclose(student.grad.numpy(), descent, rtol=1e-9)
+
+
+def test_ctkds_temperature_is_kept_with_the_weights():
+    objective, again = build("ctkd+rk", classes=5), build("ctkd+rk", classes=5)
+    with torch.no_grad():
+        next(objective.parameters()).fill_(-2.0)
+    again.load_state_dict(objective.state_dict())
+    near(terms("", objective=again)["total"], terms("", objective=objective)["total"])
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_ranking_loss_plugs_into_every_method(name):
+    plain, joined = terms(name), terms(f"{name}+rk")
+    distilled = [value for key, value in PUBLISHED[name].items() if key.endswith("weight") and key != "ce.weight"]
+    gamma = min(distilled[0], 1) if distilled else 0.9
+    near(joined["rank_kendall"], gamma * losses.rank_kendall(S, T))
+    near(joined["total"], plain["total"] + gamma * losses.rank_kendall(S, T))
+
+
+def test_a_sum_is_the_sum_of_the_losses_with_cross_entropy_once():
+    found = terms("kd+dist+rk")
+    assert list(found) == ["ce", "kd", "dist", "rank_kendall", "total"]
+    expected = [0.1 * losses.ce(S, Y), 0.9 * losses.kd(S, T), losses.dist(S, T), 0.9 * losses.rank_kendall(S, T)]
+    near(found["total"], sum(expected))
+    near(terms("dist+kd")["ce"], losses.ce(S, Y))
+    assert "ce" not in terms("pld+kd")
+    near(terms("pld+kd", ce__weight=0.3)["ce"], 0.3 * losses.ce(S, Y))
+
+
+def test_settings_of_the_command_line_reach_the_losses():
+    given = pairs(["rank_kendall.steepness=2", "rk.channels=top:0.4", "rk.form=3", "kl.temperature=2,4", "kd.weight=1"])
+    found = terms("kd+rk", objective=build("kd+rk", classes=5, settings=given))
+    near(found["kd"], losses.kd(S, T, temperature=2.0) + losses.kd(S, T, temperature=4.0))
+    near(found["rank_kendall"], 0.9 * losses.rank_kendall(S, T, steepness=2.0, form=3, channels=("top", 0.4)))
+    near(terms("p_list_mle", p_list_mle__normalize=False)["total"], losses.p_list_mle(S, T, Y, normalize=False))
+    near(terms("kd", kd__temperature=(2, 4))["kd"], 0.9 * found["kd"])
+    near(terms("kd", ce__weight=0)["total"], terms("kd")["kd"])
+
+
+def test_aliases():
+    assert canonical("KL + Rank_Kendall") == canonical("kd+rkkd") == "kd+rk"
+    assert canonical("plackett") == "pld"
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "message"),
+    [
+        ("kdd", {}, "unknown method 'kdd'; did you mean"),
+        ("kd+", {}, "unknown method ''"),
+        ("kd+rk+kl", {}, "kd stands there twice"),
+        ("kd+mlkd", {}, "kd and mlkd both bring the term kd"),
+        ("kd", {"kd.temprature": 2}, "unknown setting 'kd.temprature'; did you mean 'kd.temperature'?"),
+        ("kd", {"dist.beta": 2}, "unknown setting 'dist.beta'"),
+        ("kd", {"kd.weight": -1}, "kd.weight must not be negative, got -1"),
+        ("dkd", {"dkd.warmup": -0.5}, "dkd.warmup must not be negative, got -0.5"),
+        ("kd", {"kd.weight": float("nan")}, "kd.weight must be a finite number, got nan"),
+        ("kd", {"kd.weight": "high"}, "kd.weight must be a finite number, got 'high'"),
+        ("kd", {"kd.weight": 0, "ce.weight": 0}, "kd: every weight is 0"),
+        ("kd+rk", {"kd.temperature": 0}, "kd: temperature must be a finite number above 0, got 0"),
+        ("kd", {"kd.temperature": "2,-1"}, "kd: temperature must be a finite number above 0, got -1"),
+        ("kd", {"kd.temperature": "warm"}, "kd.temperature must be a number, or several as in 2,3,4; got 'warm'"),
+        ("kd", {"kd.temperature": True}, "kd.temperature must be a value like 4.0, got True"),
+        ("ctkd", {"ctkd.span": 0}, "ctkd: span must be a finite number above 0, got 0"),
+        ("p_list_mle", {"p_list_mle.normalize": 1}, "p_list_mle.normalize must be true or false, got 1"),
+        ("rk", {"rank_kendall.form": 4}, "rank_kendall: form must be one of 1, 2, 3, got 4"),
+        ("rk", {"rank_kendall.channels": "top"}, "rank_kendall.channels must be all, top:SHARE or min:SHARE"),
+        ("rk", {"rank_kendall.channels": "mid:0.3"}, "rank_kendall: channels must be"),
+        ("rk", {"rank_kendall.channels": "top:30"}, "rank_kendall: channels must be"),
+    ],
+)
+def test_refusals_name_what_is_wrong(spec, settings, message):
+    with pytest.raises(KdvizError) as told:
+        build(spec, classes=5, settings=settings)
+    assert message in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_what_a_method_needs_is_said_and_asked_for():
+    assert not build("ce", classes=5).needs_teacher
+    assert not build("kd", classes=5, settings={"kd.weight": 0}).needs_teacher
+    assert build("rkd+rk", classes=5).needs_features
+    with pytest.raises(KdvizError, match="needs at least 2 classes, got 1"):
+        build("ce", classes=1)
+    with pytest.raises(KdvizError, match=r"^ctkd: needs a teacher"):
+        build("ctkd", classes=5)(outputs(S), None, Y, epoch=0.0)
+    mlkd = build("mlkd", classes=5)
+    assert mlkd.needs_strong_view
+    assert not mlkd.needs_features
+    with pytest.raises(KdvizError, match=r"^mlkd: needs the strongly augmented view"):
+        mlkd(outputs(S), outputs(T), Y, epoch=0.0)
+
+
+@pytest.mark.parametrize("spec", [*METHODS, *(f"{name}+rk" for name in OTHERS), "kd+dist+rk"])
+def test_the_recorded_settings_build_the_same_again(spec):
+    given = {"rank_kendall.channels": ("min", 0.5), "rank_kendall.pairs": "ordered"} if "rk" in spec.split("+") else {}
+    first = build(spec, classes=5, teacher="resnet56", student="resnet20", settings=given)
+    again = build(first.spec, classes=5, settings=json.loads(json.dumps(first.settings)))
+    assert again.settings == first.settings
+    near(terms("", objective=again)["total"], terms("", objective=first)["total"])
+
+
+HARD = {
+    "large": (1e4 * S, 1e4 * T, Y, torch.float32),
+    "opposed": (1e4 * S, -1e4 * S, Y, torch.float32),
+    "ties": (torch.full_like(S, 3.0), torch.full_like(T, 3.0), Y, torch.float32),
+    "bfloat16": (S, T, Y, torch.bfloat16),
+    "one sample": (S[:1], T[:1], Y[:1], torch.float32),
+    "two classes": (S[:, :2], T[:, :2], Y % 2, torch.float32),
+    "the least": (S[:1, :2], T[:1, :2], Y[:1], torch.float32),
+}
+
+
+@pytest.mark.parametrize("hard", HARD)
+@pytest.mark.parametrize("name", METHODS)
+def test_contracts_of_every_method(name, hard):
+    *nets, target, dtype = HARD[hard]
+    student, teacher = (net.to(dtype).requires_grad_() for net in nets)
+    views = (student.detach().clone().requires_grad_(), teacher.detach().clone().requires_grad_())
+    objective = build(name, classes=student.shape[1])
+    found = terms("", student, teacher, target, epoch=15.0, strong=views, objective=objective)
+    assert all(value.shape == () and torch.isfinite(value) for value in found.values())
+    near(found["total"], sum(value for key, value in found.items() if key != "total"))
+    found["total"].backward()
+    assert torch.isfinite(student.grad).all()
+    assert (views[0].grad is not None) == objective.needs_strong_view
+    assert teacher.grad is None
+    assert views[1].grad is None
+    assert all(torch.isfinite(weight.grad).all() for weight in objective.parameters())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_step_looks_at_values(name):
+    """On the meta device there are none to look at: what needs one, and so would wait for a GPU, fails there."""
+    far = [net.to("meta").requires_grad_() for net in (S, T, S2, T2)]
+    objective = build(name, classes=5).to("meta")
+    terms("", *far[:2], Y.to("meta"), strong=far[2:], objective=objective)["total"].backward()
+    assert far[0].grad.shape == S.shape
