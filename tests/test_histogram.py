@@ -217,13 +217,18 @@ def test_the_figure_shows_each_net_once_and_all_of_its_values():
     fig = plots.draw(results, "values")
     for axis in fig.axes:
         outlines = [one for one in axis.patches if isinstance(one, StepPatch) and not one.get_fill()]
-        assert [one.get_label() for one in outlines] == ["teacher", "kd", "kd+rk", "mine"]
+        assert [one.get_label() for one in outlines] == ["teacher", "KD", "KD+RK", "mine"]
         for one in outlines:
             heights = one.get_data().values
             assert heights[heights > axis.get_ylim()[0]].sum() == pytest.approx(1)
         assert axis.get_yscale() == "log"
     assert [axis.get_xlabel() for axis in fig.axes] == ["logit", "probability (fraction, softmax at temperature 4)"]
-    assert "teacher" in fig.axes[1].texts[0].get_text()
+    masses = [results[0].small_mass.sel(net="teacher"), *(one.small_mass.sel(net="student") for one in results)]
+    told = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert told == [
+        f"{name} ({100 * float(mass):.2g}%)"
+        for name, mass in zip(["teacher", "KD", "KD+RK", "mine"], masses, strict=True)
+    ]
     assert fig.get_size_inches()[0] == 6.75
 
 
@@ -243,7 +248,7 @@ def test_ranks_figure_draws_medians_and_gradients():
     result = drawn("kd", 0)
     raw, chances, gradient = plots.draw([result], "ranks").axes
     lines = {line.get_label(): line for line in raw.lines}
-    np.testing.assert_array_equal(lines["kd"].get_ydata(), result.band_logit.sel(net="student", quantile=0.5))
+    np.testing.assert_array_equal(lines["KD"].get_ydata(), result.band_logit.sel(net="student", quantile=0.5))
     assert chances.get_yscale() == "log"
     np.testing.assert_array_equal(gradient.lines[0].get_ydata(), result.gradient.sel(loss="kd"))
     alone = histogram(pair(), rank_samples=0).drop_vars(["gradient", "small_gradient", "loss"])

@@ -166,9 +166,9 @@ def test_figures_draw_the_datasets_numbers():
     results = [tau((s, t, y), label="kd", steepness=(1, 4), resamples=50),
                tau((logits(n=200, noise=4)[0], t, y), label="ce", steepness=(1, 4), resamples=50)]  # fmt: skip
     (axis,) = plots.draw(results, "distribution").axes
-    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["ce", "kd"]
-    means = [f"mean {scipy_taus(one, t).mean():.3f}" for one in (s, logits(n=200, noise=4)[0])]
-    assert [text.get_text() for text in axis.texts] == means
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["CE", "KD"]
+    means = [f"{scipy_taus(one, t).mean():.3f}" for one in (s, logits(n=200, noise=4)[0])]
+    assert [text.get_text() for text in axis.texts] == [*means, "mean"]
     fig = plots.draw(results, "breakdown")
     assert [axis.get_title(loc="left")[:3] for axis in fig.axes] == ["(a)", "(b)", "(c)", "(d)", "(e)", "(f)"]
     for axis in fig.axes:  # nothing is drawn outside of its panel

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdviz.plots.style import BLACK, GREY, VENUES, figure, look, title
+from kdviz.plots.style import BLACK, VENUES, figure, legend, look, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,18 +25,19 @@ def gallery(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int
     rows = [(one, at) for one in datasets for at in range(min(cases, one.sizes["case"]))]
     if not rows:
         return _nothing(VENUES[venue][0], "no pair of samples is suboptimal")
-    fig = figure(VENUES[venue][1], 1.18 * len(rows) + 0.35)
+    colours = _colours([_label(one) for one in datasets])
+    fig = figure(VENUES[venue][1], 1.3 * len(rows) + 0.35)
     places = fig.subfigures(len(rows), 2, squeeze=False)
     for (one, at), pair in zip(rows, places, strict=True):
         for side, place in enumerate(pair):
             case = one.isel(case=at, side=side)
             image, axis = place.subplots(1, 2, width_ratios=[1, 2.6])
             _image(image, case)
-            _channels(axis, case, {"teacher": 0, "student": 1}, _label(one))
+            _channels(axis, case, {"teacher": 0, _label(one): 1}, colours)
             kl = float(case["case_loss"].sel(criterion="kl"))
             verdict = "wrong" if side == 0 else "right"
             axis.set_title(f"{title(_label(one))} {verdict}, KL {kl:.3g} nats", loc="left", fontsize=8)
-    _legend(fig, ["teacher", *dict.fromkeys(_label(one) for one in datasets)])
+    _legend(fig, colours)
     return fig
 
 
@@ -47,21 +48,22 @@ def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int =
     if not count:
         return _nothing(VENUES[venue][0], "no sample on which the nearer student is wrong and the other right")
     rows = -(-count // 2)
-    fig = figure(VENUES[venue][1], 1.5 * rows + 0.3)
+    colours = _colours([str(name) for name in found["this"].values])
+    fig = figure(VENUES[venue][1], 1.55 * rows + 0.3)
     places = np.ravel(fig.subfigures(rows, 2, squeeze=False))
     for at in range(count):
         case = found.isel(case=at)
         image, axis = places[at].subplots(1, 2, width_ratios=[1, 2.6])
         _image(image, case)
         names = {"teacher": "teacher", "this": str(case["case_this"].values), "that": str(case["case_that"].values)}
-        _channels(axis, case, dict(zip(names.values(), range(3), strict=True)), names["this"])
+        _channels(axis, case, dict(zip(names.values(), range(3), strict=True)), colours)
         wrong, right = (float(case["case_loss"].sel(criterion="kl", side=side)) for side in ("wrong", "right"))
         axis.set_title(
             f"{title(names['this'])} wrong, KL {wrong:.2g}; {title(names['that'])} right, KL {right:.2g}",
             loc="left", fontsize=7.5,
         )  # fmt: skip
     students = np.concatenate([found["case_this"].values[:count], found["case_that"].values[:count]])
-    _legend(fig, ["teacher", *dict.fromkeys(map(str, students))])
+    _legend(fig, {name: colour for name, colour in colours.items() if name == "teacher" or name in students})
     return fig
 
 
@@ -82,7 +84,7 @@ def _image(axis: Any, case: "xr.Dataset") -> None:
     axis.set_title(f"label {_short(name)}", fontsize=8, pad=2)
 
 
-def _channels(axis: Any, case: "xr.Dataset", nets: dict[str, int], student: str) -> None:
+def _channels(axis: Any, case: "xr.Dataset", nets: dict[str, int], colours: dict[str, str]) -> None:
     """The teacher's top channels and whatever a student puts first, as grouped bars; the label in bold blue."""
     values = case["probability"].values
     label = int(case["case_label"])
@@ -90,8 +92,7 @@ def _channels(axis: Any, case: "xr.Dataset", nets: dict[str, int], student: str)
     shown = sorted(list(dict.fromkeys(first))[:TOP], key=lambda at: -values[0, at])
     width = 0.8 / len(nets)
     for at, (name, row) in enumerate(nets.items()):
-        name = student if name == "student" else name
-        colour = BLACK if name == "teacher" else look(name)["color"]
+        colour = colours[name]
         x = np.arange(len(shown)) + (at - (len(nets) - 1) / 2) * width
         axis.bar(x, values[row, shown], 0.88 * width, color=colour)
         best = int(values[row].argmax())
@@ -102,17 +103,24 @@ def _channels(axis: Any, case: "xr.Dataset", nets: dict[str, int], student: str)
         if one == label:
             text.set(color=RIGHT, weight="bold")
     axis.tick_params(labelsize=7, length=2)
-    axis.set_ylabel("softened p", fontsize=7)
+    axis.set_xlabel("class", fontsize=7, labelpad=1)
+    axis.set_ylabel("softened prob.", fontsize=7)
     axis.margins(y=0.15)
     axis.locator_params(axis="y", nbins=3)
 
 
-def _legend(fig: "Figure", names: list[str]) -> None:
+def _colours(students: list[str]) -> dict[str, str]:
+    """Teacher and students, each once."""
+    return {"teacher": BLACK} | {name: look(name, at)["color"] for at, name in enumerate(dict.fromkeys(students))}
+
+
+def _legend(fig: "Figure", colours: dict[str, str]) -> None:
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=BLACK if name == "teacher" else look(name)["color"], label=title(name)) for name in names]
-    handles.append(Patch(color="none", label="\N{BLACK DOWN-POINTING TRIANGLE} argmax"))
-    fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), handlelength=1.0, labelcolor=GREY)
+    handles: list[Any] = [Patch(color=colour) for colour in colours.values()]
+    handles.append(Line2D([], [], color=BLACK, marker="v", markersize=4, linestyle="none"))
+    legend(fig, handles, [*map(title, colours), "argmax (label in blue)"], handlelength=1.0)
 
 
 def _short(name: str) -> str:

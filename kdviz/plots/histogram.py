@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from kdviz.plots.style import VENUES, dash, figure, letter, look
+from kdviz.plots.style import VENUES, dash, figure, legend, letter, look, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,14 +24,14 @@ def values(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", density: bo
         density: draw the density (per logit, per unit of probability) instead of the share of values in a bin.
     """
     width = VENUES[venue][1]
-    fig = figure(width, 0.36 * width)
+    fig = figure(width, 0.3 * width + 0.6)
     axes = fig.subplots(1, 2)
     for axis, space in zip(axes, ("logit", "probability"), strict=True):
         left, step, counts = _rebinned(datasets, space)
         shares = counts / counts.sum(axis=1, keepdims=True) / (step if density else 1)
         floor = shares[shares > 0].min() / 1.5
-        for (name, net), share in zip(_nets(datasets), shares, strict=True):
-            _steps(axis, left, step, np.maximum(share, floor / 10), name, fill=net == "teacher")
+        for index, ((name, net), share) in enumerate(zip(_nets(datasets), shares, strict=True)):
+            _steps(axis, left, step, np.maximum(share, floor / 10), name, index, fill=net == "teacher")
         axis.set(yscale="log", ylim=(floor, None))
     temperature = datasets[0].attrs["temperature"]
     axes[0].set_xlabel("logit")
@@ -39,8 +39,9 @@ def values(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", density: bo
     axes[0].set_ylabel("density (1 / logit)" if density else "share of values in a bin")
     axes[1].set_ylabel("density (1 / probability)" if density else "share of values in a bin")
     letter(axes, ("raw", "after softmax"))
-    _note(axes[1], datasets)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(datasets) + 1)
+    handles, _ = axes[0].get_legend_handles_labels()
+    small = f"in brackets: the probability that the smallest {datasets[0].attrs['small']:.0%} of channels hold"
+    legend(fig, handles, _masses(datasets), title=small, title_fontsize=8)
     return fig
 
 
@@ -56,9 +57,9 @@ def ranks(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: A
     fig = figure(width, 0.38 * width)
     axes = fig.subplots(1, 3 if gradient else 2)
     for axis, space in zip(axes, ("logit", "probability"), strict=False):
-        for (name, net), one in zip(_nets(datasets), _owners(datasets), strict=True):
+        for index, ((name, net), one) in enumerate(zip(_nets(datasets), _owners(datasets), strict=True)):
             band = one[f"band_{space}"].sel(net=net)
-            _band(axis, band["rank"].values, band.values, name)
+            _band(axis, band["rank"].values, band.values, name, index)
     axes[0].set(xlabel="channel's rank (1 = largest)", ylabel="logit")
     axes[1].set(xlabel="channel's rank (1 = largest)", ylabel="probability (fraction)", yscale="log")
     if gradient:
@@ -68,7 +69,7 @@ def ranks(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: A
     for axis in axes:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(datasets) + 1)
+    legend(fig, *axes[0].get_legend_handles_labels())
     return fig
 
 
@@ -120,27 +121,32 @@ def _rebinned(datasets: "Sequence[xr.Dataset]", space: str) -> tuple[np.ndarray,
     return np.arange(first, last + 1) * width, width, counts
 
 
-def _steps(axis: "Axes", left: np.ndarray, step: float, share: np.ndarray, name: str, *, fill: bool) -> None:
+def _steps(
+    axis: "Axes", left: np.ndarray, step: float, share: np.ndarray, name: str, index: int, *, fill: bool
+) -> None:
     """An outline; empty bins lie below the axis, since a logarithm has no zero."""
-    edges = np.append(left, left[-1] + step)
-    axis.stairs(share, edges, baseline=None, color=look(name)["color"], ls=dash(name), lw=1.1, label=name)
+    edges, drawn = np.append(left, left[-1] + step), _look(name, index)
+    axis.stairs(share, edges, baseline=None, lw=1.1, label=title(name), **drawn)
     if fill:
-        axis.stairs(share, edges, baseline=share.min(), color="0.85", fill=True, zorder=0)
+        axis.stairs(share, edges, baseline=share.min() / 100, color="0.85", fill=True, zorder=0)
 
 
-def _band(axis: "Axes", x: np.ndarray, band: np.ndarray, name: str) -> None:
+def _band(axis: "Axes", x: np.ndarray, band: np.ndarray, name: str, index: int) -> None:
     """The median; the teacher's 5-95 % band filled, a student's as thin lines, so that several can be read."""
-    colour = look(name)["color"]
-    axis.plot(x, band[:, 2], color=colour, ls=dash(name), label=name)
+    drawn = _look(name, index)
+    axis.plot(x, band[:, 2], label=title(name), **drawn)
     if name == "teacher":
         axis.fill_between(x, band[:, 0], band[:, -1], color="0.85", lw=0, zorder=0)
     else:
-        axis.plot(x, band[:, [0, -1]], color=colour, ls=dash(name), lw=0.5)
+        axis.plot(x, band[:, [0, -1]], lw=0.5, **drawn)
 
 
-def _note(axis: "Axes", datasets: "Sequence[xr.Dataset]") -> None:
-    """The share of probability in small channels, as a number per net."""
-    lines = [f"probability in the smallest {datasets[0].attrs['small']:.0%} of channels:"]
-    for (name, net), one in zip(_nets(datasets), _owners(datasets), strict=True):
-        lines.append(f"{name} {float(one.small_mass.sel(net=net)):.0%}")
-    axis.text(0.98, 0.97, "\n".join(lines), transform=axis.transAxes, ha="right", va="top", fontsize=7)
+def _look(name: str, index: int) -> dict[str, Any]:
+    """Colour and dashes; the teacher stands before the students, whose index is one less."""
+    return {"color": look(name, max(0, index - 1))["color"], "ls": dash(name, index)}
+
+
+def _masses(datasets: "Sequence[xr.Dataset]") -> list[str]:
+    """Every net's name and the share of probability in its small channels, to two digits."""
+    nets = zip(_nets(datasets), _owners(datasets), strict=True)
+    return [f"{title(name)} ({100 * float(one.small_mass.sel(net=net)):.2g}%)" for (name, net), one in nets]

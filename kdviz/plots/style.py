@@ -15,7 +15,9 @@ from kdviz.base.files import atomic
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# (column, full text) widths in inches, from each venue's own LaTeX style file; the last three set one column.
+# (column, full text) widths in inches: icml20XX.sty's text of 6.75 with a gap of .25, CVPR's author guidelines (text
+# 6 7/8, columns 3 1/4), \textwidth of neurips_20XX.sty and iclr20XX_conference.sty, tmlr.sty; the last three set one
+# column.
 VENUES: dict[str, tuple[float, float]] = {
     "icml": (3.25, 6.75),
     "cvpr": (3.25, 6.875),
@@ -29,21 +31,22 @@ BLACK, GREY, INDIGO = "#000000", "#7f7f7f", "#332288"
 # Okabe and Ito (2008), told apart by every common colour vision; lightness differs too, for prints in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a5195", "#8c6d31")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 3)), (0, (8, 2)))
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (2.5, 2)), (0, (8, 1.5, 1, 1.5, 1, 1.5)))
+# Colour, marker, and which of DASHES; CE, KD, KD+RK, DIST and PLD share none of the three.
 _FIXED = {
-    "teacher": (BLACK, "o"),
-    "ce": (GREY, "."),
-    "kd": (COLOURS[0], "o"),
-    "kd+rk": (COLOURS[1], "s"),
-    "kl": (COLOURS[0], "o"),
-    "kl+rk": (COLOURS[1], "s"),
-    "rank_kendall": (COLOURS[5], "P"),
-    "pld": (COLOURS[2], "^"),
-    "dist": (COLOURS[3], "D"),
-    "dkd": (COLOURS[4], "v"),
-    "list_mle": (INDIGO, "X"),
-    "p_list_mle": (COLOURS[7], "*"),
-    "mlkd": (COLOURS[6], "p"),
+    "teacher": (BLACK, "o", 0),
+    "ce": ("#606060", ".", 1),
+    "kd": (COLOURS[0], "o", 2),
+    "kd+rk": (COLOURS[1], "s", 3),
+    "kl": (COLOURS[0], "o", 2),
+    "kl+rk": (COLOURS[1], "s", 3),
+    "rank_kendall": (COLOURS[5], "P", 1),
+    "pld": (COLOURS[2], "^", 5),
+    "dist": (COLOURS[3], "D", 4),
+    "dkd": (COLOURS[4], "v", 1),
+    "list_mle": (INDIGO, "X", 4),
+    "p_list_mle": (COLOURS[7], "*", 2),
+    "mlkd": (COLOURS[6], "p", 3),
 }
 _TITLES = {
     "rank_kendall": "ranking",
@@ -94,17 +97,19 @@ def look(name: str, index: int = 0) -> dict[str, Any]:
     >>> look("teacher")
     {'color': '#000000', 'marker': 'o'}
     """
-    colour, marker = _FIXED.get(name, (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]))
+    colour, marker, _ = _FIXED.get(name, (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], index))
     return {"color": colour, "marker": marker}
 
 
 def title(name: str) -> str:
-    """A loss's or a method's name as it stands in a figure.
+    r"""A loss's or a method's name as it stands in a figure; a user's own holds no mathematics.
 
     >>> title("kd+rk"), title("rank_kendall"), title("my_loss")
     ('KD+RK', 'ranking', 'my loss')
     """
-    return _TITLES.get(name) or (name.upper() if name in _FIXED and name != "teacher" else name.replace("_", " "))
+    if name in _FIXED and name != "teacher":
+        return _TITLES.get(name, name.upper())
+    return name.replace("_", " ").replace("$", r"\$")
 
 
 def dash(name: str, index: int = 0) -> Any:
@@ -113,7 +118,7 @@ def dash(name: str, index: int = 0) -> Any:
     >>> dash("ce") == dash("kd")
     False
     """
-    return DASHES[list(_FIXED).index(name) % len(DASHES) if name in _FIXED else index % len(DASHES)]
+    return DASHES[_FIXED[name][2] if name in _FIXED else index % len(DASHES)]
 
 
 @contextmanager
@@ -139,6 +144,14 @@ def letter(axes: Iterable[Any], titles: Iterable[str] = ()) -> None:
     for index, axis in enumerate(many):
         title = named[index] if index < len(named) else ""
         axis.set_title(f"({chr(97 + index)}) {title}".rstrip() if len(many) > 1 else title, loc="left")
+
+
+def legend(fig: "Figure", handles: Sequence[Any], names: Sequence[str], **kwargs: Any) -> None:
+    """A legend below the panels, in as many columns as the figure's width holds."""
+    widest = 0.55 + 0.062 * max(map(len, names))  # inches: a handle and the letters at 8 points
+    fits = max(1, int(fig.bbox.width / fig.dpi / widest))
+    rows = -(-len(names) // fits)
+    fig.legend(handles, names, loc="outside lower center", ncols=-(-len(names) // rows), **kwargs)
 
 
 def box(axis: Any) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdviz.plots.style import BLACK, SEQUENTIAL, VENUES, figure, letter, look, title
+from kdviz.plots.style import BLACK, SEQUENTIAL, VENUES, figure, legend, letter, look, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -69,7 +69,7 @@ def _verdict(axis: Any, toy: "xr.Dataset", name: str) -> None:
     best = int(values.argmin())
     verdict = "right" if bool(toy["right"][best]) else "wrong"
     axis.set_xticks(range(len(values)), [f"{at + 1}" for at in range(len(values))])
-    axis.set_xlabel(f"student\nprefers the\n{verdict} one", fontsize=8)
+    axis.set_xlabel(f"student\nprefers the\n{verdict} one", fontsize=8, linespacing=1.0)
     axis.axhline(0, color=BLACK, linewidth=0.7)
     axis.margins(x=0.2, y=0.18)
     axis.set_ylabel("loss" if name == "rank_kendall" else "nats", labelpad=1)
@@ -92,7 +92,7 @@ def overlap(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) 
                 label=f"{name} ({chosen.sum():,})",
             )  # fmt: skip
     left.set(xscale="log", xlabel="KL to the teacher (nats)", ylabel="share of samples")
-    left.margins(y=0.3)
+    left.set_ylim(0, 1.5 * left.dataLim.ymax)
     left.legend(loc="upper left")
     _shares(right, datasets)
     letter((left, right), (f"samples of {title(_label(first, 0))}", "pairs ranked the wrong way"))
@@ -114,10 +114,13 @@ def _shares(axis: Any, datasets: "Sequence[xr.Dataset]") -> None:
                     va="bottom", fontsize=7,
                 )  # fmt: skip
     axis.set_xticks(range(len(criteria)), [title(name) for name in criteria])
-    axis.set_ylabel("of all pairs (%)")
-    axis.margins(y=0.25 if len(datasets) == 1 else 0.3)
+    axis.set(xlabel="criterion", ylabel="of all pairs (%)")
+    axis.margins(y=0.25)
     if len(datasets) > 1:
-        axis.legend(loc="upper right", handlelength=1.0)
+        columns = 3 if max(len(_label(one, 0)) for one in datasets) < 8 else 1
+        rows = -(-len(datasets) // columns)
+        axis.set_ylim(0, axis.dataLim.ymax * (1.1 + 0.18 * rows))
+        axis.legend(loc="upper right", handlelength=1.0, ncols=columns, columnspacing=1.0)
 
 
 def angles(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
@@ -126,7 +129,7 @@ def angles(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -
     rows = -(-len(datasets) // columns)
     width = VENUES[venue][int(columns > 1)]
     fig = figure(width, max(1.5, 0.75 * width / columns) * rows + 0.35)
-    axes = np.ravel(fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False))
+    axes = np.ravel(fig.subplots(rows, columns, squeeze=False))
     for at, axis in enumerate(axes):
         if at >= len(datasets):
             axis.set_axis_off()
@@ -138,14 +141,9 @@ def angles(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -
             share = 100 * np.arange(1, len(values) + 1) / max(1, len(values))
             axis.plot(values, share, color=look(name)["color"], linestyle=ANGLES.get(name, "-"), label=title(name))
         axis.set(xlim=(0, 180), xticks=(0, 45, 90, 135, 180), ylim=(0, 100), yticks=(0, 50, 100))
-        if at + columns >= len(datasets):
-            axis.set_xlabel("angle to CE's gradient (degrees)")
-            axis.tick_params(labelbottom=True)
-    for axis in axes[::columns]:
-        axis.set_ylabel("samples below (%)")
+        axis.set(xlabel="angle to CE's gradient (°)", ylabel="samples below (%)")
     letter(axes[: len(datasets)], [title(_label(one, at)) for at, one in enumerate(datasets)])
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels) if columns > 1 else 2)
+    legend(fig, *axes[0].get_legend_handles_labels())
     return fig
 
 
@@ -167,11 +165,11 @@ def matrix(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -
                 axis.text(column, row, f"{pairs[row, column]}", ha="center", va="center", color=colour, fontsize=7)
         axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         axis.set_yticks(range(len(names)), names)
-        axis.set_xlabel("right, larger loss")
+        axis.set(xlabel="right, larger loss", ylabel="wrong, smaller loss")
+        axis.label_outer()
         axis.spines[:].set_visible(False)
         axis.tick_params(length=0)
-    axes[0].set_ylabel("wrong, smaller loss")
-    bar = fig.colorbar(shown, ax=axes, fraction=0.025, pad=0.02)
+    bar = fig.colorbar(shown, ax=axes, fraction=0.025, pad=0.02, shrink=0.7)
     bar.set_label("of the disagreements (%)", fontsize=8)
     bar.outline.set_linewidth(0.4)
     letter(axes, [title(name) for name in criteria])

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import one_of
-from kdviz.plots.style import SEQUENTIAL, VENUES, box, figure, letter, title
+from kdviz.plots.style import SEQUENTIAL, VENUES, box, figure, legend, letter, title
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
 LEVELS = 13
+A, B = (rf"${name}$ ($\Vert t\Vert$)" for name in "ab")
 MARK: dict[str, Any] = {
     "color": "white",
     "markerfacecolor": "none",
@@ -34,7 +35,7 @@ def both(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = 
     panels, limits = _panels(datasets, scale)
     columns = _columns(len(panels), 4)
     rows = -(-len(panels) // columns)
-    width = VENUES[venue][1] * (1 if columns > 2 else 0.7)
+    width = _width(columns, venue)
     fig = figure(width, rows * width / columns * 1.9 + 0.25)
     # a layout of its own for each band: 3-D axes in the same one push the contours' labels off the page
     bands: Any = fig.subfigures(2 * rows, 1)
@@ -77,15 +78,20 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str
 
 
 def _grid(panels: list[Any], venue: str, ratio: float, **kwargs: Any) -> tuple["Figure", list[Any], int]:
-    column, text = VENUES[venue]
-    columns = _columns(len(panels), 4 if text > 6 else 3)
-    width = column if len(panels) == 1 else text * (1 if columns > 2 else 0.7)
+    columns = _columns(len(panels), 4 if VENUES[venue][1] > 6 else 3)
+    width = _width(columns, venue)
     rows = -(-len(panels) // columns)
     fig = figure(width, rows * width / columns * ratio + 0.25)
     axes = list(np.ravel(fig.subplots(rows, columns, **kwargs)))
     for unused in axes[len(panels) :]:
         unused.remove()
     return fig, axes[: len(panels)], columns
+
+
+def _width(columns: int, venue: str) -> float:
+    """Text width, but no panel beyond that of a two-column paper's column."""
+    column, text = VENUES[venue]
+    return min(column, 3.25) if columns == 1 else text * (1 if columns > 2 else 0.7)
 
 
 def _columns(count: int, most: int) -> int:
@@ -123,8 +129,10 @@ def _surface(axis: Any, panel: "xr.Dataset", limit: tuple[float, float]) -> None
     edge = float(a[-1, 0])
     axis.set(xlim=(-edge, edge), ylim=(-edge, edge), zlim=(floor, high))
     axis.set(xticks=(-edge, 0, edge), yticks=(-edge, 0, edge))
-    axis.set_xlabel("$a$", labelpad=-8)
-    axis.set_ylabel("$b$", labelpad=-8)
+    axis.set_xlabel(A, labelpad=-8)
+    axis.set_ylabel(B, labelpad=-8)
+    unit = str(panel["unit"].values)
+    axis.text2D(1.06, 0.9, unit or "loss", transform=axis.transAxes, fontsize=7, ha="right", va="bottom")
     axis.zaxis.set_major_locator(_ticks())
     axis.view_init(elev=26, azim=-56)
     axis.set_box_aspect((1, 1, 0.85), zoom=1.22)
@@ -153,10 +161,10 @@ def _contour(fig: Any, axis: Any, panel: "xr.Dataset", limit: tuple[float, float
         marks = {"student": ("^", panel["student_position"].values), **marks}
     for name, (marker, (x, y)) in marks.items():
         axis.plot(float(x), float(y), marker, label=name, **MARK)
-    axis.set(aspect="equal", xlabel=r"$a$ ($\Vert t\Vert$)", xlim=(a[0], a[-1]), ylim=(b[0], b[-1]))
+    axis.set(aspect="equal", xlabel=A, xlim=(a[0], a[-1]), ylim=(b[0], b[-1]))
     axis.set(xticks=(a[0], 0, a[-1]), yticks=(b[0], 0, b[-1]))
     if first:
-        axis.set_ylabel(r"$b$ ($\Vert t\Vert$)")
+        axis.set_ylabel(B)
     bar = fig.colorbar(filled, ax=axis, fraction=0.05, pad=0.03, aspect=18)
     bar.outline.set_linewidth(0.4)
     bar.ax.tick_params(labelsize=7, width=0.5, size=2)
@@ -167,15 +175,17 @@ def _contour(fig: Any, axis: Any, panel: "xr.Dataset", limit: tuple[float, float
 
 def _legend(fig: Any) -> None:
     """What the marks on the contours are, once for all panels; a thin black edge lets them stand on yellow too."""
+    from matplotlib.lines import Line2D
     from matplotlib.patheffects import withStroke
 
     found: dict[str, Any] = {}
     for axis in fig.axes:
         for line in axis.lines if axis.name == "rectilinear" else ():
             line.set_path_effects([withStroke(linewidth=2.2, foreground="black")])
-            found.setdefault(str(line.get_label()), line)
+            plain = {**MARK, "color": "black", "clip_on": True, "marker": line.get_marker()}
+            found.setdefault(str(line.get_label()), Line2D([], [], **plain))
     drawn = {name: line for name, line in found.items() if not name.startswith("_")}
-    fig.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=len(drawn))
+    legend(fig, list(drawn.values()), list(drawn), handlelength=1.0)
 
 
 def _ticks() -> Any:

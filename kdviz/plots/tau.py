@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdviz.plots.style import VENUES, dash, figure, letter, look
+from kdviz.plots.style import VENUES, dash, figure, legend, letter, look, title
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TAU = "Kendall's $\\tau_b$"
+TAU = "mean $\\tau_b$"
 MEASURES = {
     "tau_a": "$\\tau_a$", "tau_b": "$\\tau_b$", "tau_c": "$\\tau_c$", "spearman": "Spearman's $\\rho$",
     "top1": "top 1", "top5": "top 5", "top10": "top 10",
@@ -25,7 +25,7 @@ def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **opt
     Args: datasets: results of kind "tau".
     """
     width = VENUES[venue][0]
-    fig = figure(width, 0.55 + 0.42 * len(datasets))
+    fig = figure(width, 0.6 + 0.42 * max(2, len(datasets)))
     axis = fig.subplots()
     taus = [one.tau_b.values[np.isfinite(one.tau_b.values)] for one in datasets]
     low = min((float(np.quantile(values, 0.002)) for values in taus if len(values)), default=-1.0)
@@ -40,11 +40,13 @@ def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **opt
         marker = look(_label(one), row)["marker"]
         axis.errorbar(mean, base, xerr=ends, fmt=marker, color=colour, ms=8 if marker == "." else 4, capsize=2,
                       mec="white", mew=0.4)  # fmt: skip
-        axis.annotate(
-            f"mean {mean:.3f}", (edges[0], base), (0, 8), textcoords="offset points", fontsize=8, color=colour
-        )
-    axis.set_yticks(range(len(datasets)), [_label(one) for one in reversed(datasets)])
-    axis.set(xlabel=f"{TAU} of a sample, student against teacher", xlim=(edges[0], 1), ylim=(-0.25, len(datasets)))
+        axis.annotate(f"{mean:.3f}", (1, base), (6, 0), textcoords="offset points", va="center", annotation_clip=False,
+                      fontsize=8)  # fmt: skip
+    axis.annotate("mean", (1, len(datasets) - 0.45), (6, 0), textcoords="offset points", va="center", fontsize=8,
+                  annotation_clip=False)  # fmt: skip
+    axis.set_yticks(range(len(datasets)), [title(_label(one)) for one in reversed(datasets)])
+    axis.set(xlabel="Kendall's $\\tau_b$, student against teacher", ylabel="samples' distribution")
+    axis.set(xlim=(edges[0], 1), ylim=(-0.25, len(datasets)))
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     return fig
@@ -61,15 +63,15 @@ def breakdown(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **option
         ("mean", "measures (top: overlap)", _measures),
         ("share_mean", "largest, smallest channels", _shares),
         ("confidence_mean", "teacher's confidence", _confidence),
-        ("group_mean", "student right or wrong", _groups),
-        ("class_mean", "classes, sorted", _classes),
+        ("group_mean", "right and wrong samples", _groups),
+        ("class_mean", "classes", _classes),
         ("smooth_mean", "differentiable $\\tau_d$", _smooth),
         ("epoch_mean", "training", _epochs),
     ]
     shown = [panel for panel in panels if any(panel[0] in one for one in datasets)]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    fig = figure(width, rows * 0.29 * width + 0.25)
+    fig = figure(width, rows * (0.22 * width + 0.5) + 0.3)
     grid = fig.add_gridspec(rows, columns)
     places = [(index // columns, index % columns) for index in range(len(shown))]
     spans = [slice(at, at + 1) for _, at in places[:-1]] + [slice(places[-1][1], columns)]  # the last fills its row
@@ -79,9 +81,9 @@ def breakdown(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **option
             if needed in one:
                 draw(axis, one, index, len(datasets))
         _at_least(axis)
-    letter(axes, [title for _, title, _ in shown])
+    letter(axes, [head for _, head, _ in shown])
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(datasets)))
+    legend(fig, list(handles.values()), list(handles))
     return fig
 
 
@@ -96,7 +98,12 @@ def _mean(dataset: "xr.Dataset", name: str, **where: Any) -> tuple[Any, np.ndarr
 
 
 def _look(dataset: "xr.Dataset", index: int, *, line: bool = True) -> dict[str, Any]:
-    found = look(_label(dataset), index) | {"label": _label(dataset), "ms": 3.5, "capsize": 1.5, "elinewidth": 0.8}
+    found = look(_label(dataset), index) | {
+        "label": title(_label(dataset)),
+        "ms": 3.5,
+        "capsize": 1.5,
+        "elinewidth": 0.8,
+    }
     return found | {"ls": dash(_label(dataset), index) if line else "none", "lw": 1.1}
 
 
@@ -119,7 +126,7 @@ def _measures(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     axis.errorbar(_beside(len(names), index, many), mean, yerr=ends, **_look(one, index, line=False))
     axis.set_xticks(range(len(names)), [MEASURES.get(name, f"top {name[3:]}") for name in names], rotation=40,
                     ha="right", rotation_mode="anchor")  # fmt: skip
-    axis.set_ylabel("mean (1 = the same)")
+    axis.set(xlabel="measure", ylabel="mean (1: same)")
 
 
 def _shares(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
@@ -134,7 +141,7 @@ def _shares(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     names = {"min": "min", "top": "top"}
     axis.set_xticks(range(len(places)), ["all" if share == 1 else f"{names[end]} {share:.0%}" for end, share in places],
                     rotation=40, ha="right", rotation_mode="anchor")  # fmt: skip
-    axis.set_ylabel(f"mean {TAU}")
+    axis.set(xlabel="share of the channels", ylabel=TAU)
 
 
 def _confidence(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
@@ -143,32 +150,34 @@ def _confidence(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     places = np.arange(len(mean))
     axis.errorbar(places, mean, yerr=ends, **_look(one, index))
     axis.set_xticks(places[::3], [f"{float(at):.3g}" for at in one.confidence_at.values[::3]])
-    axis.set(xlabel="its largest probability, by tenths", ylabel=f"mean {TAU}")
+    axis.set(xlabel="its largest probability", ylabel=TAU)
 
 
 def _groups(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     mean, ends = _mean(one, "group_mean")
     axis.errorbar(_beside(2, index, many), mean, yerr=ends, **_look(one, index, line=False))
     axis.set_xticks([0, 1], ["right", "wrong"])
-    axis.set(xlim=(-0.5, 1.5), ylabel=f"mean {TAU}")
+    axis.set(xlim=(-0.5, 1.5), xlabel="student's class", ylabel=TAU)
 
 
 def _classes(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     colour = look(_label(one), index)["color"]
     means = np.sort(one.class_mean.values)
     axis.plot(np.arange(1, len(means) + 1), means, color=colour, ls=dash(_label(one), index), lw=1.1)
-    axis.set(xlabel="class, from its lowest mean up", ylabel=f"mean {TAU}")
+    axis.set(xlabel="classes, by their mean", ylabel=TAU)
 
 
 def _smooth(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     style = look(_label(one), index)
     axis.plot(one.steepness, one.smooth_mean, ls=dash(_label(one), index), ms=3.5, lw=1.1, **style)
     axis.axhline(float(one.smooth_exact), color=style["color"], lw=0.6)
-    axis.set(xscale="log", xlabel="steepness k", ylabel="mean $\\tau_d$; thin: exact $\\tau_a$")
+    axis.set(xscale="log", xlabel="steepness k", ylabel="mean $\\tau_d$ (thin: exact)")
+    axis.set_xticks(one.steepness.values[::2], [f"{at:g}" for at in one.steepness.values[::2]])
+    axis.minorticks_off()
 
 
 def _epochs(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     mean, ends = _mean(one, "epoch_mean")
     axis.errorbar(one.epoch.values, mean, yerr=ends, **_look(one, index))
     axis.locator_params(axis="x", integer=True)
-    axis.set(xlabel="epoch", ylabel=f"mean {TAU}")
+    axis.set(xlabel="epoch", ylabel=TAU)
