@@ -113,8 +113,12 @@ def around(plan: Plan, index: int, lines: int) -> "xr.Dataset | None":
             found = profiles(evaluator, seeds=range(plan.seed, plan.seed + lines), **given)
         else:
             if plan.directions == "hessian":
-                given |= {"directions": _eigenvectors(plan, index, evaluator), "normalize": "none"}
+                vectors, span = _eigenvectors(plan, index, evaluator)
+                given |= {"directions": vectors, "span": span, "normalize": "none"}
             found = survey(evaluator, seed=plan.seed, one_d=plan.one_d, **given)
+            if found is not None and plan.directions == "hessian":
+                for name in found.dims:
+                    found[name].attrs["units"] = "distance in weight space"
     return None if found is None else _named(found, plan, index, plan.opened.labels[index])
 
 
@@ -135,14 +139,22 @@ def _engine(plan: Plan) -> Callable[..., Any]:
     return alone
 
 
-def _eigenvectors(plan: Plan, index: int, evaluator: Any) -> Any:
+def _eigenvectors(plan: Plan, index: int, evaluator: Any) -> tuple[Any, float]:
+    """The two top eigenvectors of the first loss' Hessian, of length 1, and the plan's span as a distance along them.
+
+    A span of 1 is where the loss, were it the quadratic of the top eigenvalue, had risen by 1.
+    """
     from kdviz.analysis.landscape.sharpness import hessian
 
-    net = plan.opened.nets[index].model
-    _, vectors = hessian(net, plan.opened.data, eigenvalues=2, probes=0, samples=plan.engine["samples"], seed=plan.seed)
-    # As long as the weights, like a random direction: a unit vector is shorter than anything that training moves.
-    length = sum(float(tensor.double().square().sum()) for tensor in evaluator.weights.values()) ** 0.5
-    return [{name: tensor * length for name, tensor in vector.items()} for vector in vectors[:2]]
+    require(evaluator.terms, "landscape: --directions hessian needs a loss among --losses")
+    name, settings = next(iter(evaluator.terms.items()))
+    found, vectors = hessian(
+        plan.opened.nets[index].model, plan.opened.data, loss=name, teacher=taught(plan.opened), settings=settings,
+        eigenvalues=2, probes=0, samples=plan.engine["samples"], seed=plan.seed,
+    )  # fmt: skip
+    top = float(found["eigenvalue"][0])
+    require(top > 0, f"{plan.opened.nets[index].path}: the loss curves upward in no direction; draw random ones")
+    return vectors[:2], float(f"{plan.span * (2 / top) ** 0.5:.2g}")
 
 
 def joined(plan: Plan, trajectory: bool) -> "xr.Dataset":

@@ -7,7 +7,7 @@ import numpy as np
 
 from kdviz.base.check import require
 from kdviz.plots.landscape_panels import chosen, compact, head, levels_of, nice, panels, thin, titled
-from kdviz.plots.style import SEQUENTIAL, box
+from kdviz.plots.style import SEQUENTIAL, box, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,7 +36,7 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     rows = _rows(datasets, loss)
     extents = [[float(np.ptp(one[name].values)) for name in ("alpha", "beta")] for one in datasets]
     ratio = max(b / a if a > 0 else 1.0 for a, b in extents)
-    fig, axes = panels(datasets, rows, venue, ratio, sharex=True, sharey=True)
+    fig, axes, abreast = panels(datasets, rows, venue, ratio)
     fig.set_layout_engine("compressed")  # made for panels of fixed aspect; "constrained" cuts their labels off
     for name, line in zip(rows, axes, strict=True):
         levels, _log = levels_of([one[name] for one in datasets])
@@ -46,11 +46,15 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
             axis.set_aspect("equal", adjustable="box")
         scale(fig, filled, line[-1], levels).set_label(titled(datasets[0], name))
     head(axes, datasets, rows)
-    for axis in axes[-1]:
-        axis.set_xlabel(_named("alpha", datasets[0]))
+    for axis in axes.flat:
         axis.locator_params(nbins=4)
-    for axis in axes[:, 0]:
+        axis.tick_params(labelbottom=False, labelleft=False)
+    for axis in axes.flat[-abreast:]:  # read row by row, the last ones are the lowest of every column
+        axis.set_xlabel(_named("alpha", datasets[0]))
+        axis.tick_params(labelbottom=True)
+    for axis in axes.flat[::abreast]:
         axis.set_ylabel(_named("beta", datasets[0]))
+        axis.tick_params(labelleft=True)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=4, handletextpad=0.3, columnspacing=1.2)
     return fig
@@ -93,7 +97,7 @@ def surface(
     Source: ours, after Li et al. 2018, fig. 1.
     """
     rows = _rows(datasets, loss)
-    fig, axes = panels(datasets, rows, venue, 0.95, subplot_kw={"projection": "3d"})
+    fig, axes, _ = panels(datasets, rows, venue, 0.95, subplot_kw={"projection": "3d"})
     for name, line in zip(rows, axes, strict=True):
         levels, logarithmic = levels_of([one[name] for one in datasets])
         ticks = nice(levels[0], levels[-1], 4) if logarithmic else thin(levels, 5)
@@ -144,7 +148,8 @@ def _mark(axis: "Axes", dataset: "xr.Dataset", name: str) -> None:
         for a, b, text in zip(dataset["mark_alpha"], dataset["mark_beta"], dataset["mark"].values, strict=True):
             axis.plot(a, b, "D", color="white", markeredgecolor="black", markersize=4, markeredgewidth=0.7, zorder=5)
             axis.annotate(
-                str(text), (float(a), float(b)), (4, 4), textcoords="offset points", fontsize=7, zorder=6,
+                title(str(text)), (float(a), float(b)), (-5, -5), textcoords="offset points", ha="right", va="top",
+                fontsize=7, zorder=6,
                 bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
             )  # fmt: skip
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import require, unknown
-from kdviz.plots.style import VENUES, figure, letter
+from kdviz.plots.style import VENUES, figure, letter, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,18 +48,26 @@ def chosen(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str] = ()) -> 
 
 def panels(
     datasets: "Sequence[xr.Dataset]", rows: Sequence[str], venue: str, ratio: float, **kwargs: Any
-) -> "tuple[Figure, Any]":
-    """A figure with a panel for every loss (rows) and net (columns), and its axes [rows, columns].
+) -> "tuple[Figure, Any, int]":
+    """A figure with a panel for every loss (rows) and net (columns), its axes [rows, columns], how many are abreast.
 
-    One panel takes a column's width, more take the text's; `ratio` is a panel's height over its width.
+    One panel takes a column's width, more take the text's; `ratio` is a panel's height over its width. The losses of a
+    single net are wrapped, two or three abreast.
     """
     column, text = VENUES[venue]
-    columns = len(datasets)
-    width = min(column, 3.4) if columns == 1 else text * min(1.0, (0.25 + columns * 0.32))
-    height = ratio * ((width - 0.9) / columns) + 0.26
-    fig = figure(width, height * len(rows) + 0.35)
-    axes = fig.subplots(len(rows), columns, squeeze=False, **kwargs)
-    return fig, axes
+    count, abreast = len(rows) * len(datasets), len(datasets)
+    if abreast == 1 < count:
+        abreast = 2 if count in (2, 4) else 3
+    down = -(-count // abreast)
+    width = min(column, 3.4) if abreast == 1 else text * min(1.0, (0.25 + abreast * 0.32))
+    margin = 0.9 if abreast == len(datasets) else 0.8 * abreast  # room for the colour bars
+    fig = figure(
+        width, (ratio * ((width - margin) / abreast) + (0.26 if abreast == len(datasets) else 0.5)) * down + 0.35
+    )
+    axes = fig.subplots(down, abreast, squeeze=False, **kwargs).flatten()
+    for axis in axes[count:]:
+        axis.remove()
+    return fig, axes[:count].reshape(len(rows), len(datasets)), abreast
 
 
 def levels_of(arrays: "Sequence[xr.DataArray]") -> tuple[np.ndarray, bool]:
@@ -133,7 +141,7 @@ def head(axes: Any, datasets: "Sequence[xr.Dataset]", rows: Sequence[str], *, un
     titles = []
     for name in rows:
         for index, one in enumerate(datasets):
-            parts = [label_of(one, index)] if len(datasets) > 1 or "label" in one.attrs else []
+            parts = [title(label_of(one, index))] if len(datasets) > 1 or "label" in one.attrs else []
             parts += [titled(one, name) if units else NAMES.get(name, name)] if units or len(rows) > 1 else []
             titles.append(", ".join(parts))
     letter(axes.flat, titles)

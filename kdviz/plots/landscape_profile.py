@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.plots.landscape_panels import NAMES, SHARES, chosen, compact, label_of, levels_of, titled
-from kdviz.plots.style import VENUES, dash, figure, look
+from kdviz.plots.style import VENUES, dash, figure, look, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,15 +56,17 @@ def _lines(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several: 
         # Not mean ± s.d.: a loss spans decades, and the difference would fall below 0 on its log scale.
         mean, low, high = values.mean("seed"), values.min("seed"), values.max("seed")
         axis.fill_between(values["alpha"], low, high, alpha=0.22, linewidth=0, **drawn)
-        text = f"{label}, mean and range of {values.sizes['seed']} directions"
-        axis.plot(values["alpha"], mean, dash(label, index) if several else "-", label=text, **drawn)
+        text = f"{title(label)}, mean and range of {values.sizes['seed']} directions"
+        pattern = dash(label, index) if several else "-"
+        axis.plot(values["alpha"], mean, linestyle=pattern, label=text, **drawn)
         return
     width = dataset.get(f"{name}_halfwidth")
     slices = {"alpha": "-", "beta": (0, (4, 1.5))} if "beta" in values.dims else {"alpha": "-"}
     for dim, pattern in slices.items():
         other = {key: 0.0 for key in slices if key != dim}
         line = values.sel(other, method="nearest")
-        text = f"{label}, along $\\{dim}$" if several and len(slices) > 1 else label if several else f"along $\\{dim}$"
+        along = f"along $\\{dim}$"
+        text = (f"{title(label)}, {along}" if len(slices) > 1 else title(label)) if several else along
         axis.plot(line[dim], line, linestyle=pattern, label=text, **drawn)
         if width is not None:
             half = factor * width.sel(other, method="nearest")
