@@ -222,7 +222,7 @@ def test_the_figure_shows_each_net_once_and_all_of_its_values():
             heights = one.get_data().values
             assert heights[heights > axis.get_ylim()[0]].sum() == pytest.approx(1)
         assert axis.get_yscale() == "log"
-    assert [axis.get_xlabel() for axis in fig.axes] == ["logit", "probability (fraction, softmax at temperature 4)"]
+    assert [axis.get_xlabel() for axis in fig.axes] == ["logit", "probability (fraction)"]
     masses = [results[0].small_mass.sel(net="teacher"), *(one.small_mass.sel(net="student") for one in results)]
     told = [text.get_text() for text in fig.legends[0].get_texts()]
     assert told == [

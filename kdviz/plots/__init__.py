@@ -64,7 +64,7 @@ def draw(
         venue: whose column widths, e.g. "neurips".
         options: passed on to the figure's function.
     Raises:
-        KdvizError: results of different kinds, an unknown kind or name.
+        KdvizError: results of different kinds, an unknown kind or name, a result that lacks numbers of its kind.
     Source: ours.
     """
     many: list[Any] = list(datasets) if isinstance(datasets, (list, tuple)) else [datasets]
@@ -78,4 +78,8 @@ def draw(
         choices.add(key, target)
     module, function = choices[name or next(iter(choices))].split(":")
     with style(venue):
-        return getattr(importlib.import_module(f"kdviz.plots.{module}"), function)(many, venue=venue, **options)
+        try:
+            return getattr(importlib.import_module(f"kdviz.plots.{module}"), function)(many, venue=venue, **options)
+        except (AttributeError, KeyError) as error:
+            said = str(error.args[0] if error.args else error).splitlines()[0]
+            raise KdvizError(f"draw: the {kind} is not whole ({said}); was it written by another version?") from error

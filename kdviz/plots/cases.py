@@ -36,7 +36,7 @@ def gallery(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int
             _channels(axis, case, {"teacher": 0, _label(one): 1}, colours)
             kl = float(case["case_loss"].sel(criterion="kl"))
             verdict = "wrong" if side == 0 else "right"
-            axis.set_title(f"{title(_label(one))} {verdict}, KL {kl:.3g} nats", loc="left", fontsize=8)
+            axis.set_title(f"{_short(title(_label(one)))} {verdict}, KL {kl:.2g} nats", loc="left", fontsize=8)
     _legend(fig, colours)
     return fig
 
@@ -58,10 +58,9 @@ def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int =
         names = {"teacher": "teacher", "this": str(case["case_this"].values), "that": str(case["case_that"].values)}
         _channels(axis, case, dict(zip(names.values(), range(3), strict=True)), colours)
         wrong, right = (float(case["case_loss"].sel(criterion="kl", side=side)) for side in ("wrong", "right"))
-        axis.set_title(
-            f"{title(names['this'])} wrong, KL {wrong:.2g}; {title(names['that'])} right, KL {right:.2g}",
-            loc="left", fontsize=7.5,
-        )  # fmt: skip
+        this, that = (_short(title(names[one])) for one in ("this", "that"))
+        told = f"{this} wrong, KL {wrong:.2g}; {that} right, KL {right:.2g}"
+        axis.set_title(told, loc="left", fontsize=7)
     students = np.concatenate([found["case_this"].values[:count], found["case_that"].values[:count]])
     _legend(fig, {name: colour for name, colour in colours.items() if name == "teacher" or name in students})
     return fig
@@ -124,7 +123,8 @@ def _legend(fig: "Figure", colours: dict[str, str]) -> None:
 
 
 def _short(name: str) -> str:
-    text = name if len(name) <= 9 else name[:8] + "\N{HORIZONTAL ELLIPSIS}"
+    plain = name.replace(r"\$", "$")
+    text = plain if len(plain) <= 9 else plain[:8] + "\N{HORIZONTAL ELLIPSIS}"
     return text.replace("$", r"\$")
 
 

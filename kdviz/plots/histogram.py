@@ -35,10 +35,10 @@ def values(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", density: bo
         axis.set(yscale="log", ylim=(floor, None))
     temperature = datasets[0].attrs["temperature"]
     axes[0].set_xlabel("logit")
-    axes[1].set_xlabel(f"probability (fraction, softmax at temperature {temperature:g})")
-    axes[0].set_ylabel("density (1 / logit)" if density else "share of values in a bin")
-    axes[1].set_ylabel("density (1 / probability)" if density else "share of values in a bin")
-    letter(axes, ("raw", "after softmax"))
+    axes[1].set_xlabel("probability (fraction)")
+    for axis, unit in zip(axes, ("per logit", "per unit"), strict=True):
+        axis.set_ylabel(f"density ({unit})" if density else "share of values")
+    letter(axes, ("raw", f"after softmax, temperature {temperature:g}"))
     handles, _ = axes[0].get_legend_handles_labels()
     small = f"in brackets: the probability that the smallest {datasets[0].attrs['small']:.0%} of channels hold"
     legend(fig, handles, _masses(datasets), title=small, title_fontsize=8)
@@ -60,12 +60,12 @@ def ranks(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: A
         for index, ((name, net), one) in enumerate(zip(_nets(datasets), _owners(datasets), strict=True)):
             band = one[f"band_{space}"].sel(net=net)
             _band(axis, band["rank"].values, band.values, name, index)
-    axes[0].set(xlabel="channel's rank (1 = largest)", ylabel="logit")
-    axes[1].set(xlabel="channel's rank (1 = largest)", ylabel="probability (fraction)", yscale="log")
+    axes[0].set(xlabel="rank (1 = largest)", ylabel="logit")
+    axes[1].set(xlabel="rank (1 = largest)", ylabel="probability (fraction)", yscale="log")
     if gradient:
         _gradients(axes[2], datasets)
     temperature = f"{datasets[0].attrs['temperature']:g}"
-    letter(axes, ("raw, median and 5–95 %", f"softmax, temperature {temperature}", "share of the gradient"))
+    letter(axes, ("raw, 5, 50, 95 %", f"temperature {temperature}", "gradient's share"))
     for axis in axes:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
@@ -82,7 +82,7 @@ def _gradients(axis: "Axes", datasets: "Sequence[xr.Dataset]") -> None:
         for loss in one.loss.values:
             line = "-" if loss == "kd" else "--"
             axis.plot(one["rank"], one.gradient.sel(loss=loss), line, color=colour, label=f"{_label(one)}, {loss}")
-    axis.set(xlabel="teacher's rank (1 = largest)", ylabel="share (fraction)", yscale="log")
+    axis.set(xlabel="teacher's rank", ylabel="share (fraction)", yscale="log")
     axis.axhline(1 / datasets[0]["rank"].size, color="0.6", lw=0.7, zorder=0)
     kinds = {"kd": ("-", "KL"), "rank_kendall": ("--", "ranking loss")}
     lines = [Line2D([], [], color="0.3", ls=kinds[str(loss)][0]) for loss in datasets[0].loss.values]

@@ -147,10 +147,12 @@ def letter(axes: Iterable[Any], titles: Iterable[str] = ()) -> None:
 
 
 def legend(fig: "Figure", handles: Sequence[Any], names: Sequence[str], **kwargs: Any) -> None:
-    """A legend below the panels, in as many columns as the figure's width holds."""
+    """A legend below the panels, in as many columns as the figure's width holds; further rows make it taller."""
     widest = 0.55 + 0.062 * max(map(len, names))  # inches: a handle and the letters at 8 points
     fits = max(1, int(fig.bbox.width / fig.dpi / widest))
     rows = -(-len(names) // fits)
+    if rows > 1 and hasattr(fig, "set_figheight"):
+        fig.set_figheight(fig.get_figheight() + 0.16 * (rows - 1))
     fig.legend(handles, names, loc="outside lower center", ncols=-(-len(names) // rows), **kwargs)
 
 
@@ -178,11 +180,35 @@ def save(fig: "Figure | str", stem: str | os.PathLike, formats: Sequence[str] = 
             partial.write_text(fig, encoding="utf-8")
         return [path]
     written = []
-    for suffix in formats:
-        require(suffix in ("pdf", "png", "svg"), f"save: format must be pdf, png or svg, got {suffix!r}")
-        path = Path(f"{os.fspath(stem)}.{suffix}")
-        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": "kdviz"}}[suffix]
-        with atomic(path) as partial, mpl.rc_context(SETTINGS):
-            fig.savefig(partial, format=suffix, metadata=metadata, dpi=300)
-        written.append(path)
+    with mpl.rc_context(SETTINGS), _settled(fig):
+        for suffix in formats:
+            require(suffix in ("pdf", "png", "svg"), f"save: format must be pdf, png or svg, got {suffix!r}")
+            path = Path(f"{os.fspath(stem)}.{suffix}")
+            metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": "kdviz"}}[suffix]
+            with atomic(path) as partial:
+                fig.savefig(partial, format=suffix, metadata=metadata, dpi=300)
+            written.append(path)
     return written
+
+
+@contextmanager
+def _settled(fig: "Figure") -> Iterator[None]:
+    """The figure laid out once for all formats; its solver leaves noise in the last digits, which is rounded off."""
+    engine = fig.get_layout_engine()
+    if engine is None:
+        yield
+        return
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")
+    parts = list(fig.subfigs)
+    for part in parts:
+        parts += part.subfigs
+        part.bbox_relative.set_points(part.bbox_relative.get_points().round(6))
+    for axis in fig.axes:
+        left, low, width, height = axis.get_position(original=True).bounds
+        axis.set_position((round(left, 6), round(low, 6), round(width, 6), round(height, 6)))
+        axis.set_in_layout(True)
+    try:
+        yield
+    finally:
+        fig.set_layout_engine(engine)

@@ -85,7 +85,7 @@ def _triangles(count: int, width: float, lines: int) -> tuple["Figure", list[Any
     """Empty triangles in a row, with room for `lines` of text under each."""
     inch = 1.2 * count / width  # of the triangle's side
     foot = (0.2 + 0.13 * lines) * inch
-    fig = figure(width, (1.0 + foot) / inch + 0.42)
+    fig = figure(width, (1.0 + foot) / inch + 0.5)
     axes = list(np.ravel(fig.subplots(1, count)))
     for axis in axes:
         axis.set_axis_off()
