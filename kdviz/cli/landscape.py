@@ -87,7 +87,7 @@ def command(
     if trajectory or between:
         results = [run.joined(plan, trajectory)]
     elif compare:
-        results = run.compared(plan, planes)
+        results = run.compared(plan, planes, venue=venue, formats=formats)
     else:
         results = [run.around(plan, index, lines) for index in range(len(opened.nets))]
     done = [result for result in results if result is not None]

@@ -240,8 +240,8 @@ def _headline(result: "xr.Dataset") -> None:
         )
 
 
-def compared(plan: Plan, planes: int) -> "list[xr.Dataset]":
-    """A table of all nets over several random planes, told and written; the first plane of each net."""
+def compared(plan: Plan, planes: int, *, venue: str, formats: Sequence[str] | None) -> "list[xr.Dataset]":
+    """A table of all nets over several random planes, told, written and drawn; the first plane of each net."""
     from kdviz.analysis.landscape.compare import compare, rows
 
     opened = plan.opened
@@ -260,6 +260,7 @@ def compared(plan: Plan, planes: int) -> "list[xr.Dataset]":
     for row in table:
         typer.echo("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     write(found, plan.where / "comparison.nc")
+    write_figures([found], ["numbers"], plan.where, venue=venue, formats=formats)
     return [_named(one, plan, index, opened.labels[index]) for index, one in enumerate(many[::planes])]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from kdviz.base.check import KdvizError, require
 from kdviz.plots.landscape_panels import NAMES, SHARES, chosen, label_of, levels_of, nice, thin
-from kdviz.plots.style import SEQUENTIAL
+from kdviz.plots.style import SEQUENTIAL, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,7 +50,7 @@ def page(datasets: "Sequence[xr.Dataset]", *, loss: Sequence[str] = (), **_: Any
         require("beta" in one.dims, "landscape: the result is a line (dim alpha alone); draw it with --style profile")
     names = chosen(datasets, loss)
     names += [name for name in SHARES if not loss and all(name in one for one in datasets)]
-    titles = [escape(label_of(one, index)) for index, one in enumerate(datasets)]
+    titles = [escape(title(label_of(one, index))) for index, one in enumerate(datasets)]
     fig = make_subplots(
         1, len(datasets), specs=[[{"type": "surface"}] * len(datasets)], subplot_titles=titles, horizontal_spacing=0.02
     )
@@ -101,7 +101,7 @@ def _zaxis(name: str, axis: dict[str, list]) -> dict[str, Any]:
 
 
 def _box(zaxis: dict[str, Any]) -> dict[str, Any]:
-    eye = {"x": 1.35, "y": -1.5, "z": 0.95}
+    eye = {"x": 1.5, "y": -1.65, "z": 1.05}
     return {
         "xaxis": {"title": {"text": "α"}}, "yaxis": {"title": {"text": "β"}}, "zaxis": zaxis,
         "aspectmode": "manual", "aspectratio": {"x": 1, "y": 1, "z": 0.7}, "camera": {"eye": eye},

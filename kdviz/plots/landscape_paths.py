@@ -198,6 +198,6 @@ def _dots(axis: "Axes", values: "xr.DataArray", stderr: "xr.DataArray | None") -
             axis.errorbar(index, found, stderr.sel(net=net).values, color=drawn["color"], capsize=3)
     axis.set_xticks([])
     axis.set_xlim(-0.6, values.sizes["net"] - 0.4)
-    axis.set_ylim(0, None)
+    axis.set_ylim(0, 1.06 * axis.get_ylim()[1])
     axis.grid(axis="y")
     axis.yaxis.set_major_formatter(lambda value, _: compact(value))
