@@ -253,6 +253,21 @@ def test_bfloat16_of_a_net_with_batch_norm_left_is_autocast():
     assert found != pytest.approx(truth, rel=1e-7)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "near"), [("fp32", 1e-5), ("bf16", 2e-2)])
+def test_a_gpu_replays_what_the_cpu_measures(precision, near):
+    model, data = net(), images(64)
+    here, there = (
+        Evaluator(model, data, chunk=16, device=device, precision=how)
+        for device, how in (("cpu", "fp64"), ("cuda", precision))
+    )
+    east, _ = random_pair(here.weights, seed=3)
+    for step in (0.0, 0.3, -0.7, 0.3):  # the graph must see each of the new weights
+        moved = {name: tensor + step * east[name] for name, tensor in here.weights.items()}
+        assert there(moved)["ce"] == pytest.approx(here(moved)["ce"], rel=near)
+    assert there._pass.__name__ == "replay"
+
+
 def test_a_landscape_is_its_sweep_and_says_how_to_repeat_it(tmp_path):
     model, data = net(), images(12)
     found = kdviz.landscape(model, data, steps=3, span=0.5, seed=4, normalize="layer", samples=7, chunk=7)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdviz.analysis.landscape.interval import halfwidth, share_halfwidth
 from kdviz.analysis.landscape.network import Network
+from kdviz.analysis.landscape.replay import recorded
 from kdviz.base.check import one_of, require
 from kdviz.base.files import versions
 from kdviz.data import Data
@@ -43,7 +44,7 @@ class Evaluator:
         settings: of the losses, {"kd.temperature": 2.0, ...}.
         device: [default: the GPU where there is one].
     Attributes:
-        weights: name -> tensor, the model's parameters.
+        weights: name -> tensor, the model's parameters, on the device.
         attrs: what is needed to repeat the measurement.
     Raises:
         KdvizError: an unknown loss or setting, a missing teacher, class counts that differ, weights not finite.
@@ -66,13 +67,14 @@ class Evaluator:
         self.target = self.data.labels.to(device)
         example = next(self.data.batches(min(len(self.data), 8)))[0]
         self.network = Network(model, example, fold=fold, precision=precision, device=device)
-        self.weights = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+        self.weights = {name: tensor.detach().to(device, copy=True) for name, tensor in model.named_parameters()}
         self.terms, self.metrics = _terms(losses, settings or {}, teacher is not None)
         self.logits_teacher = self._teacher(teacher, whole, example, device)
         self._door(self.network(self.network.prepare(example)))
         self.chunk = self._trial(device) if chunk == "auto" else _even(chunk, len(self.data))
         size = example[0].numel() * len(self.data) * self.network.dtype.itemsize
         self._ready = list(self._chunks()) if size <= RESIDENT else None
+        self._pass = recorded(self._whole, device) if device.type == "cuda" and self._ready else self._whole
         self.attrs = {
             "data": data.name, "split": data.split, "data_sha256": data.sha256, "synthetic": int(data.synthetic),
             "samples": len(self.data), "population": len(whole), "samples_seed": seed,
@@ -87,11 +89,14 @@ class Evaluator:
         return self.measure(self.logits(weights))
 
     def logits(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """The net's logits [n, k] at these weights."""
+        """The net's logits [n, k] at these weights; on a GPU the next call overwrites them."""
         self.network.load(weights)
         if self.bn == "recompute":
             require(len(self.data) > 1, "landscape: bn='recompute' needs two images or more")
             self.network.recompute(images for images, _ in self.data.batches(_even(100, len(self.data))))
+        return self._pass()
+
+    def _whole(self) -> Tensor:
         return torch.cat([self.network(images) for images in self._ready or self._chunks()])
 
     @torch.no_grad()

@@ -78,7 +78,9 @@ class Network:
     def __call__(self, images: Tensor) -> Tensor:
         """The logits of prepared images, in float32 (float64 where that is the precision)."""
         cast = torch.autocast(self.device.type, torch.bfloat16) if self._autocast else nullcontext()
-        with torch.inference_mode(), cast:
+        on_gpu = self.device.type == "cuda"  # whose convolutions would otherwise round fp32 to ten bits (TF32)
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
+        with torch.inference_mode(), cast, exact:
             logits = logits_of(self.fast(images))
         return logits if logits.dtype == torch.float64 else logits.float()
 

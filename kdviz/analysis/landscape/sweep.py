@@ -128,7 +128,9 @@ def _directions(weights: Weights, directions: Weights | Sequence[Weights], wante
             )
             require(bool(torch.isfinite(tensor).all()), f"sweep: {what} {name!r} holds NaN or infinity; is it trained?")
     # A displacement by zeros is left out: most tensors of a filter-normalised direction are such.
-    return [{name: tensor.detach() for name, tensor in one.items() if tensor.any()} for one in many]
+    return [
+        {name: tensor.detach().to(weights[name].device) for name, tensor in one.items() if tensor.any()} for one in many
+    ]
 
 
 def _todo(axes: list[np.ndarray], done: Mapping[int, Values], schedule: Iterable[int] | None) -> Iterator[int]:
