@@ -1,11 +1,13 @@
 """Histograms of logits against numpy, loops and closed forms; streams of any length in bounded memory."""
 
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
 from scipy import special, stats
 
+from kdviz import plots
 from kdviz.analysis.counts import Counts, quantiles, shared
 from kdviz.analysis.histogram import histogram
 from kdviz.base.check import KdvizError
@@ -188,6 +190,35 @@ def test_memory_does_not_grow_with_the_stream():
     assert many < 1.1 * few  # twenty times the samples; all of them would be 12 MiB
 
 
+def test_no_chunk_outlives_its_turn():
+    living, most = [], []
+
+    def stream():
+        for seed in range(12):
+            parts = pair(n=50, seed=seed)
+            living.extend(map(weakref.ref, parts))
+            yield parts
+            del parts
+            most.append(sum(reference() is not None for reference in living))
+
+    result = histogram(stream, rank_samples=30)
+    assert result.attrs["samples"] == 600
+    assert max(most) <= 4  # this chunk's two arrays and, at most, the one before it
+    assert not any(reference() is not None for reference in living)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-9, 1e30])
+def test_nets_of_very_different_scales_share_bins(scale):
+    student, teacher = pair(n=50, k=10)
+    result = histogram((scale * student.astype(float), teacher), rank_samples=0)
+    edges = np.append(result.logit, result.logit[-1] + result.logit.attrs["width"])
+    for net, values in (("student", scale * student.astype(float)), ("teacher", teacher)):
+        expected, _ = np.histogram(values, edges)
+        np.testing.assert_array_equal(result.counts_logit.sel(net=net), expected)
+    assert float(result.band_probability.max()) <= 1
+    plots.draw(result, "values").draw_without_rendering()
+
+
 def test_bad_settings():
     for settings, message in (
         ({"temperature": 0}, "temperature must be a finite number above 0"),
@@ -211,8 +242,6 @@ def drawn(label, seed, **settings):
 def test_the_figure_shows_each_net_once_and_all_of_its_values():
     from matplotlib.patches import StepPatch
 
-    from kdviz import plots
-
     results = [drawn("kd", 0), drawn("kd+rk", 0), drawn("mine", 0, bins=128)]
     fig = plots.draw(results, "values")
     for axis in fig.axes:
@@ -233,8 +262,6 @@ def test_the_figure_shows_each_net_once_and_all_of_its_values():
 
 
 def test_densities_integrate_to_one():
-    from kdviz import plots
-
     for axis in plots.draw(drawn("kd", 0), "density").axes:
         for one in axis.patches:
             if not one.get_fill():
@@ -243,8 +270,6 @@ def test_densities_integrate_to_one():
 
 
 def test_ranks_figure_draws_medians_and_gradients():
-    from kdviz import plots
-
     result = drawn("kd", 0)
     raw, chances, gradient = plots.draw([result], "ranks").axes
     lines = {line.get_label(): line for line in raw.lines}

@@ -1,6 +1,7 @@
 """Collecting logits from nets and reading them from anywhere; bad input in one line each."""
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from kdviz.analysis.logits import collect_logits, load_logits
 from kdviz.analysis.sources import chunks, open_logits
 from kdviz.base.check import KdvizError
 from kdviz.base.files import write_dataset
+from kdviz.cli.app import main
 from kdviz.data.base import Data
 
 
@@ -213,6 +215,8 @@ def broken(folder):
     (folder / "half.npz").write_bytes(b"PK\x03\x04 and then nothing")
     (folder / "text.nc").write_text("not netCDF")
     (folder / "text.pt").write_text("not torch")
+    (folder / "greeting.pt").write_text("hello")  # whose letters are commands of pickle
+    torch.save({"student": {"weight": torch.ones(2)}, "teacher": {"weight": torch.ones(2)}}, folder / "nets.pt")
     (folder / "bomb.pt").write_bytes(pickle.dumps(Bomb()))
     np.save(folder / "object.npy", np.array([Bomb()]), allow_pickle=True)
     np.save(folder / "one.npy", np.zeros((3, 3)))
@@ -224,6 +228,8 @@ def broken(folder):
         "half.npz": "not logits",
         "text.nc": "not a kdviz result",
         "text.pt": "weights_only=True",
+        "greeting.pt": "weights_only=True",
+        "nets.pt": "expected arrays of logits, got a dict; is it a checkpoint?",
         "bomb.pt": "weights_only=True",
         "object.npy": "not logits",
         "one.npy": "one array alone; name two, the student's first",
@@ -238,3 +244,58 @@ def test_broken_files_end_in_one_line(tmp_path, capsys):
         assert message in str(caught.value), name
         assert "\n" not in str(caught.value)
     assert "boom" not in capsys.readouterr().out
+
+
+def stray_bytes(count):
+    generator = np.random.default_rng(0)
+    for _ in range(count):
+        yield generator.integers(0, 256, generator.integers(1, 60), dtype=np.uint8).tobytes()
+        yield generator.integers(32, 127, generator.integers(1, 60), dtype=np.uint8).tobytes()
+
+
+def test_no_bytes_end_in_a_traceback(tmp_path):
+    file = tmp_path / "stray.pt"
+    for content in stray_bytes(150):
+        file.write_bytes(content)
+        with pytest.raises(KdvizError):
+            open_logits(file)
+
+
+def run(monkeypatch, capsys, *arguments):
+    """Exit code, stdout and stderr of `kdviz`, in this process."""
+    monkeypatch.setattr(sys, "argv", ["kdviz", *map(str, arguments)])
+    code = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code or 0
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+def test_commands_take_a_pt_of_logits_by_name(tmp_path, monkeypatch, capsys):
+    s, t, y = map(torch.from_numpy, arrays())
+    torch.save({"student": s, "teacher": t, "labels": y}, tmp_path / "mine.pt")
+    for name in ("histogram", "tau", "suboptimal"):
+        code, _, told = run(monkeypatch, capsys, name, tmp_path / "mine.pt", "--format", "png", "-o", tmp_path / "out")
+        assert (code, told) == (0, "")
+        assert (tmp_path / "out" / f"{name}.nc").is_file()
+
+
+def test_commands_refuse_before_they_measure(tmp_path, monkeypatch, capsys):
+    s, t, y = arrays()
+    np.savez(tmp_path / "mine.npz", student=s, teacher=t, labels=y)
+    for wrong, message in (
+        (["--venue", "nature"], "venue must be one of icml, cvpr, neurips, iclr, tmlr, got 'nature'"),
+        (["--format", "bmp"], "format must be one of pdf, png, svg, got 'bmp'"),
+    ):
+        for name in ("histogram", "tau", "suboptimal"):
+            code, out, told = run(monkeypatch, capsys, name, tmp_path / "mine.npz", "-o", tmp_path / "out", *wrong)
+            assert (code, out, told.count("\n")) == (1, "", 1)
+            assert message in told
+        code, _, told = run(monkeypatch, capsys, "surface", "-o", tmp_path / "out", *wrong)
+        assert code == 1
+        assert message in told
+    code, _, told = run(monkeypatch, capsys, "tau", tmp_path / "mine.npz", "--style", "bars", "-o", tmp_path / "out")
+    assert (code, told) == (1, "kdviz: unknown figure of a tau 'bars'; known: breakdown, distribution\n")
+    assert not (tmp_path / "out").exists()

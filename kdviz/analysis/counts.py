@@ -60,7 +60,8 @@ def shared(tables: list[Counts]) -> tuple[np.ndarray, float, np.ndarray]:
     """
     require(all(one.width for one in tables), "histogram: no values were counted")
     width = max(one.width for one in tables)
-    used = [one._used() // round(width / one.width) for one in tables]
+    # widths are powers of two, whose ratio a float holds exactly and an integer may not
+    used = [np.floor(one._used() * (one.width / width)).astype(np.int64) for one in tables]
     low, high = min(one[0] for one in used), max(one[-1] for one in used)
     placed = [
         _placed(one.table[:, one._used() - one.low], where - low, high - low + 1)

@@ -127,6 +127,11 @@ def _log_softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
     return lowered - np.log(np.exp(lowered).sum(axis=1, keepdims=True))
 
 
+def _exp(logarithms: np.ndarray) -> np.ndarray:
+    """Probabilities; the bin that holds ln 1 reaches beyond it."""
+    return np.exp(np.minimum(logarithms, 0.0))
+
+
 def _dataset(sums: _Sums, small: float, attrs: dict[str, Any]) -> xr.Dataset:
     ranks = np.arange(sums.channels)
     rows = ranks * sums.rows // sums.channels
@@ -140,7 +145,7 @@ def _dataset(sums: _Sums, small: float, attrs: dict[str, Any]) -> xr.Dataset:
         left, width, tables = shared([sums.tables[net, space] for net in sums.nets])
         coordinates[space] = (space, left, {"width": width, "units": {"logit": "logit"}.get(space, "fraction")})
         values[f"counts_{space}"] = (("net", space), tables.sum(axis=1))
-    for space, back in (("logit", np.asarray), ("logarithm", np.exp)):
+    for space, back in (("logit", np.asarray), ("logarithm", _exp)):
         left, width, tables = shared([sums.tables[net, space] for net in sums.nets])
         bands = np.stack([back(quantiles(table, left, width, QUANTILES)) for table in tables])
         values[f"band_{'logit' if space == 'logit' else 'probability'}"] = (("net", "rank", "quantile"), bands)

@@ -239,13 +239,17 @@ def _numpy_file(path: Path) -> Any:
 
 def _torch_file(path: Path) -> Any:
     import pickle
+    import struct
     import warnings
+
+    # what the reader of pickles stumbles over in a file that holds none
+    stray = (KeyError, IndexError, TypeError, AttributeError, AssertionError, OverflowError, MemoryError, struct.error)
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle's protocols; what cannot be read is told below
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError, *stray) as error:
         raise KdvizError(
             f"{path}: torch.load(weights_only=True) cannot read it; save plain tensors as"
             " {'logits_student': ..., 'logits_teacher': ..., 'target': ...}"
@@ -259,6 +263,10 @@ def _named(found: Mapping[str, Any], name: str) -> tuple:
             f"{name}: expected the arrays logits_student and logits_teacher (and target),"
             f" got {', '.join(found) or 'none'}"
         )
+    require(
+        all(hasattr(one, "shape") for one in parts[:2] if one is not None),
+        f"{name}: expected arrays of logits, got a {type(parts[0]).__name__}; is it a checkpoint?",
+    )
     return tuple(parts)
 
 

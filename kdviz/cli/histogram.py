@@ -17,7 +17,7 @@ from kdviz.cli.common import (
     write,
     write_figures,
 )  # fmt: skip
-from kdviz.cli.logits import DropNonfinite, Label, LogitFiles, Samples, Students, gather, place
+from kdviz.cli.logits import DropNonfinite, Label, LogitFiles, Samples, Students, drawable, gather, place
 
 NEEDS_ARGUMENTS = True
 
@@ -49,6 +49,7 @@ def command(
     """
     from kdviz.analysis.histogram import histogram
 
+    drawable("histogram", figure or (), venue, formats)
     found = gather(students, logits, model=model, data=data, root=root, split=split, teacher=teacher, samples=samples,
                    labels=label, out=out)  # fmt: skip
     where, results = place("histogram", found, out), []

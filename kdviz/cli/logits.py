@@ -1,13 +1,14 @@
 """What `histogram` and `tau` share: checkpoints, runs or files of logits become labelled sources of logits."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdviz.base.check import KdvizError, require
+from kdviz.base.check import KdvizError, one_of, require, unknown
 from kdviz.cli.common import folder, open_checkpoint, open_data, open_teacher, progress, write
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".nc", ".npz", ".npy")
 
 Students = Annotated[
-    list[str] | None, typer.Argument(metavar="CKPT...", help="Checkpoints, folders of runs, or logits (.nc, .npz).")
+    list[str] | None, typer.Argument(metavar="CKPT...", help="Checkpoints, folders of runs, or logits (.nc .npz .pt).")
 ]
 LogitFiles = Annotated[
     list[str] | None,
@@ -71,7 +72,7 @@ def gather(
     """Every student named on the command line; nets are run once and their logits written beside the results."""
     named = [*(students or ())]
     require(named or files, "name a checkpoint, or logits with --logits")
-    brought = [one for one in named if "," in one or Path(one).suffix in SUFFIXES] + list(files or ())
+    brought = [one for one in named if _holds_logits(one)] + list(files or ())
     paths = [Path(one) for one in named if one not in brought]
     found = _from_checkpoints(paths, model, data, root, split, teacher, samples, out, needs_teacher) if paths else []
     found += [_from_file(one) for one in brought]
@@ -85,6 +86,33 @@ def gather(
 def place(command: str, found: Sequence[Student], out: Path | None) -> Path:
     """Where a command writes: `out`, the student's folder, or a folder of the command's name for several."""
     return folder(found[0].name if len(found) == 1 else command, out)
+
+
+def drawable(kind: str, names: Sequence[str], venue: str, formats: Sequence[str] | None) -> None:
+    """Refuse figures, a venue or formats that nobody knows, before anything is measured for them."""
+    from kdviz.plots import FIGURES
+    from kdviz.plots.style import VENUES
+
+    for name in names:
+        if name not in FIGURES[kind]:
+            raise unknown(f"figure of a {kind}", name, FIGURES[kind])
+    one_of(kind, VENUES, venue=venue)
+    for one in formats or ():
+        one_of(kind, ("pdf", "png", "svg"), format=one)
+
+
+def _holds_logits(text: str) -> bool:
+    """Whether a name on the command line is that of logits; a .pt may be either, which its contents say."""
+    from kdviz.analysis.sources import open_logits
+
+    if "," in text or Path(text).suffix in SUFFIXES:
+        return True
+    if Path(text).suffix not in (".pt", ".pth") or not Path(text).is_file():
+        return False
+    with suppress(KdvizError):
+        open_logits(text)
+        return True
+    return False
 
 
 def _from_file(text: str) -> Student:

@@ -23,6 +23,7 @@ from kdviz.cli.common import (
     write,
     write_figures,
 )
+from kdviz.cli.logits import DropNonfinite, drawable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,6 +58,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Of t and of the directions.")] = 0,
     label: Annotated[int | None, typer.Option(help="Target class [default: the sample's, or t's argmax].")] = None,
     scale: Annotated[str, typer.Option(help="Colours and heights: own to each panel, or shared.")] = "own",
+    drop_nonfinite: DropNonfinite = False,
     model: ModelName = None,
     data: DataName = None,
     teacher: TeacherFile = None,
@@ -72,6 +74,7 @@ def command(
     """
     from kdviz.analysis.surfaces import surface
 
+    drawable("surface", (), venue, formats)
     settings: dict[str, Any] = {
         "classes": classes, "steps": steps, "seed": seed, "label": label, "directions": directions,
         "span": span if span is not None else 5.0 if sample is None else 1.0,
@@ -82,7 +85,8 @@ def command(
     require(sample is not None or not around, "surface: name the sample of the checkpoint or --logits with --sample N")
     require(logits is None or checkpoint is None, "surface: a checkpoint or --logits, not both")
     if sample is not None:
-        found = _of_file(logits, sample) if logits else _of_net(checkpoint, sample, model, data, teacher, root, split)
+        opened = (checkpoint, sample, model, data, teacher, root, split)
+        found = _of_file(logits, sample, drop_nonfinite) if logits else _of_net(*opened)
         settings |= {**found, "label": found["label"] if label is None else label}
     plan = DEFAULTS if not loss and not temperature else [("surface", loss or ["pld"], temperature)]
     where = folder("surface", out)
@@ -104,10 +108,10 @@ def command(
         )
 
 
-def _of_file(logits: str, sample: int) -> dict[str, Any]:
+def _of_file(logits: str, sample: int, drop_nonfinite: bool) -> dict[str, Any]:
     from kdviz.analysis.logits import load_logits
 
-    return _row(load_logits(logits), sample, logits)
+    return _row(load_logits(logits, drop_nonfinite=drop_nonfinite), sample, logits)
 
 
 def _of_net(

@@ -17,7 +17,7 @@ from kdviz.cli.common import (
     write,
     write_figures,
 )  # fmt: skip
-from kdviz.cli.logits import DropNonfinite, Label, LogitFiles, Samples, Students, gather, place
+from kdviz.cli.logits import DropNonfinite, Label, LogitFiles, Samples, Students, drawable, gather, place
 
 NEEDS_ARGUMENTS = True
 
@@ -54,6 +54,7 @@ def command(
     """
     from kdviz.analysis import ranks
 
+    drawable("tau", figure or (), venue, formats)
     found = gather(students, logits, model=model, data=data, root=root, split=split, teacher=teacher, samples=samples,
                    labels=label, out=out, needs_teacher=True)  # fmt: skip
     where, results = place("tau", found, out), []

@@ -49,7 +49,7 @@ def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int =
         return _nothing(VENUES[venue][0], "no sample on which the nearer student is wrong and the other right")
     rows = -(-count // 2)
     colours = _colours([str(name) for name in found["this"].values])
-    fig = figure(VENUES[venue][1], 1.55 * rows + 0.3)
+    fig = figure(VENUES[venue][1], 1.6 * rows + 0.3)
     places = np.ravel(fig.subfigures(rows, 2, squeeze=False))
     for at in range(count):
         case = found.isel(case=at)
@@ -59,8 +59,8 @@ def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int =
         _channels(axis, case, dict(zip(names.values(), range(3), strict=True)), colours)
         wrong, right = (float(case["case_loss"].sel(criterion="kl", side=side)) for side in ("wrong", "right"))
         this, that = (_short(title(names[one])) for one in ("this", "that"))
-        told = f"{this} wrong, KL {wrong:.2g}; {that} right, KL {right:.2g}"
-        axis.set_title(told, loc="left", fontsize=7)
+        told = f"{this} wrong, KL {wrong:.2g} nats\n{that} right, KL {right:.2g} nats"
+        axis.set_title(told, loc="left", fontsize=7.5, linespacing=1.1)
     students = np.concatenate([found["case_this"].values[:count], found["case_that"].values[:count]])
     _legend(fig, {name: colour for name, colour in colours.items() if name == "teacher" or name in students})
     return fig
@@ -119,7 +119,7 @@ def _legend(fig: "Figure", colours: dict[str, str]) -> None:
 
     handles: list[Any] = [Patch(color=colour) for colour in colours.values()]
     handles.append(Line2D([], [], color=BLACK, marker="v", markersize=4, linestyle="none"))
-    legend(fig, handles, [*map(title, colours), "argmax (label in blue)"], handlelength=1.0)
+    legend(fig, handles, [*map(title, colours), "argmax"], handlelength=1.0)
 
 
 def _short(name: str) -> str:

@@ -62,14 +62,18 @@ def ranks(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: A
             _band(axis, band["rank"].values, band.values, name, index)
     axes[0].set(xlabel="rank (1 = largest)", ylabel="logit")
     axes[1].set(xlabel="rank (1 = largest)", ylabel="probability (fraction)", yscale="log")
+    handles, names = axes[0].get_legend_handles_labels()
     if gradient:
         _gradients(axes[2], datasets)
+        lines = {"KL (c)": ("0.3", "-"), "ranking loss (c)": ("0.3", "--"), "equal shares (c)": ("0.6", "-")}
+        handles += [Line2D([], [], color=colour, ls=line, lw=1.0) for colour, line in lines.values()]
+        names += lines
     temperature = f"{datasets[0].attrs['temperature']:g}"
     letter(axes, ("raw, 5, 50, 95 %", f"temperature {temperature}", "gradient's share"))
     for axis in axes:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter("{x:g}")
-    legend(fig, *axes[0].get_legend_handles_labels())
+    legend(fig, handles, names)
     return fig
 
 
@@ -84,10 +88,6 @@ def _gradients(axis: "Axes", datasets: "Sequence[xr.Dataset]") -> None:
             axis.plot(one["rank"], one.gradient.sel(loss=loss), line, color=colour, label=f"{_label(one)}, {loss}")
     axis.set(xlabel="teacher's rank", ylabel="share (fraction)", yscale="log")
     axis.axhline(1 / datasets[0]["rank"].size, color="0.6", lw=0.7, zorder=0)
-    kinds = {"kd": ("-", "KL"), "rank_kendall": ("--", "ranking loss")}
-    lines = [Line2D([], [], color="0.3", ls=kinds[str(loss)][0]) for loss in datasets[0].loss.values]
-    names = [kinds[str(loss)][1] for loss in datasets[0].loss.values]
-    axis.legend([*lines, Line2D([], [], color="0.6", lw=0.7)], [*names, "equal shares"])
 
 
 def _nets(datasets: "Sequence[xr.Dataset]") -> list[tuple[str, str]]:

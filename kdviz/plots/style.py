@@ -148,12 +148,19 @@ def letter(axes: Iterable[Any], titles: Iterable[str] = ()) -> None:
 
 def legend(fig: "Figure", handles: Sequence[Any], names: Sequence[str], **kwargs: Any) -> None:
     """A legend below the panels, in as many columns as the figure's width holds; further rows make it taller."""
-    widest = 0.55 + 0.062 * max(map(len, names))  # inches: a handle and the letters at 8 points
-    fits = max(1, int(fig.bbox.width / fig.dpi / widest))
-    rows = -(-len(names) // fits)
+    width, columns = fig.bbox.width / fig.dpi, len(names)
+    while columns > 1 and _row(names, columns) > width:
+        columns -= 1
+    rows = -(-len(names) // columns)
     if rows > 1 and hasattr(fig, "set_figheight"):
         fig.set_figheight(fig.get_figheight() + 0.16 * (rows - 1))
     fig.legend(handles, names, loc="outside lower center", ncols=-(-len(names) // rows), **kwargs)
+
+
+def _row(names: Sequence[str], columns: int) -> float:
+    """Inches of a row: each column's handle and its longest name, at 8 points."""
+    rows = -(-len(names) // columns)
+    return sum(0.58 + 0.058 * max(map(len, names[at : at + rows])) for at in range(0, len(names), rows))
 
 
 def box(axis: Any) -> None:
