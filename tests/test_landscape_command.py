@@ -87,9 +87,10 @@ def test_several_checkpoints_share_everything_and_one_names_the_teacher(nets, tm
 
 
 def test_lines_one_line_and_a_path(nets, tmp_path):
-    run(nets[0], *SMALL, "--lines", "2", "-o", tmp_path / "lines")
-    lines = read_dataset(tmp_path / "lines" / "landscape.nc")
+    run(nets[0], nets[1], *SMALL, "--lines", "2", "-o", tmp_path / "lines")
+    lines = read_dataset(tmp_path / "lines" / "student_kd.nc")
     assert dict(lines.sizes) == {"seed": 2, "alpha": 3}
+    assert (tmp_path / "lines" / "profile.png").is_file()
     run(nets[0], *SMALL, "--one-d", "--seed", "1", "-o", tmp_path / "line")
     line = read_dataset(tmp_path / "line" / "landscape.nc")
     assert dict(line.sizes) == {"alpha": 3}
@@ -100,6 +101,26 @@ def test_lines_one_line_and_a_path(nets, tmp_path):
     assert "barrier" in told
     path = read_dataset(tmp_path / "path" / "landscape.nc")
     assert float(path.ce.sel(alpha=1)) == pytest.approx(true_loss(nets[0], tiny.load("test")), rel=1e-5)
+
+
+def test_the_plane_of_eigenvectors_is_one_nat_wide(nets, tmp_path):
+    run(nets[0], *SMALL, "--directions", "hessian", "-o", tmp_path)
+    plane = read_dataset(tmp_path / "landscape.nc")
+    # central difference along the top eigenvector at a twentieth of the span, by a finer sweep
+    fine = tmp_path / "fine"
+    run(nets[0], *SMALL, "--directions", "hessian", "--span", "0.05", "-o", fine)
+    near = read_dataset(fine / "landscape.nc").ce.sel(beta=0)
+    bend = float(near[0] - 2 * near[1] + near[2]) / float(near.alpha[2]) ** 2
+    assert plane.alpha.attrs["units"] == "distance in weight space"
+    assert bend * float(plane.alpha[-1]) ** 2 / 2 == pytest.approx(1, rel=0.1)
+
+
+def test_a_spline_fills_the_plane_and_is_no_loss_itself(nets, tmp_path):
+    told = run(nets[0], *SMALL, "--steps", "9", "--adaptive", "-o", tmp_path)
+    found = read_dataset(tmp_path / "landscape.nc")
+    assert found.measured.sum() == found.attrs["points_done"] <= 27
+    assert np.isfinite(found.ce).all()
+    assert "measured" not in told
 
 
 def test_the_table_of_a_comparison(nets, tmp_path):

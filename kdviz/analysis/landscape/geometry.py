@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 # Variables of a landscape that are better when larger, or are no losses at all: no minima are counted in them.
-NOT_LOSSES = ("accuracy", "kendall_tau", "agreement")
+NOT_LOSSES = ("accuracy", "kendall_tau", "agreement", "measured")
 
 
 class Minima(NamedTuple):
