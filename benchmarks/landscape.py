@@ -4,7 +4,8 @@
 
 Engines take turns, so that a drifting machine slows all of them alike; ratios are of medians. loss-landscapes 3.0.6
 (extra `compare`) and the naive loop forward all images at once, as their users do; "chunks of 50" is the plain loop at
-its best. Errors are relative, of the loss against float64. bf16 runs where the processor has it, or with --bf16.
+its best; "six losses" draws ce, kd, rank_kendall, pld, dist and lskd from the same logits. Errors are relative, of the
+cross-entropy against float64. bf16 runs where the processor has it, or with --bf16.
 """
 
 import argparse
@@ -21,6 +22,10 @@ from kdviz.analysis.landscape import Evaluator, random_pair
 from kdviz.data import load_data
 from kdviz.models import build
 from kdviz.train.device import choose_precision
+
+
+LOSSES = ("ce", "kd", "rank_kendall", "pld", "dist", "lskd")
+SIX = "kdviz fp32, six losses"
 
 
 def places(count: int) -> list[tuple[float, float]]:
@@ -97,6 +102,8 @@ def main() -> None:
     native = choose_precision("auto", torch.device("cpu")) == "bf16"
     kinds = ("fp32", "bf16") if native or options.bf16 else ("fp32",)
     engine = {f"kdviz {kind}": ours if kind == "fp32" else Evaluator(net, data, precision=kind) for kind in kinds}
+    teacher = torch.randn(len(data), data.classes, generator=torch.Generator().manual_seed(0))
+    engine[SIX] = Evaluator(net, data, losses=LOSSES, teacher=teacher, chunk=ours.chunk)
     weights = ours.weights
     alpha, beta = random_pair(weights, seed=0)
 
