@@ -205,7 +205,7 @@ def _settled(fig: "Figure") -> Iterator[None]:
     if engine is None:
         yield
         return
-    fig.draw_without_rendering()
+    engine.execute(fig)
     fig.set_layout_engine("none")
     parts = list(fig.subfigs)
     for part in parts:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import one_of
-from kdviz.plots.style import SEQUENTIAL, VENUES, box, figure, legend, letter, title
+from kdviz.plots.style import BLACK, SEQUENTIAL, VENUES, box, figure, legend, letter, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -121,10 +121,12 @@ def _surface(axis: Any, panel: "xr.Dataset", limit: tuple[float, float]) -> None
     low, high = limit
     height = (high - low) or 1.0
     floor = low - 0.35 * height
-    axis.plot_surface(
-        a, b, values, facecolors=_shaded(values, a[:, 0], low, height), rstride=1, cstride=1, linewidth=0,
-        antialiased=False, shade=False, rasterized=True,
-    )  # fmt: skip
+    faces = axis.plot_surface(
+        a, b, values, color=BLACK, rstride=1, cstride=1, linewidth=0, antialiased=False, shade=False, rasterized=True
+    )
+    # as one array, which is several times as fast as plot_surface's own list of colours
+    faces.set_facecolor(_shaded(values, a[:, 0], low, height)[:-1, :-1].reshape(-1, 4))
+    faces.set_edgecolor("none")
     axis.contour(a, b, values, levels=9, zdir="z", offset=floor, cmap=SEQUENTIAL, linewidths=0.6)
     edge = float(a[-1, 0])
     axis.set(xlim=(-edge, edge), ylim=(-edge, edge), zlim=(floor, high))
