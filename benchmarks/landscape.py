@@ -23,7 +23,6 @@ from kdviz.data import load_data
 from kdviz.models import build
 from kdviz.train.device import choose_precision
 
-
 LOSSES = ("ce", "kd", "rank_kendall", "pld", "dist", "lskd")
 SIX = "kdviz fp32, six losses"
 
