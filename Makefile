@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: landscape test check install lab checkpoints reports clean
+.PHONY: landscape test check install lab checkpoints reports notebooks gallery clean
 .DEFAULT_GOAL := landscape
 
 landscape: $(STAMP)  ## draw the loss landscape of a shipped distilled student
@@ -35,6 +35,21 @@ checkpoints: $(STAMP)  ## train the shipped checkpoints again (about an hour on 
 reports: $(STAMP)  ## every analysis figure of both papers, from the shipped checkpoints
 	$(BIN)/kdviz paper rkkd
 	$(BIN)/kdviz paper pld
+
+notebooks: $(STAMP)  ## execute the notebooks; their figures stay in the files
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+gallery: $(STAMP)  ## README's figures, from the shipped checkpoints
+	$(BIN)/kdviz landscape checkpoints/resnet8_kd+rk.pt --format png -o runs/gallery/landscape
+	$(BIN)/kdviz histogram checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt --format png -o runs/gallery/histogram
+	$(BIN)/kdviz tau checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt checkpoints/resnet8_dist.pt checkpoints/resnet8_pld.pt --format png -o runs/gallery/tau
+	$(BIN)/kdviz suboptimal --format png -o runs/gallery/suboptimal
+	$(BIN)/kdviz surface --loss pld --temperature 2 1 .5 .1 --format png -o runs/gallery/surface
+	cp runs/gallery/landscape/contour.png docs/landscape.png
+	cp runs/gallery/histogram/histogram_values.png docs/histogram.png
+	cp runs/gallery/tau/tau_distribution.png docs/tau.png
+	cp runs/gallery/suboptimal/toy_bars.png docs/suboptimal.png
+	cp runs/gallery/surface/both.png docs/surface.png
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
