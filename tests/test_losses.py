@@ -22,6 +22,7 @@ GOLDEN = [
     (losses.kd, (s, t), {"temperature": 1.0}, 0.7234760610814843),
     (losses.dkd, (s, t, y), {}, 3.5984404331556132),
     (losses.lskd, (s, t), {}, 0.44101754612189326),
+    (losses.kd, (s, t), {"temperature": 2.0, "normalize": "zscore"}, 0.44101754612189326),
     (losses.normkd, (s, t), {}, 0.9169647058444279),
     (losses.dist, (s, t), {}, 1.478261044703863),
     (losses.dist, (s, t), {"temperature": 4.0}, 17.864929879213587),
@@ -283,3 +284,11 @@ def test_the_door_names_the_row(tensors, message):
     check_door(s, t, y, who="x")
     with pytest.raises(KdvizError, match=message):
         check_door(*tensors, who="x")
+
+
+@pytest.mark.parametrize("name", ["dkd", "class_gram", "batch_gram"])
+def test_standardised_logits_are_scipys_z_scores(name):
+    net = LOSSES[name].function
+    rest = (y,) if name == "dkd" else ()
+    scored = (torch.from_numpy(scipy.stats.zscore(one, axis=1, ddof=1)) for one in (S, T))
+    assert net(s, t, *rest, normalize="zscore").item() == pytest.approx(net(*scored, *rest).item(), rel=1e-6)

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from kdviz.base.check import positive
 from kdviz.losses.entry import loss
-from kdviz.losses.inputs import Reduction, labels, pair, reduce
+from kdviz.losses.inputs import Normalize, Reduction, labels, normalized, pair, reduce
 from kdviz.losses.papers import DKD
 
 
@@ -21,7 +21,8 @@ def _split(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
 @loss(DKD)
 def dkd(
     logits_student: Tensor, logits_teacher: Tensor, target: Tensor, *,
-    alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0, reduction: Reduction = "mean",
+    alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0, normalize: Normalize = "none",
+    reduction: Reduction = "mean",
 ) -> Tensor:  # fmt: skip
     """Decoupled divergence: target against the rest, and among the rest, weighted apart.
 
@@ -36,6 +37,7 @@ def dkd(
         alpha: weight of the target's part.
         beta: weight of the part among the rest; the paper's 8 is for most pairs, the method's presets know the others.
         temperature: above 0.
+        normalize: of the logits before all else: "none", or "zscore" as LSKD.
         reduction: "mean" over samples, or "none" for `[n]`.
 
     Returns: a scalar in nats, or `[n]`.
@@ -50,7 +52,7 @@ def dkd(
     0.0
     """
     positive("dkd", temperature=temperature)
-    student, teacher = pair("dkd", logits_student, logits_teacher)
+    student, teacher = normalized("dkd", pair("dkd", logits_student, logits_teacher), normalize)
     index = labels("dkd", student, target)[:, None]
     (two_s, rest_s), (two_t, rest_t) = (_split(logits / temperature, index) for logits in (student, teacher))
     target_part = (two_t.exp() * (two_t - two_s)).sum(1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from kdviz.base.check import one_of, require, same_shape
 
 Reduction = Literal["mean", "none"]
+Normalize = Literal["none", "zscore"]
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -53,6 +54,17 @@ def labels(who: str, logits: Tensor, target: Tensor) -> Tensor:
         f"{who}: target must be integer class indices, got {target.dtype}",
     )
     return target.long()
+
+
+def standard(logits: Tensor) -> Tensor:
+    """Rows z-scored over the classes as LSKD does it: (x - mean) / (std + 1e-7), std unbiased."""
+    return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
+
+
+def normalized(who: str, logits: tuple[Tensor, Tensor], normalize: str) -> tuple[Tensor, Tensor]:
+    """Both nets' logits as they are ("none") or z-scored ("zscore")."""
+    one_of(who, ("none", "zscore"), normalize=normalize)
+    return logits if normalize == "none" else (standard(logits[0]), standard(logits[1]))
 
 
 def reduce(who: str, values: Tensor, reduction: str) -> Tensor:

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from kdviz.base.check import positive
 from kdviz.losses.entry import loss
-from kdviz.losses.inputs import Reduction, pair, reduce
+from kdviz.losses.inputs import Normalize, Reduction, normalized, pair, reduce
 from kdviz.losses.papers import KD
 
 
@@ -17,8 +17,9 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
 
 @loss(KD)
 def kd(
-    logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 4.0, reduction: Reduction = "mean"
-) -> Tensor:
+    logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 4.0, normalize: Normalize = "none",
+    reduction: Reduction = "mean",
+) -> Tensor:  # fmt: skip
     """KL divergence from the teacher's softened distribution to the student's, times temperature squared.
 
     L = temperature^2 * sum_i p_i log(p_i / q_i), p and q the softmax of teacher's and student's logits / temperature.
@@ -28,6 +29,7 @@ def kd(
         logits_student: `[n, k]`.
         logits_teacher: `[n, k]`; no gradient flows to it.
         temperature: above 0.
+        normalize: of the logits before all else: "none", or "zscore" as LSKD.
         reduction: "mean" over samples, or "none" for `[n]`.
 
     Returns: a scalar in nats, or `[n]`.
@@ -42,6 +44,6 @@ def kd(
     0.0
     """
     positive("kd", temperature=temperature)
-    student, teacher = pair("kd", logits_student, logits_teacher)
+    student, teacher = normalized("kd", pair("kd", logits_student, logits_teacher), normalize)
     values = divergence(student / temperature, teacher / temperature) * temperature**2
     return reduce("kd", values, reduction)

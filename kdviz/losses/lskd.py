@@ -4,13 +4,9 @@ from torch import Tensor
 
 from kdviz.base.check import positive
 from kdviz.losses.entry import loss
-from kdviz.losses.inputs import Reduction, pair, reduce
+from kdviz.losses.inputs import Reduction, pair, reduce, standard
 from kdviz.losses.kd import divergence
 from kdviz.losses.papers import LSKD
-
-
-def _standard(logits: Tensor) -> Tensor:
-    return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
 
 
 @loss(LSKD)
@@ -20,7 +16,8 @@ def lskd(
     """KL divergence of the z-scored logits, times temperature squared.
 
     L = temperature^2 * KL(softmax(z(t) / temperature) || softmax(z(s) / temperature)), z(x) = (x - mean) / (std + 1e-7)
-    over the classes, std unbiased. Student and teacher may differ by a positive factor and a shift.
+    over the classes, std unbiased. Student and teacher may differ by a positive factor and a shift. On DKD and MLKD the
+    same stands as their losses' normalize="zscore".
 
     Args:
         logits_student: `[n, k]`, k >= 2.
@@ -41,5 +38,5 @@ def lskd(
     """
     positive("lskd", temperature=temperature)
     student, teacher = pair("lskd", logits_student, logits_teacher)
-    values = divergence(_standard(student) / temperature, _standard(teacher) / temperature)
+    values = divergence(standard(student) / temperature, standard(teacher) / temperature)
     return reduce("lskd", values * temperature**2, reduction)

@@ -5,22 +5,23 @@ from torch import Tensor
 
 from kdviz.base.check import positive
 from kdviz.losses.entry import loss
-from kdviz.losses.inputs import pair, unmixed
+from kdviz.losses.inputs import Normalize, normalized, pair, unmixed
 from kdviz.losses.papers import MLKD
 
 
-def _grams(who: str, logits_student: Tensor, logits_teacher: Tensor, temperature: float, classes: bool) -> Tensor:
+def _grams(who: str, nets: tuple[Tensor, Tensor], temperature: float, normalize: Normalize, classes: bool) -> Tensor:
     """Squared Frobenius distance of the two Gram matrices, over classes or over samples."""
     positive(who, temperature=temperature)
-    nets = pair(who, logits_student, logits_teacher)
-    p, q = (torch.softmax(logits / temperature, 1) for logits in nets)
+    p, q = (torch.softmax(logits / temperature, 1) for logits in normalized(who, pair(who, *nets), normalize))
     with unmixed(p.device):
         gap = p.T @ p - q.T @ q if classes else p @ p.T - q @ q.T
     return gap.square().sum()
 
 
 @loss(MLKD)
-def class_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
+def class_gram(
+    logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 4.0, normalize: Normalize = "none"
+) -> Tensor:
     """Squared distance between the nets' class Gram matrices.
 
     L = ||P't Pt - P's Ps||_F^2 / k, P = softmax(logits / temperature), `[n, k]`. The entries are sums over the samples,
@@ -30,6 +31,7 @@ def class_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: f
         logits_student: `[n, k]`.
         logits_teacher: `[n, k]`; no gradient flows to it.
         temperature: above 0; MLKD sums the loss over 2, 3, 4, 5 and 6.
+        normalize: of the logits before all else: "none", or "zscore" as LSKD.
 
     Returns: a scalar.
 
@@ -41,11 +43,15 @@ def class_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: f
     >>> round(class_gram(one, other, temperature=1.0).item(), 4)  # diag(1, 0) against diag(0, 1), over two classes
     1.0
     """
-    return _grams("class_gram", logits_student, logits_teacher, temperature, True) / logits_student.shape[1]
+    return (
+        _grams("class_gram", (logits_student, logits_teacher), temperature, normalize, True) / logits_student.shape[1]
+    )
 
 
 @loss(MLKD)
-def batch_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
+def batch_gram(
+    logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 4.0, normalize: Normalize = "none"
+) -> Tensor:
     """Squared distance between the nets' sample Gram matrices.
 
     L = ||Pt P't - Ps P's||_F^2 / n, P = softmax(logits / temperature), `[n, k]`.
@@ -54,6 +60,7 @@ def batch_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: f
         logits_student: `[n, k]`.
         logits_teacher: `[n, k]`; no gradient flows to it.
         temperature: above 0; MLKD sums the loss over 2, 3, 4, 5 and 6.
+        normalize: of the logits before all else: "none", or "zscore" as LSKD.
 
     Returns: a scalar.
 
@@ -65,4 +72,6 @@ def batch_gram(logits_student: Tensor, logits_teacher: Tensor, *, temperature: f
     >>> round(batch_gram(alike, apart, temperature=1.0).item(), 4)  # ones against the identity, over two samples
     1.0
     """
-    return _grams("batch_gram", logits_student, logits_teacher, temperature, False) / logits_student.shape[0]
+    return (
+        _grams("batch_gram", (logits_student, logits_teacher), temperature, normalize, False) / logits_student.shape[0]
+    )
