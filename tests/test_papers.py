@@ -367,6 +367,8 @@ def test_a_table_on_the_command_line_is_published_not_measured(tmp_path):
     assert "kdviz train rkkd-cifar100" in done.stdout
     commands = (tmp_path / "reports/rkkd/tab7/commands.sh").read_text()
     assert "--method kd+rk --student resnet8x4 --teacher resnet32x4.pt --set rank_kendall.weight=4.0" in commands
+    folders = re.findall(r"^kdviz .* -o (\S+)$", commands, flags=re.MULTILINE)
+    assert len(folders) == len(set(folders)) == 8 * 4
 
 
 def test_missing_shipped_students_are_one_clear_line(tmp_path):
@@ -374,6 +376,42 @@ def test_missing_shipped_students_are_one_clear_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "--student" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pld", "fig3", "--student", "kd=a.pt", "--samples", "9"], "--student, --samples; leave it out"),
+        (["rkkd", "fig1", "--run", "KD=a.pt"], "no use for --run"),
+        (["rkkd", "tab1", "--steps", "5"], "no use for --steps"),
+        (["rkkd", "fig1", "--samples", "0"], "--samples must be above 0, got 0"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(words, message):
+    from typer.testing import CliRunner
+
+    from kdviz.cli.app import app
+
+    done = CliRunner().invoke(app, ["paper", *words])
+    assert isinstance(done.exception, KdvizError)
+    assert message in str(done.exception)
+
+
+@pytest.mark.parametrize("wrong", [{"venue": "icmll"}, {"formats": ("gif",)}])
+def test_what_cannot_be_drawn_is_refused_before_it_is_computed(tmp_path, wrong):
+    paper, whole = PAPERS["pld"], PAPERS["pld"].entries["fig3"]
+    entry = replace(whole, compute=lambda *_: pytest.fail("computed"))
+    with pytest.raises(KdvizError, match="must be one of"):
+        produce(paper, entry, Inputs(), tmp_path, **wrong)
+
+
+def test_findings_for_a_terminal_stand_one_number_a_line():
+    from kdviz.papers.produce import plain
+
+    claim = {"claim": "c", "where": "w", "reading": "r", "agrees": "yes", "note": ""}
+    shown = plain([{**claim, "measured": {"a": 0.5, "longer": "2 of 3"}}]).splitlines()
+    assert shown[2:4] == ["measured  a       0.5", "          longer  2 of 3"]
+    assert "measured  nothing" in plain([{**claim, "measured": {}}])
 
 
 def test_names_that_would_leave_the_folder_are_refused():

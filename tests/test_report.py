@@ -186,3 +186,30 @@ def test_the_command_line_writes_one_page(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "reports/run/report.html"
     assert (tmp_path / "reports/run/report.html").read_text().startswith("<!doctype html>")
+
+
+def test_zero_warm_ups_set_no_runs_apart(tmp_path):
+    bare, told = {"settings": {"kd.weight": 0.9}}, {"settings": {"kd.weight": 0.9, "kd.warmup": 0.0}}
+    paths = [checkpoint(tmp_path / f"{seed}.pt", seed=seed, recipe=one) for seed, one in enumerate((bare, told))]
+    text = page(gather(paths))
+    assert "Over seeds" in text
+    assert "warmup" not in text
+    late = checkpoint(tmp_path / "late.pt", recipe={"settings": {"kd.weight": 0.9, "kd.warmup": 20}})
+    assert "settings.kd.warmup" in page(gather([*paths, late]))
+
+
+def test_a_result_without_a_caption_says_what_it_is():
+    from kdviz.report.figures import _caption
+
+    facts = {"kind": "landscape", "samples": 250, "data": "glyphs100", "split": "test"}
+    assert _caption(xr.Dataset(attrs=facts)) == "Landscape over 250 images of glyphs100 (test)."
+    assert _caption(xr.Dataset(attrs={"kind": "tau", "caption": "Mine."})) == "Mine."
+    assert _caption(xr.Dataset(attrs={"kind": "surface"})) == "Surface."
+
+
+def test_a_runs_folder_stands_for_its_last_epoch(tmp_path):
+    from kdviz.report import last
+
+    run = run_folder(tmp_path / "run")
+    assert last(run) == run / "last.pt"
+    assert last(run / "last.pt") == run / "last.pt"

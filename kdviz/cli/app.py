@@ -1,7 +1,9 @@
 """`kdviz`: one module per command; nothing here or in their headers imports torch."""
 
 import importlib
+import inspect
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -43,9 +45,23 @@ def _root(
     """The options of every command; `--debug` is read in `main`, wherever it stands."""
 
 
+def _texts(doc: str) -> tuple[str, str]:
+    """A command's docstring as its help, examples unwrapped (they are for copying), and as its line in the list.
+
+    >>> _texts("Draw it; all of it.\\n\\n    Example: kdviz draw")
+    ('Draw it; all of it.\\n\\n\\x08\\nExample:\\n  kdviz draw', 'Draw it.')
+    """
+    whole = inspect.cleandoc(doc)
+    first = " ".join(whole.partition("\n\n")[0].split())
+    text = whole.replace("Example: ", "\b\nExample:\n  ")  # \b keeps a paragraph's lines as they are
+    return text, re.split(r"[.;:] |[.]$", first)[0] + "."
+
+
 for _name in COMMANDS:
     _module = importlib.import_module(f"kdviz.cli.{_name}")
-    app.command(_name, cls=Command, no_args_is_help=getattr(_module, "NEEDS_ARGUMENTS", False))(_module.command)
+    _needs = getattr(_module, "NEEDS_ARGUMENTS", False)
+    _help, _short = _texts(_module.command.__doc__)
+    app.command(_name, cls=Command, no_args_is_help=_needs, help=_help, short_help=_short)(_module.command)
 
 
 def main() -> None:

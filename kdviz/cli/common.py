@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from kdviz.base.check import KdvizError, require
+from kdviz.base.check import KdvizError, one_of, require
 from kdviz.base.files import sha256, write_dataset
 
 if TYPE_CHECKING:
@@ -20,8 +20,26 @@ if TYPE_CHECKING:
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for results and figures [default: reports/NAME].")
 ]
-Venue = Annotated[str, typer.Option(help="Figure widths of a venue: icml, cvpr, neurips, iclr, tmlr.")]
-Formats = Annotated[list[str] | None, typer.Option("--format", help="pdf, png or svg; repeat for several.")]
+
+
+def _venue(name: str) -> str:
+    """The venue, refused before anything is computed for a figure that nobody can draw."""
+    from kdviz.plots.style import VENUES
+
+    one_of("figure", VENUES, venue=name)
+    return name
+
+
+def _formats(names: list[str] | None) -> list[str] | None:
+    for name in names or ():
+        one_of("figure", ("pdf", "png", "svg"), format=name)
+    return names
+
+
+Venue = Annotated[str, typer.Option(help="Figure widths of a venue: icml, cvpr, neurips, iclr, tmlr.", callback=_venue)]
+Formats = Annotated[
+    list[str] | None, typer.Option("--format", help="pdf, png or svg; repeat for several.", callback=_formats)
+]
 ModelName = Annotated[str | None, typer.Option("--model", help="Architecture, where the file does not say.")]
 DataName = Annotated[str | None, typer.Option("--data", help="Data set, where the checkpoint does not say.")]
 Root = Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.")]

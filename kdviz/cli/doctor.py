@@ -1,6 +1,7 @@
 """`kdviz doctor`: what this machine has, and what to install for what is missing."""
 
 import importlib
+import os
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,7 @@ OPTIONAL = {
 
 
 def command() -> None:
-    """Versions, devices, disk, data sets, and what to install for what is missing.
+    """Tell versions, devices, free disk and data sets found, and what to install for what is missing.
 
     Example: kdviz doctor
     """
@@ -78,7 +79,9 @@ def _data() -> list[tuple[str, str, str]]:
     """Each data set: opened, drawn when asked for, or what its own error says."""
     from kdviz.data import DATA
 
-    rows = []
+    named = os.environ.get("KDVIZ_DATA")
+    lost = named and not Path(named).expanduser().exists()
+    rows = [("$KDVIZ_DATA", named or "not set", "there is no such folder; make it, or name another" if lost else "")]
     for name, entry in sorted(DATA.items()):
         if entry.synthetic:
             rows.append((name, "drawn on first use, then cached", ""))
@@ -87,6 +90,6 @@ def _data() -> list[tuple[str, str, str]]:
         else:
             try:
                 rows.append((name, f"{len(entry.load('test', None)):,} test images", ""))
-            except KdvizError as error:
-                rows.append((name, "not found", str(error)))
+            except (KdvizError, OSError) as error:
+                rows.append((name, "not found, or not readable", str(error).removeprefix(f"{name}: ")))
     return rows

@@ -17,7 +17,7 @@ def command(
     classes: Annotated[int | None, typer.Option(help="The class count that the files must have.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file and line.")] = False,
 ) -> None:
-    """Print what is in a checkpoint: its producer, net, data, method, scores, recipe and teacher.
+    """Print what is in a checkpoint, whoever wrote it; its producer, net, data, method, scores, recipe and teacher.
 
     Example: kdviz inspect checkpoints/resnet20_teacher.pt
     """

@@ -17,10 +17,10 @@ Rows = list[tuple[str, ...]]
 def command(
     what: Annotated[str, typer.Argument(help="losses, methods, models, data, recipes or figures.")],
     bibtex: Annotated[
-        bool, typer.Option("--bibtex", help="The citations of losses or methods, ready for a .bib file.")
+        bool, typer.Option("--bibtex", help="Citations instead, of losses or methods, ready for a .bib file.")
     ] = False,
 ) -> None:
-    """What there is: losses, methods, models, data sets, recipes, figures.
+    """List the losses, methods, models, data sets, recipes or figures that there are.
 
     Example: kdviz list methods --bibtex
     """

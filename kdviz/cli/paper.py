@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 NEEDS_ARGUMENTS = True
 SHIPPED = Path("checkpoints")
+COMMANDS = """\
+# Each teacher is a file NAME.pt in this folder: a published one, or your own,
+#   kdviz train RECIPE --method ce --student NAME -o runs/NAME && cp runs/NAME/last.pt NAME.pt
+# The data set's folder is $KDVIZ_DATA, or --root FOLDER. Then: kdviz paper PAPER TABLE --run ROW=RUN ...
+"""
 
 
 def command(
@@ -23,14 +28,14 @@ def command(
     ] = None,
     teacher: TeacherFile = None,
     student: Annotated[
-        list[str] | None, typer.Option(help="NAME=CHECKPOINT; repeat [default: the shipped students].")
+        list[str] | None, typer.Option(help="NAME=CHECKPOINT or NAME=RUN; repeat [default: the shipped students].")
     ] = None,
     run: Annotated[list[str] | None, typer.Option(help="ROW=RUN: a finished run beside a table's row; repeat.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set [default: the students' own].")] = None,
     root: Root = None,
-    steps: Annotated[int | None, typer.Option(help="Points along each axis of a surface.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Images, stratified by class.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of directions and draws.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Points along each axis of a surface, odd.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Images, stratified by class [default: the entry's].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of directions and draws of images.")] = None,
     venue: Venue = "icml",
     formats: Formats = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Written to OUT/PAPER/NAME.")] = Path("reports"),
@@ -45,6 +50,10 @@ def command(
     entries = [chosen.entries[name]] if name else chosen.figures
     settings = {key: value for key, value in (("steps", steps), ("samples", samples), ("seed", seed))
                 if value is not None}  # fmt: skip
+    require(samples is None or samples > 0, f"paper: --samples must be above 0, got {samples}")
+    if name:
+        nets = {"student": student, "teacher": teacher, "data": data, "root": root}
+        _refuse_unused(f"{paper} {name}", entries[0], nets, bool(run), settings)
     files = dict(map(_pair, student or []))
     for entry in entries:
         folder = out / paper / entry.name
@@ -54,6 +63,14 @@ def command(
         with progress(f"{paper} {entry.name}") as moved:
             inputs = _inputs(entry, files, teacher, data, root, {**settings}, folder, moved)
             _figure(chosen, entry, inputs, folder, venue, formats)
+
+
+def _refuse_unused(who: str, entry: "Entry", nets: dict[str, Any], has_runs: bool, settings: dict[str, Any]) -> None:
+    """Refuse options that would do nothing for the one entry that was named."""
+    given = [] if entry.students else [key for key, value in nets.items() if value]
+    given += ["run"] if has_runs and entry.drawings else []
+    given += [key for key in settings if key not in entry.settings]
+    require(not given, f"{who}: has no use for {', '.join(f'--{key}' for key in given)}; leave it out")
 
 
 def _pair(text: str) -> tuple[str, Path]:
@@ -71,12 +88,13 @@ def _inputs(
 ) -> "Inputs":  # fmt: skip
     """What the entry needs, opened: the user's own nets, or the shipped ones."""
     from kdviz.papers import Inputs
+    from kdviz.report import last
 
     if not entry.students:
         return Inputs(settings=settings, work=work, progress=moved)
     shipped = not files
     paths = files or {label: _shipped(f"resnet8_{label}.pt") for label in entry.students}
-    students = {label: open_checkpoint(path) for label, path in paths.items()}
+    students = {label: open_checkpoint(last(path)) for label, path in paths.items()}
     first = next(iter(students.values()))
     taught = None
     if "teacher" in entry.needs:
@@ -116,11 +134,12 @@ def _table(paper: "Paper", entry: "Entry", runs: list[tuple[str, Path]], folder:
     from kdviz.base.files import atomic
     from kdviz.papers import Inputs, findings, published
     from kdviz.papers.produce import plain
+    from kdviz.report import last
 
-    opened = tuple((row, open_checkpoint(path / "last.pt" if path.is_dir() else path)) for row, path in runs)
+    opened = tuple((row, open_checkpoint(last(path))) for row, path in runs)
     table = published.tables(paper.name)[entry.name]
     results = entry.results(Inputs(runs=opened))
-    lines = published.commands(table)
+    lines = published.commands(table, f"runs/{paper.name}/{entry.name}")
     beside = "; a run's own stand in brackets" if runs else ""
     typer.echo(f"{entry.source}: published numbers, not measured here{beside}")
     typer.echo(published.plain(table, results["table"]))
@@ -130,6 +149,6 @@ def _table(paper: "Paper", entry: "Entry", runs: list[tuple[str, Path]], folder:
         return
     script = folder / "commands.sh"
     with atomic(script) as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        partial.write_text("\n".join([COMMANDS, *lines]) + "\n", encoding="utf-8")
     shown = [line for line in lines if line.startswith("kdviz")]
     typer.echo(f"The commands that would run it, the first of {len(shown)} here, all in {script}:\n{shown[0]}")

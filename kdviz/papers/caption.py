@@ -7,6 +7,7 @@ _LATEX = {
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "τ": r"$\tau$", "α": r"$\alpha$", "β": r"$\beta$",
     "γ": r"$\gamma$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "−": "--", "–": "--", "…": r"\ldots{}",
+    "²": "$^2$",
 }  # fmt: skip
 SHIPPED = (
     "Small-scale nets that come with kdviz, trained on the synthetic data set {data}; "

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdviz.base.check import one_of
 from kdviz.base.files import atomic, write_dataset
 from kdviz.papers import caption
 from kdviz.papers.entry import Entry, Inputs, Paper, Results, findings
@@ -33,9 +34,10 @@ def produce(
     Returns:
         The findings: each claim with what was measured beside it.
     Raises:
-        KdvizError: an input that is missing or does not fit.
+        KdvizError: an input that is missing or does not fit, an unknown venue or format.
     """
     say = tell or (lambda _: None)
+    _drawable(venue, formats)
     results = entry.results(inputs)
     for name, dataset in results.items():
         say(write_dataset(dataset, out / f"{name}.nc"))
@@ -59,6 +61,15 @@ def produce(
     return found
 
 
+def _drawable(venue: str, formats: Sequence[str]) -> None:
+    """Refuse what no figure can be drawn as, before anything is computed for it."""
+    from kdviz.plots.style import VENUES
+
+    one_of("paper", VENUES, venue=venue)
+    for suffix in formats:
+        one_of("paper", ("pdf", "png", "svg"), format=suffix)
+
+
 def draw(
     entry: Entry, results: Results, out: Path, *, venue: str, formats: Sequence[str], say: Callable[[Path], None]
 ) -> None:
@@ -80,7 +91,7 @@ def plain(found: list[dict[str, Any]]) -> str:
     blocks = []
     for one in found:
         lines = [f"claim     {one['claim']} ({one['where']})", f"reading   {one['reading']}"]
-        lines += [f"measured  {_numbers(one['measured'])}", f"agrees    {one['agrees']}"]
+        lines += [_numbers(one["measured"]), f"agrees    {one['agrees']}"]
         blocks.append("\n".join(lines + ([f"note      {one['note']}"] if one["note"] else [])))
     return "\n\n".join(blocks)
 
@@ -88,7 +99,7 @@ def plain(found: list[dict[str, Any]]) -> str:
 def markdown(paper: Paper, entry: Entry, inputs: Inputs, found: list[dict[str, Any]]) -> str:
     """findings.md: the caption, then a table of claims and measurements."""
     rows = [
-        [f"{one['claim']} ({one['where']})", one["reading"], _numbers(one["measured"]), one["agrees"], one["note"]]
+        [f"{one['claim']} ({one['where']})", one["reading"], _listed(one["measured"]), one["agrees"], one["note"]]
         for one in found
     ]
     head = [["claim", "our reading", "measured here", "agrees", "note"], ["---"] * 5]
@@ -100,8 +111,15 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+def _listed(values: dict[str, Any]) -> str:
+    return "<br>".join(f"{key}: {_number(value)}" for key, value in values.items())
+
+
 def _numbers(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {_number(value)}" for key, value in values.items())
+    """One measured number a line, names and values aligned."""
+    width = max(map(len, values), default=0)
+    lines = [f"{key:<{width}}  {_number(value)}" for key, value in values.items()] or ["nothing"]
+    return "\n".join(f"{'' if at else 'measured':<10}{line}" for at, line in enumerate(lines))
 
 
 def _number(value: Any) -> str:

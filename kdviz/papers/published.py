@@ -1,5 +1,6 @@
 """Accuracy tables: the printed numbers as data, the commands that would run each cell, a user's runs beside them."""
 
+import re
 import shlex
 import tomllib
 from collections.abc import Mapping
@@ -189,12 +190,16 @@ def _cell(published: float, measured: float) -> str:
     return f"{published:.2f}" if np.isnan(measured) else f"{published:.2f} ({measured:.2f})"
 
 
-def commands(table: Table) -> list[str]:
-    """Every cell's command, row by row, under a comment that names the cell and the printed number."""
+def commands(table: Table, into: str) -> list[str]:
+    """Every cell's command, row by row, each with a run folder of its own below `into`.
+
+    A comment above each names the cell and the printed number.
+    """
     lines = []
     for row in table.rows:
         for column, value in zip(table.columns, row.values, strict=True):
             words = command(row, column)
             if words:
-                lines += [f"# {row.name}, {column.name}: published {value:.2f}", words]
+                folder = re.sub(r"[^\w.+]+", "-", f"{row.name}_{column.name}")
+                lines += [f"# {row.name}, {column.name}: published {value:.2f}", f"{words} -o {into}/{folder}"]
     return lines

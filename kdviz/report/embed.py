@@ -17,8 +17,15 @@ PIXELS = 144  # of the page for an inch of the figure: its 9-point letters becom
 _TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 
 
-def image(datasets: "Sequence[xr.Dataset]", figure: str | None, *, caption: str, venue: str = "neurips") -> str:
-    """A <figure> element with the drawing embedded; `caption` is plain text and serves as alt text too."""
+def image(datasets: "Sequence[xr.Dataset]", *styles: str, caption: str) -> str:
+    """A <figure> element: the drawing in each style (none: the kind's first) above one caption, which is plain text."""
+    words = escape(caption)
+    drawn = "".join(_drawing(datasets, style, words) for style in styles or (None,))
+    return f"<figure>{drawn}<figcaption>{words}</figcaption></figure>"
+
+
+def _drawing(datasets: "Sequence[xr.Dataset]", figure: str | None, words: str, venue: str = "neurips") -> str:
+    """An <img> element with the drawing inside it."""
     with plots.style(venue), tempfile.TemporaryDirectory() as folder:
         fig = plots.draw(datasets, figure, venue=venue)
         (path,) = plots.save(fig, Path(folder) / "figure", ("svg",))
@@ -26,6 +33,5 @@ def image(datasets: "Sequence[xr.Dataset]", figure: str | None, *, caption: str,
             (path,) = plots.save(fig, Path(folder) / "figure", ("png",))
         width = round(PIXELS * fig.get_figwidth())
         data = base64.b64encode(path.read_bytes()).decode()
-    words = escape(caption)
     source = f"data:{_TYPES[path.suffix[1:]]};base64,{data}"
-    return f'<figure><img src="{source}" width="{width}" alt="{words}"><figcaption>{words}</figcaption></figure>'
+    return f'<img src="{source}" width="{width}" alt="{words}">'

@@ -10,7 +10,7 @@ from kdviz.report.embed import image
 from kdviz.report.gather import Subject
 
 TOGETHER = ("landscape", "profile", "histogram", "tau", "cases")
-SKIPPED = ("html",)  # styles of a figure that are pages of their own
+SKIPPED = ("html", "density")  # styles that are pages of their own, or say again what another one says
 CURVES = (
     "Top-1 on the part held out of the training split, and the training loss; losses of different methods have no"
     " common unit."
@@ -44,7 +44,7 @@ def together(subjects: Sequence[Subject]) -> str:
         if len({str(one.attrs.get("label")) for one in shared.values()}) < len(shared):
             shared = {label: one.assign_attrs(label=label) for label, one in shared.items()}
         try:
-            parts.append(image([*shared.values()], None, caption=_caption(next(iter(shared.values())))))
+            parts.append(image([*shared.values()], caption=_caption(next(iter(shared.values())))))
         except KdvizError as error:
             parts.append(f"<p>{escape(kind)}: not drawn together: {escape(str(error))}</p>")
     return f"<h2>Side by side</h2><section>{''.join(parts)}</section>" if parts else ""
@@ -53,9 +53,9 @@ def together(subjects: Sequence[Subject]) -> str:
 def own(subject: Subject) -> str:
     """A section with the figures of everything measured on the subject; empty where nothing was."""
     drawn = [
-        image([result], style, caption=_caption(result))
+        image([result], *styles, caption=_caption(result))
         for result in subject.results
-        for style in _styles(str(result.attrs.get("kind", "")))
+        if (styles := _styles(str(result.attrs.get("kind", ""))))
     ]
     return f"<section>{''.join(drawn)}</section>" if drawn else ""
 
@@ -67,5 +67,10 @@ def _styles(kind: str) -> list[str]:
 
 
 def _caption(result: Any) -> str:
-    kind = str(result.attrs.get("kind", "result"))
-    return str(result.attrs.get("caption") or kind)
+    """The result's own caption, or what it is and over which images."""
+    facts = result.attrs
+    if facts.get("caption"):
+        return str(facts["caption"])
+    over = f" over {facts['samples']} images" if facts.get("samples") else ""
+    of = f" of {facts['data']} ({facts.get('split', 'unknown split')})" if facts.get("data") else ""
+    return f"{str(facts.get('kind', 'result')).capitalize()}{over}{of}."

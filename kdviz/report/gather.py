@@ -59,12 +59,11 @@ def _subject(path: Path, label: str, saved: list[Path], model: str | None) -> Su
     if not is_run(path):
         checkpoint = load_checkpoint(path, model=model)
         return Subject(label, checkpoint, None, _measured_on(saved, {checkpoint.sha256}))
-    last = path / "last.pt"
-    require(last.is_file(), f"{path}: has no last.pt yet; no epoch of this run is finished")
+    file = last(path)
     entries = journal.epochs(path / "journal.jsonl")
-    hashes = {sha256(file) for file in (last, path / "best.pt") if file.is_file()}
-    own = [file for file in sorted(path.rglob("*.nc")) if file not in saved]
-    checkpoint = load_checkpoint(last, model=model)
+    hashes = {sha256(one) for one in (file, path / "best.pt") if one.is_file()}
+    own = [one for one in sorted(path.rglob("*.nc")) if one not in saved]
+    checkpoint = load_checkpoint(file, model=model)
     training = curves(entries, label, checkpoint.method) if entries else None
     return Subject(label, checkpoint, training, _measured_on([*own, *saved], hashes))
 
@@ -72,6 +71,15 @@ def _subject(path: Path, label: str, saved: list[Path], model: str | None) -> Su
 def is_run(path: Path) -> bool:
     """Whether `path` is a folder that `kdviz train` writes."""
     return path.is_dir() and any((path / name).is_file() for name in ("journal.jsonl", "last.pt"))
+
+
+def last(path: Path) -> Path:
+    """`path`, or a run folder's last.pt: papers report the last epoch. Raises KdvizError where none is finished."""
+    if not is_run(path):
+        return path
+    found = path / "last.pt"
+    require(found.is_file(), f"{path}: has no last.pt yet; no epoch of this run is finished")
+    return found
 
 
 def curves(entries: list[dict[str, Any]], label: str, method: str | None) -> "xr.Dataset":

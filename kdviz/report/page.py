@@ -10,7 +10,7 @@ from typing import Any
 from kdviz.base.files import versions
 from kdviz.report import figures
 from kdviz.report.gather import Subject
-from kdviz.report.tables import flat, table
+from kdviz.report.tables import flat, table, value
 
 
 def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
@@ -45,7 +45,18 @@ def _lead(subjects: Sequence[Subject]) -> str:
 
 
 def _summary(subjects: Sequence[Subject]) -> str:
-    head = ["", "method", "student", "teacher", "epochs", "seed", "best (epoch)", "best", "last", "last loss"]
+    head = [
+        "",
+        "method",
+        "student",
+        "teacher",
+        "epochs",
+        "seed",
+        "best epoch",
+        "top-1, best",
+        "top-1, last",
+        "loss, last",
+    ]
     rows = []
     for subject in subjects:
         one = subject.checkpoint
@@ -62,7 +73,7 @@ def _over_seeds(subjects: Sequence[Subject]) -> str:
     groups: dict[str, list[Subject]] = {}
     for subject in subjects:
         one = subject.checkpoint
-        settings = {key: text for key, text in flat(one.recipe).items() if key != "seed"}
+        settings = {key: text for key, text in _settings(subject).items() if key != "seed"}
         same = (one.name, one.data, one.method, (one.teacher or {}).get("sha256"), sorted(settings.items()))
         if isinstance(one.metrics.get("last", {}).get("top1"), float):
             groups.setdefault(repr(same), []).append(subject)
@@ -78,8 +89,14 @@ def _over_seeds(subjects: Sequence[Subject]) -> str:
     return "<h3>Over seeds</h3>" + table(head, rows, numbers=3, top=(3,)) if rows else ""
 
 
-def _text(value: Any) -> str:
-    return "–" if value is None else str(value)
+def _settings(subject: Subject) -> dict[str, str]:
+    """The recipe, flat, without the warm-ups of no epochs, which some files name and some do not."""
+    told = flat(subject.checkpoint.recipe)
+    return {key: text for key, text in told.items() if not (key.endswith(".warmup") and value(text) == 0)}
+
+
+def _text(given: Any) -> str:
+    return "–" if given is None else str(given)
 
 
 def _percent(metrics: dict[str, Any]) -> str:
@@ -94,7 +111,7 @@ def _differences(subjects: Sequence[Subject]) -> str:
     """The settings in which the subjects differ."""
     if len(subjects) < 2:
         return ""
-    settings = [flat(subject.checkpoint.recipe) for subject in subjects]
+    settings = [*map(_settings, subjects)]
     names = dict.fromkeys(name for one in settings for name in one)
     rows = [[name, *(one.get(name, "–") for one in settings)] for name in names]
     differing = [row for row in rows if len(set(row[1:])) > 1]
@@ -112,7 +129,7 @@ def _details(subject: Subject) -> str:
         "dropped": ", ".join(one.dropped) or "nothing",
         **flat({"teacher": one.teacher or {}, "versions": one.versions}),
     }  # fmt: skip
-    recipe = flat(one.recipe)
+    recipe = _settings(subject)
     folded = "".join(
         f"<details><summary>{escape(name)}</summary>{table(['', ''], content.items())}</details>"
         for name, content in (("Settings of the run", recipe), ("Where it comes from", facts))

@@ -70,7 +70,7 @@ ENTRY = Entry(
         "number of classes: not stated; {classes}",
         "label: not stated; the teacher's argmax",
         "seed of teacher and directions: not stated; {seed} drawn, {draws} behind the findings",
-        "grid: not stated; {steps} x {steps} over [-{span:g}, {span:g}]^2 in lengths of the teacher's logits",
+        "grid: not stated; {steps} × {steps} over [-{span:g}, {span:g}]² in lengths of the teacher's logits t",
         "heights: each panel on its own scale",
     ),
 )  # fmt: skip

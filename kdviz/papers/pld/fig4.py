@@ -75,6 +75,6 @@ ENTRY = Entry(
         "temperature: not stated for KD and DIST; {temperature:g} for all three",
         "weights: each distillation term alone, without cross-entropy",
         "seed of teacher and directions: not stated; {seed} drawn, {draws} behind the findings",
-        "grid: not stated; {steps} x {steps} over [-{span:g}, {span:g}]^2 in lengths of the teacher's logits",
+        "grid: not stated; {steps} × {steps} over [-{span:g}, {span:g}]² in lengths of the teacher's logits t",
     ),
 )  # fmt: skip

@@ -62,7 +62,8 @@ def _ranking_helps(results: Results) -> Measured:
     }  # fmt: skip
     drops = [float(one["share"].sel(criterion="kl") - one["share"].sel(criterion="kl+rk"))
              for one in _students(results).values()]  # fmt: skip
-    note = f"the share falls by {100 * min(drops):.2g} to {100 * max(drops):.2g} percentage points"
+    falls = " to ".join(f"{100 * drop:.2g}" for drop in sorted({min(drops), max(drops)}))
+    note = f"the share falls by {falls} percentage points"
     return Measured(values, YES if min(drops) > 0 else NO, note)
 
 

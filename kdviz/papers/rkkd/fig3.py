@@ -124,8 +124,8 @@ ENTRY = Entry(
     ),
     choices=(
         "loss: not stated; cross-entropy on the training set, {samples} images without augmentation",
-        "directions and span: not stated; filter-normalised normal directions, seed {seed}, [-{span:g}, {span:g}]^2",
-        "grid: not stated; {steps} x {steps}",
+        "directions and span: not stated; filter-normalised normal directions, seed {seed}, [-{span:g}, {span:g}]²",
+        "grid: not stated; {steps} × {steps}",
         "batch norm: not stated; the trained statistics, frozen",
         "eigenvalues: not in the paper; {hessian_samples} of the images",
         "nets: not named; students as given",
