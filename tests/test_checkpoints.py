@@ -241,9 +241,11 @@ def test_a_net_of_the_users_own_is_copied_and_filled(tmp_path):
 
 
 def test_a_notebook_shows_it_escaped(tmp_path):
-    checkpoint = load_checkpoint(save(tmp_path / "a.pt", method="<script>alert(1)</script>"))
+    evil = "<script>alert(1)</script>"
+    checkpoint = load_checkpoint(save(tmp_path / f"{evil.replace('/', '')}.pt", method=evil, recipe={evil: evil}))
     shown = checkpoint._repr_html_()
-    assert "<script>" not in shown
+    assert "<script" not in shown
+    assert "<summary>1 settings</summary>" in shown
     assert "&lt;script&gt;" in shown
     for told in ("resnet8, 10 classes, 78,042 parameters", "top-1 50.00 %, loss 2.2500 nats, epoch 1", "teacher.pt"):
         assert told in shown

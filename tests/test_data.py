@@ -108,8 +108,9 @@ def test_an_impossible_subset_is_refused(count):
 
 
 def test_html_names_what_it_is_and_escapes():
-    page = record(synthetic=True)._repr_html_()
+    page = record(synthetic=True, name="<script>")._repr_html_()
     assert "synthetic" in page
+    assert "<script" not in page
     assert "60 images" in page
     assert "&lt;0&gt;" in page
 

@@ -82,12 +82,20 @@ class Checkpoint:
 
     def _repr_html_(self) -> str:
         cell = "padding:2px 12px 2px 0;vertical-align:top;text-align:left;overflow-wrap:anywhere"
+        folded = {"recipe": f"{len(self.recipe)} settings", "versions": f"{len(self.versions)} libraries"}
         rows = "".join(
             f'<tr><th style="{cell};font-weight:normal;opacity:.65;white-space:nowrap">{html.escape(label)}</th>'
-            f'<td style="{cell}">{html.escape(value)}</td></tr>'
+            f'<td style="{cell}">{_folded(value, folded.get(label))}</td></tr>'
             for label, value in self.facts.items()
         )
         return f'<table style="border-collapse:collapse"><tbody>{rows}</tbody></table>'
+
+
+def _folded(value: str, summary: str | None) -> str:
+    """The text as HTML; a long one opens by a click on its summary."""
+    if summary is None:
+        return html.escape(value)
+    return f"<details><summary>{html.escape(summary)}</summary>{html.escape(value)}</details>"
 
 
 def _scores(scores: Any) -> str:
@@ -98,6 +106,8 @@ def _scores(scores: Any) -> str:
         "top1": lambda value: f"top-1 {100 * value:.2f} %",
         "loss": lambda value: f"loss {value:.4f} nats",
         "epoch": lambda value: f"epoch {value}",
+        "val_top1": lambda value: f"val top-1 {100 * value:.2f} %",
+        "val_loss": lambda value: f"val loss {value:.4f} nats",
     }
     told = [text(scores[key]) for key, text in known.items() if isinstance(scores.get(key), int | float)]
     rest = [f"{key} {_value(value)}" for key, value in scores.items() if key not in known]

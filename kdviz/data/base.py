@@ -1,6 +1,7 @@
 """The record that every data set becomes, and the registry of those that can be opened."""
 
 import hashlib
+import html
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -131,8 +132,9 @@ class Data:
     def _repr_html_(self) -> str:
         n, (c, h, w) = len(self), tuple(self.images.shape)[1:]
         kind = "synthetic" if self.synthetic else "real"
+        name = html.escape(self.name)  # a folder's is the user's own
         return (
-            f"<b>{self.name}</b> ({kind}), {self.split}: {n:,} images, {c}x{h}x{w} uint8, {self.classes} classes"
+            f"<b>{name}</b> ({kind}), {self.split}: {n:,} images, {c}x{h}x{w} uint8, {self.classes} classes"
             f"<br><small>mean {_round(self.mean)}, std {_round(self.std)}; {_few(self.class_names)}</small>"
         )
 
@@ -171,8 +173,6 @@ def _round(values: tuple[float, ...]) -> str:
 
 
 def _few(names: tuple[str, ...]) -> str:
-    import html
-
     shown = ", ".join(html.escape(name) for name in names[:12])
     return shown + (", ..." if len(names) > 12 else "")
 
