@@ -397,6 +397,20 @@ def test_options_that_would_do_nothing_are_refused(words, message):
     assert message in str(done.exception)
 
 
+def test_a_teacher_with_the_students_file_name_is_found(tmp_path):
+    from kdviz.base.files import sha256
+    from kdviz.cli.common import open_teacher
+
+    taught = run_of(tmp_path / "teacher", name="resnet14", classes=10, method="ce", teacher=None)
+    named = {"path": str(taught.path), "sha256": sha256(taught.path), "name": "resnet14"}
+    student = run_of(tmp_path / "student", name="resnet8", classes=10, teacher=named)
+    assert student.path.name == taught.path.name
+    assert open_teacher(student, None).name == "resnet14"
+    run_of(tmp_path / "teacher", name="resnet20", classes=10, method="ce", teacher=None)  # written over
+    with pytest.raises(KdvizError, match="sha256 differs"):
+        open_teacher(student, None)
+
+
 @pytest.mark.parametrize("wrong", [{"venue": "icmll"}, {"formats": ("gif",)}])
 def test_what_cannot_be_drawn_is_refused_before_it_is_computed(tmp_path, wrong):
     paper, whole = PAPERS["pld"], PAPERS["pld"].entries["fig3"]

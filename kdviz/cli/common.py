@@ -26,13 +26,13 @@ def _venue(name: str) -> str:
     """The venue, refused before anything is computed for a figure that nobody can draw."""
     from kdviz.plots.style import VENUES
 
-    one_of("figure", VENUES, venue=name)
+    one_of("style", VENUES, venue=name)
     return name
 
 
 def _formats(names: list[str] | None) -> list[str] | None:
     for name in names or ():
-        one_of("figure", ("pdf", "png", "svg"), format=name)
+        require(name in ("pdf", "png", "svg"), f"save: format must be pdf, png or svg, got {name!r}")
     return names
 
 
@@ -122,14 +122,16 @@ def open_teacher(checkpoint: "Checkpoint", path: Path | None) -> "Checkpoint | N
         return None
     named = Path(checkpoint.teacher["path"])
     places = (checkpoint.path.parent / named.name, checkpoint.path.parent / named, named)
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
+    found = [place for place in places if place.is_file() and not place.samefile(checkpoint.path)]
+    if not found:
         raise KdvizError(f"{checkpoint.path}: its teacher {named} is not there; name the file with --teacher")
-    if checkpoint.teacher.get("sha256") not in (None, sha256(found)):
+    digest = checkpoint.teacher.get("sha256")
+    right = next((place for place in found if digest in (None, sha256(place))), None)
+    if right is None:
         raise KdvizError(
-            f"{found}: not the file that {checkpoint.path} was distilled from (sha256 differs); use --teacher"
+            f"{found[0]}: not the file that {checkpoint.path} was distilled from (sha256 differs); use --teacher"
         )
-    return open_checkpoint(found)
+    return open_checkpoint(right)
 
 
 def pairs(given: Sequence[str]) -> dict[str, bool | int | float | str]:
