@@ -6,9 +6,9 @@ For each row V = sum over i < j of v_ij, and dV/ds. With h half the steepness, d
 A hyperbolic tangent (or a sign) is held as its chance P = (1 - tanh) / 2, which needs one sum and one division a pair:
 (1 - tanh(x - y)) / 2 = v / (u + v) with u = exp(2x), v = exp(2y). With Q the teacher's and P the student's,
     X = (1 - 2Q) P      v_ij = 1 - 2Q - 2X      dv_ij/ds_i = -dv_ij/ds_j = 4h X (1 - P)      (forms 1 and 3).
-Pairs are taken by their cyclic distance d: (i, i + d mod k) for d < k/2 names every pair once, d = k/2 needs the first
-half of the i. The samples stand innermost, so that all pairs of one distance are one long run of memory, and a block of
-distances is a strided window of the channels doubled: no index, no copy.
+Pairs are taken by their cyclic distance d: (i, i + d mod k) for d < k/2 names every pair once; d = k/2 names them twice
+and counts half. The samples stand innermost, so that all pairs of one distance are one long run of memory, and a block
+of distances is a strided window of the channels doubled: no index, no copy.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from kdviz.losses.inputs import unmixed
 
 BLOCK = 1 << 19  # pairs at once: large against the cost of a call, small enough for the last cache
 DISTANCES = 16  # at least so many at once, where k allows, before more samples are taken
@@ -30,10 +32,10 @@ class Side(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """Room for a block: two values a pair, each `[distances, (columns + distances - 1) * samples]`.
+    """Room for a block: two values a pair, each `[distances, (k + distances - 1) * samples]`.
 
     Pair (i, i + d) stands in column i + d, the rest is 0 and stays 0, so that a sum over the rows belongs to i + d. The
-    `slant` views `[distances, columns * samples]` have it in column i.
+    `slant` views `[distances, k * samples]` have it in column i.
     """
 
     a: Tensor
@@ -61,18 +63,16 @@ def _sides(student: Tensor, teacher: Tensor, form: int, half: float) -> tuple[Si
     return by_student, side(teacher, "step") if form == 3 else side(2 * half * teacher, "logistic")
 
 
-def _distances(k: int, many: int) -> Iterator[tuple[int, int, int]]:
-    """(first, number, columns): pairs (i, i + d), d from first on, i below columns; together every pair once."""
-    most = (k - 1) // 2
-    many = -(-most // max(-(-most // many), 1))  # blocks of like size
-    for first in range(1, most + 1, max(many, 1)):
-        yield first, min(many, most + 1 - first), k
-    if k % 2 == 0:
-        yield k // 2, 1, k // 2
+def _distances(k: int, many: int) -> Iterator[tuple[int, int]]:
+    """(first, number) of distances, 1 to k / 2 in blocks of like size."""
+    most = k // 2
+    many = -(-most // -(-most // many))
+    for first in range(1, most + 1, many):
+        yield first, min(many, most + 1 - first)
 
 
-def _buffers(like: Tensor, distances: int, columns: int, samples: int) -> Buffers:
-    width, run = (columns + distances - 1) * samples, columns * samples
+def _buffers(like: Tensor, distances: int, k: int, samples: int) -> Buffers:
+    width, run = (k + distances - 1) * samples, k * samples
     a, b = (like.new_zeros(distances, width) for _ in range(2))
     slants = (each.as_strided((distances, run), (width + samples, 1)) for each in (a, b))
     return Buffers(a, b, *slants)
@@ -90,20 +90,20 @@ def _fill(out: Tensor, here: Tensor, there: Tensor, how: str) -> None:
         torch.heaviside(torch.sub(there, here, out=out), out.new_full((), 0.5), out=out)
 
 
-def _concord(a: Tensor, b: Tensor, form: int, gradient: bool) -> Tensor:
+def _concord(a: Tensor, b: Tensor, weights: Tensor, form: int, gradient: bool) -> Tensor:
     """From the pairs of teacher (a) and student (b) to the terms of the derivative, over 4h, in a.
 
     Returns: sums over the distances; V is their sum in form 2, in the others the number of pairs minus twice their sum.
     """
     if form == 2:
         b.mul_(a).tanh_()
-        sums = b.sum(0)
+        sums = weights @ b
         if gradient:
             torch.addcmul(a, a, b.mul_(b), value=-1, out=a)
         return sums
-    sums = a.sum(0)
+    sums = weights @ a
     torch.addcmul(b, b, a, value=-2, out=a)
-    sums += a.sum(0)
+    sums += weights @ a
     if gradient:
         torch.addcmul(a, a, b, value=-1, out=a)
     return sums
@@ -114,20 +114,23 @@ def _some(
 ) -> tuple[Tensor, Tensor]:
     """V `[r]` of some samples and its derivative `[r, k]`, over 4h; held keeps the buffers for the next ones."""
     (s, s_how), (t, t_how) = _sides(student, teacher, form, half)
-    r, k = student.shape
-    value, slope = student.new_zeros(r), student.new_zeros(len(s) - 1 + k if gradient else 0, r)
-    for first, number, columns in _distances(k, many):
-        shape, run = (number, columns, r), columns * r
+    (r, k), turns = student.shape, len(s) - 1
+    weights = student.new_ones(turns)
+    if k % 2 == 0:
+        weights[-1].fill_(0.5)
+    value, slope = student.new_zeros(r), student.new_zeros(turns + k if gradient else 0, r)
+    for first, number in _distances(k, many):
+        shape, weight = (number, k, r), weights[first - 1 : first - 1 + number]
         if shape not in held:
             held[shape] = _buffers(s, *shape)
         a, b, slant_a, slant_b = held[shape]
-        _fill(slant_a, t[0, :run], t[first : first + number, :run], t_how)
-        _fill(slant_b, s[0, :run], s[first : first + number, :run], s_how)
-        value += _concord(a, b, form, gradient).view(-1, r).sum(0)
+        _fill(slant_a, t[0], t[first : first + number], t_how)
+        _fill(slant_b, s[0], s[first : first + number], s_how)
+        value += _concord(a, b, weight, form, gradient).view(-1, r).sum(0)
         if gradient:
-            slope[:columns] += slant_a.sum(0).view(-1, r)
-            slope[first : first + columns + number - 1] -= a.sum(0).view(-1, r)
-    slope[: len(s) - 1] += slope[k:]
+            slope[:k] += (weight @ slant_a).view(-1, r)
+            slope[first : first + k + number - 1] -= (weight @ a).view(-1, r)
+    slope[:turns] += slope[k:]
     return value if form == 2 else k * (k - 1) / 2 - 2 * value, slope[:k].t()
 
 
@@ -149,10 +152,9 @@ def blocked(
     few = min(max(pairs // (k * DISTANCES), 1), n)
     many = min(max(pairs // (k * few), 1), k // 4 + 1)  # a block is wider than its pairs by this
     held: dict[tuple, Buffers] = {}
-    parts = [
-        _some(s, t, form, half, many, gradient, held)
-        for s, t in zip(student.split(few), teacher.split(few), strict=True)
-    ]
+    cuts = zip(student.split(few), teacher.split(few), strict=True)
+    with unmixed(student.device):
+        parts = [_some(s, t, form, half, many, gradient, held) for s, t in cuts]
     value, slope = (torch.cat(each) for each in zip(*parts, strict=True))
     return value, slope if form == 2 or not gradient else 4 * half * slope
 

@@ -45,7 +45,8 @@ class Concordance(torch.autograd.Function):
 def _normalized(logits: Tensor, kind: str) -> Tensor:
     """Rows as they are, z-scored, or of unit length; 1e-14 keeps constant rows finite and changes no other digit."""
     if kind == "zscore":
-        return (logits - logits.mean(1, keepdim=True)) / (logits.var(1, keepdim=True) + 1e-14).sqrt()
+        centred = logits - logits.mean(1, keepdim=True)
+        return centred / (centred.square().sum(1, keepdim=True) / (logits.shape[1] - 1) + 1e-14).sqrt()
     if kind == "l2":
         return logits / (logits.square().sum(1, keepdim=True) + 1e-14).sqrt()
     return logits
