@@ -1,7 +1,7 @@
 """The ranking loss and PLD against textbook versions, in one run: `python benchmarks/losses.py`.
 
-Time is the median of a few runs of forward + backward, the versions taking turns. Memory is what a subprocess of its own
-needs at its peak above what it holds before the call. Ratios carry over from machine to machine better than times do.
+Time is the median of a few runs of forward + backward, the versions taking turns. Memory is what a subprocess of its
+own needs at its peak above what it holds before the call. Ratios carry over from machine to machine better than times.
 """
 
 import argparse

@@ -16,6 +16,7 @@ import kdviz
 from kdviz.analysis.landscape import Evaluator, landscape, profiles, random_pair, sweep
 from kdviz.base.check import KdvizError
 from kdviz.base.files import read_dataset, write_dataset
+from kdviz.checkpoints import load_checkpoint, save_checkpoint
 from kdviz.data import Data
 from kdviz.models import build, logits_of
 
@@ -266,6 +267,16 @@ def test_a_gpu_replays_what_the_cpu_measures(precision, near):
         moved = {name: tensor + step * east[name] for name, tensor in here.weights.items()}
         assert there(moved)["ce"] == pytest.approx(here(moved)["ce"], rel=near)
     assert there._pass.__name__ == "replay"
+
+
+def test_a_checkpoint_serves_as_its_net(tmp_path):
+    path = tmp_path / "net.pt"
+    save_checkpoint(path, model=net(), name="resnet8", classes=CLASSES, data="tiny", method="ce", seed=0, epoch=1,
+                    recipe={}, metrics={})  # fmt: skip
+    opened = load_checkpoint(path)
+    found = landscape(opened, images(), losses=("kd",), teacher=opened, steps=1)
+    assert found.kd.item() == pytest.approx(0, abs=1e-6)
+    assert "24 of 24 images" in found.attrs["caption"]
 
 
 def test_a_landscape_is_its_sweep_and_says_how_to_repeat_it(tmp_path):

@@ -287,7 +287,7 @@ def test_commands_refuse_before_they_measure(tmp_path, monkeypatch, capsys):
     np.savez(tmp_path / "mine.npz", student=s, teacher=t, labels=y)
     for wrong, message in (
         (["--venue", "nature"], "venue must be one of icml, cvpr, neurips, iclr, tmlr, got 'nature'"),
-        (["--format", "bmp"], "format must be one of pdf, png, svg, got 'bmp'"),
+        (["--format", "bmp"], "format must be pdf, png or svg, got 'bmp'"),
     ):
         for name in ("histogram", "tau", "suboptimal"):
             code, out, told = run(monkeypatch, capsys, name, tmp_path / "mine.npz", "-o", tmp_path / "out", *wrong)
@@ -299,3 +299,19 @@ def test_commands_refuse_before_they_measure(tmp_path, monkeypatch, capsys):
     code, _, told = run(monkeypatch, capsys, "tau", tmp_path / "mine.npz", "--style", "bars", "-o", tmp_path / "out")
     assert (code, told) == (1, "kdviz: unknown figure of a tau 'bars'; known: breakdown, distribution\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_users_wrapper_is_the_net_and_no_checkpoint():
+    class Twice(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images):
+            return 2 * self.model(images)
+
+    inner = Net()
+    once, twice = (collect_logits(net, tiny()).logits_student.values for net in (inner, Twice(inner)))
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-5)
+    with pytest.raises(KdvizError, match="expected a net or a checkpoint, got str"):
+        collect_logits("resnet8", tiny())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdviz.analysis.sources import chunks, open_logits
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import versions
-from kdviz.models import logits_of
+from kdviz.models import logits_of, net_of
 
 if TYPE_CHECKING:
     from kdviz.data import Data
@@ -47,9 +47,9 @@ def collect_logits(
     Raises: KdvizError for class counts that differ, an empty data set, or teacher logits of another data set.
     """
     require(batch > 0, f"collect_logits: batch must be above 0, got {batch}")
-    nets = {"student": getattr(model, "model", model)}
-    if isinstance(getattr(teacher, "model", teacher), nn.Module):
-        nets["teacher"] = getattr(teacher, "model", teacher)
+    nets = {"student": net_of(model)}
+    if isinstance(teacher, nn.Module) or hasattr(teacher, "model"):
+        nets["teacher"] = net_of(teacher)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*nets, "target")}
     total = len(data) if hasattr(data, "batches") else 0  # pyright: ignore[reportArgumentType]
     with _measuring(*nets.values()):

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdviz.base.check import KdvizError
 
@@ -46,3 +46,17 @@ def logits_of(output: Any) -> Tensor:
         f"the model returned a {type(output).__name__} without logits;"
         " expected a tensor [n, classes], an object with .logits, a dict with 'logits' or a tuple that starts with them"
     )
+
+
+def net_of(model: Any) -> nn.Module:
+    """The net itself, or that of a `Checkpoint` (anything that is no net and holds one as `.model`).
+
+    Raises: KdvizError when it is neither.
+
+    >>> net_of(nn.Linear(2, 3))
+    Linear(in_features=2, out_features=3, bias=True)
+    """
+    net = model if isinstance(model, nn.Module) else getattr(model, "model", None)
+    if isinstance(net, nn.Module):
+        return net
+    raise KdvizError(f"expected a net or a checkpoint, got {type(model).__name__}")

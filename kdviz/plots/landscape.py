@@ -97,7 +97,7 @@ def surface(
     Source: ours, after Li et al. 2018, fig. 1.
     """
     rows = _rows(datasets, loss)
-    fig, axes, _ = panels(datasets, rows, venue, 0.95, subplot_kw={"projection": "3d"})
+    fig, axes, _abreast = panels(datasets, rows, venue, 0.95, subplot_kw={"projection": "3d"})
     for name, line in zip(rows, axes, strict=True):
         levels, logarithmic = levels_of([one[name] for one in datasets])
         ticks = nice(levels[0], levels[-1], 4) if logarithmic else thin(levels, 5)

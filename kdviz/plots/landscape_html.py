@@ -68,7 +68,8 @@ def page(datasets: "Sequence[xr.Dataset]", *, loss: Sequence[str] = (), **_: Any
         first, height=680, margin={"l": 0, "r": 0, "t": 90, "b": 0}, updatemenus=[menu] if len(buttons) > 1 else []
     )
     plot = fig.to_html(include_plotlyjs=True, full_html=False, div_id="landscape", config={"displaylogo": False})
-    return PAGE.format(title="Loss landscape: " + ", ".join(titles), caption=escape(_caption(datasets[0])), plot=plot)
+    caption = str(datasets[0].attrs.get("caption", "Drag to turn, scroll to zoom."))
+    return PAGE.format(title="Loss landscape: " + ", ".join(titles), caption=escape(caption), plot=plot)
 
 
 def _height(arrays: "Sequence[xr.DataArray]") -> tuple[Any, dict[str, list], tuple[float, float]]:
@@ -106,16 +107,3 @@ def _box(zaxis: dict[str, Any]) -> dict[str, Any]:
         "xaxis": {"title": {"text": "α"}}, "yaxis": {"title": {"text": "β"}}, "zaxis": zaxis,
         "aspectmode": "manual", "aspectratio": {"x": 1, "y": 1, "z": 0.7}, "camera": {"eye": eye},
     }  # fmt: skip
-
-
-def _caption(dataset: "xr.Dataset") -> str:
-    """What was measured, from the result's own record."""
-    told = dataset.attrs
-    parts = [f"{told['data']} ({told.get('split', '')})"] if "data" in told else []
-    if "samples" in told:
-        parts.append(f"{told['samples']} of {told['population']} images")
-    if "normalize" in told:
-        parts.append(f"{told['normalize']}-normalised random directions, seed {told.get('seed', '')}")
-    if "precision" in told:
-        parts.append(f"{told['precision']}, batch norm {told.get('bn', '')}")
-    return "; ".join(parts) + "." if parts else "Drag to turn, scroll to zoom."

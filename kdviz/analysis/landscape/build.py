@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from torch import Tensor, nn
 
 from kdviz.analysis.landscape.directions import random_direction, random_pair
 from kdviz.analysis.landscape.evaluate import Evaluator
@@ -23,7 +22,7 @@ UNITS: dict[str, str] = {
 
 
 def landscape(
-    model: nn.Module, data: Data, *, losses: Sequence[str] = ("ce",), teacher: nn.Module | Tensor | None = None,
+    model: Any, data: Data, *, losses: Sequence[str] = ("ce",), teacher: Any = None,
     span: float = 1.0, steps: int = 51, seed: int = 0, samples: int | None = None, normalize: str = "filter",
     precision: str = "fp32", bn: str = "frozen", one_d: bool = False, settings: Mapping[str, Any] | None = None,
     chunk: int | str = "auto", fold: bool = True, journal: str | os.PathLike | None = None,
@@ -34,10 +33,10 @@ def landscape(
         L(alpha, beta) = mean over images of loss(net(w + alpha d + beta e)),  alpha, beta in [-span, span]
 
     Args:
-        model: any net that returns logits; left exactly as it was found.
+        model: any net that returns logits, or a `Checkpoint`; left exactly as it was found.
         data: e.g. load_data("glyphs100").
         losses: names of losses, drawn from one pass over the images; also "kendall_tau" and "agreement".
-        teacher: a net, or its logits for the images of `data`, for the losses that compare with it.
+        teacher: a net, a `Checkpoint`, or logits for the images of `data`, for the losses that compare with it.
         span: half the side of the plane, in units of the directions: at 1 every filter has moved by its own norm.
         steps: points along each axis; an odd number puts (0, 0) on the grid.
         seed: of the directions, and of the draw of samples.
@@ -51,8 +50,8 @@ def landscape(
         journal: a file that keeps finished points, so that a killed sweep goes on where it was.
         progress: called with (points done, points in all).
     Returns:
-        Dataset over alpha, beta (kind "landscape") or alpha (kind "profile"): one variable per loss (nats), "accuracy"
-        (fraction), half-widths where `samples` is given.
+        Dataset over alpha, beta (kind "landscape") or alpha (kind "profile"): one variable per loss (attrs units:
+        nats, or 1), "accuracy" (fraction), half-widths where `samples` is given; attrs caption.
     Raises:
         KdvizError: an unknown loss, a missing teacher, class counts that differ, weights that are not finite.
     Source: Li et al. 2018, "Visualizing the loss landscape of neural nets".
@@ -143,6 +142,7 @@ def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weig
     for i, name in enumerate(result.dims):
         result[name].attrs = {"long_name": f"direction {i + 1}", "units": "length of the direction"}
     result.attrs |= {"chunk": evaluator.chunk, "weights_sha256": fingerprint((evaluator.weights,), ())}
+    result.attrs["caption"] = _caption(result.attrs)
     if evaluator.attrs["precision"] == "bf16":
         axes = [result[name].values for name in result.dims]
         points = _spots([len(one) for one in axes])
@@ -151,6 +151,17 @@ def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weig
         errors = [float((abs(result[name] - exact[name]) / abs(exact[name])).max()) for name in names]
         result.attrs |= {"precision_error": max(errors), "precision_points": len(points)}
     return result
+
+
+def _caption(told: Mapping[str, Any]) -> str:
+    """What the picture shows and what was chosen for it."""
+    synthetic = ", synthetic" if told["synthetic"] else ""
+    drawn = {"filter": "filter-normalised", "layer": "layer-normalised"}.get(str(told.get("normalize")), "unnormalised")
+    seed = f" (seed {told['seed']})" if "seed" in told else ""
+    return (
+        f"{told['losses']} over {told['samples']} of {told['population']} images of {told['data']} ({told['split']}"
+        f"{synthetic}), along {drawn} directions{seed}; batch norm {told['bn']}, {told['precision']}"
+    )
 
 
 def _spots(shape: Sequence[int]) -> list[int]:

@@ -16,6 +16,7 @@ from kdviz.base.files import versions
 from kdviz.data import Data
 from kdviz.losses import LOSSES, check_door, evaluate, resolve
 from kdviz.metrics import agreement, kendall_tau
+from kdviz.models import net_of
 
 METRICS = {"kendall_tau": lambda s, t: kendall_tau(s, t).nanmean(), "agreement": agreement}
 CHUNKS = {"cpu": (20, 32, 50, 64, 100, 128), "cuda": (128, 256, 512, 1024, 2048)}
@@ -29,10 +30,10 @@ class Evaluator:
     logits. A loss that is no mean over samples (dist) sees all images as one batch. The model itself is never touched.
 
     Args:
-        model: any net that returns logits.
+        model: any net that returns logits, or a `Checkpoint`.
         data: the images; at most 2 GiB of them are kept ready.
         losses: names of `losses.LOSSES` that need logits alone; also "kendall_tau" and "agreement" with the teacher.
-        teacher: a net, or its logits [n, k] for the images of `data`; runs once.
+        teacher: a net, a `Checkpoint`, or logits [n, k] for the images of `data`; runs once.
         chunk: images at a time, or "auto" for a short trial.
         precision: "fp32", "bf16" or "fp64".
         fold: whether to fold batch norm where it can be done.
@@ -52,12 +53,13 @@ class Evaluator:
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, *, losses: Sequence[str] = ("ce",),
-        teacher: nn.Module | Tensor | None = None, chunk: int | str = "auto", precision: str = "fp32",
+        self, model: Any, data: Data, *, losses: Sequence[str] = ("ce",),
+        teacher: Any = None, chunk: int | str = "auto", precision: str = "fp32",
         fold: bool = True, bn: str = "frozen", samples: int | None = None, seed: int = 0,
         settings: Mapping[str, Any] | None = None, device: torch.device | str | None = None,
     ) -> None:  # fmt: skip
         one_of("landscape", ("frozen", "recompute"), bn=bn)
+        model, teacher = net_of(model), teacher if teacher is None or isinstance(teacher, Tensor) else net_of(teacher)
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         whole = data
         self.data = data if samples is None else data.subset(samples, seed=seed)
