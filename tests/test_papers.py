@@ -290,6 +290,10 @@ def test_fig3_reads_bowls_as_they_are():
     swapped = {"landscape_kd": bowl("kd", 1.0), "landscape_kd+rk": bowl("kd+rk", 0.5)}
     swapped |= {"sharpness_kd": sharp("kd", 4.0), "sharpness_kd+rk": sharp("kd+rk", 9.0)}
     assert [one["agrees"] for one in findings(entry, swapped)] == ["no", "no", "no", "no"]
+    alike = {"landscape_kd": bowl("kd", 1.0), "landscape_kd+rk": bowl("kd+rk", 1.04)}
+    alike |= {"sharpness_kd": sharp("kd", 4.2), "sharpness_kd+rk": sharp("kd+rk", 4.0)}
+    for one in findings(entry, alike)[:2]:
+        assert (one["agrees"], one["note"]) == ("no", "that way round, but by less than a tenth")
     alone = findings(entry, {"landscape_mine": bowl("mine", 1.0), "sharpness_mine": sharp("mine", 1.0)})
     assert {one["agrees"] for one in alone} == {"not comparable"}
 

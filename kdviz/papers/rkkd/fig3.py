@@ -57,6 +57,13 @@ def _pair(values: Mapping[str, Any]) -> bool:
     return WITHOUT in values and WITH in values
 
 
+def _marked(values: Mapping[str, Any], lesser: float, greater: float) -> Measured:
+    """Whether the greater exceeds the lesser by a tenth at least; less than that, one seed of training cannot tell."""
+    if lesser < greater < 1.1 * lesser:
+        return Measured(values, NO, "that way round, but by less than a tenth")
+    return Measured(values, YES if greater > lesser else NO)
+
+
 def _flatter(results: Results) -> Measured:
     """The radius within which the loss stays within .1 nats of the trained one, and the curvature at the centre."""
     radius, curvature = _geometry(results, "flatness_radius"), _geometry(results, "curvature_high")
@@ -64,10 +71,9 @@ def _flatter(results: Results) -> Measured:
     values |= {f"{label} largest curvature": value for label, value in curvature.items()}
     if not _pair(radius):
         return Measured(values, OPEN, f"needs students named {WITHOUT} and {WITH}")
-    flatter = radius[WITH] > radius[WITHOUT]
-    sharper = curvature[WITH] > curvature[WITHOUT]
-    note = "radius and curvature disagree" if flatter == sharper else ""
-    return Measured(values, YES if flatter else NO, note)
+    if (radius[WITH] > radius[WITHOUT]) == (curvature[WITH] > curvature[WITHOUT]):
+        return Measured(values, NO, "radius and curvature disagree")
+    return _marked(values, radius[WITHOUT], radius[WITH])
 
 
 def _less_sharp(results: Results) -> Measured:
@@ -79,7 +85,7 @@ def _less_sharp(results: Results) -> Measured:
     values |= {f"{label} trace's standard error": float(one["trace_stderr"]) for label, one in found.items()}
     if not _pair(top):
         return Measured(values, OPEN, f"needs students named {WITHOUT} and {WITH}")
-    return Measured(values, YES if top[WITH] < top[WITHOUT] else NO)
+    return _marked(values, top[WITH], top[WITHOUT])
 
 
 def _fewer_optima(results: Results) -> Measured:
@@ -100,7 +106,7 @@ def _convex(results: Results) -> Measured:
     values = {f"{label} convex share": value for label, value in shares.items()}
     if not _pair(shares):
         return Measured(values, OPEN, f"needs students named {WITHOUT} and {WITH}")
-    return Measured(values, YES if shares[WITH] > shares[WITHOUT] else NO)
+    return _marked(values, shares[WITHOUT], shares[WITH])
 
 
 ENTRY = Entry(
