@@ -57,7 +57,7 @@ def _pair(values: Mapping[str, Any]) -> bool:
     return WITHOUT in values and WITH in values
 
 
-def _marked(values: Mapping[str, Any], lesser: float, greater: float) -> Measured:
+def _marked(values: dict[str, Any], lesser: float, greater: float) -> Measured:
     """Whether the greater exceeds the lesser by a tenth at least; less than that, one seed of training cannot tell."""
     if lesser < greater < 1.1 * lesser:
         return Measured(values, NO, "that way round, but by less than a tenth")
