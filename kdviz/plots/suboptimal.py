@@ -92,6 +92,12 @@ def overlap(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) 
                 label=f"{name} ({chosen.sum():,})",
             )  # fmt: skip
     left.set(xscale="log", xlabel="KL to the teacher (nats)", ylabel="share of samples")
+    if edges[-1] < 30 * edges[0]:  # too short for ticks at the powers of ten alone
+        left.set_xticks(
+            [one for one in np.outer(10.0 ** np.arange(-9, 4), (1, 2, 5)).flat if floor <= one <= edges[-1]]
+        )
+        left.xaxis.set_major_formatter("{x:g}")
+        left.xaxis.set_minor_formatter("")
     left.set_ylim(0, 1.5 * left.dataLim.ymax)
     left.legend(loc="upper left")
     _shares(right, datasets)

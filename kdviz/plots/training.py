@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kdviz.plots.style import BLACK, VENUES, dash, figure, letter, look, title
+from kdviz.plots.style import BLACK, MARKERS, VENUES, dash, figure, letter, look, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,6 +24,8 @@ def curves(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -
     for index, run in enumerate(datasets):
         method = str(run.attrs.get("method", ""))
         drawn = {**look(method, index), "linestyle": dash(method, index), "markersize": 3}
+        if again := sum(one.attrs.get("method") == run.attrs.get("method") for one in datasets[:index]):
+            drawn |= {"marker": MARKERS[again % len(MARKERS)], "markerfacecolor": "white", "alpha": 0.7}  # another seed
         if "val_top1" in run:
             left.plot(run["epoch"], 100 * run["val_top1"], **drawn)
         right.plot(run["epoch"], run["total"], label=_plain(str(run.attrs.get("name", ""))), **drawn)
