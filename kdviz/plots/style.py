@@ -4,7 +4,7 @@ Nothing here changes matplotlib's global state: draw inside `with style(venue):`
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,9 +193,24 @@ def save(fig: "Figure | str", stem: str | os.PathLike, formats: Sequence[str] = 
             path = Path(f"{os.fspath(stem)}.{suffix}")
             metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": "kdviz"}}[suffix]
             with atomic(path) as partial:
-                fig.savefig(partial, format=suffix, metadata=metadata, dpi=300)
+                _render(fig, suffix, partial, metadata)
             written.append(path)
     return written
+
+
+def _render(fig: "Figure", suffix: str, path: Path, metadata: Mapping[str, Any]) -> None:
+    """One file by its canvas. `Figure.savefig` would draw everything twice, to lay out what `_settled` has laid out."""
+    from importlib import import_module
+
+    module, name = {"pdf": ("pdf", "Pdf"), "png": ("agg", "Agg"), "svg": ("svg", "SVG")}[suffix]
+    kept = fig.canvas, fig.dpi
+    try:
+        canvas = getattr(import_module(f"matplotlib.backends.backend_{module}"), f"FigureCanvas{name}")(fig)
+        fig.dpi = SETTINGS["savefig.dpi"]
+        getattr(canvas, f"print_{suffix}")(path, metadata=metadata)
+    finally:
+        fig.set_canvas(kept[0])
+        fig.dpi = kept[1]
 
 
 @contextmanager
