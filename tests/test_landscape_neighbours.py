@@ -12,8 +12,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from kdviz.analysis.landscape import axis, random_pair, sweep
-from kdviz.analysis.landscape.neighbours import export, from_metric
+from kdviz.analysis.landscape import axis, export, from_metric, random_pair, sweep
 from kdviz.base.check import KdvizError
 
 loss_landscapes = pytest.importorskip("loss_landscapes")
