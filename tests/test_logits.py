@@ -287,7 +287,7 @@ def test_commands_refuse_before_they_measure(tmp_path, monkeypatch, capsys):
     np.savez(tmp_path / "mine.npz", student=s, teacher=t, labels=y)
     for wrong, message in (
         (["--venue", "nature"], "venue must be one of icml, cvpr, neurips, iclr, tmlr, got 'nature'"),
-        (["--format", "bmp"], "format must be pdf, png or svg, got 'bmp'"),
+        (["--format", "bmp"], "format must be one of pdf, png, svg, got 'bmp'"),
     ):
         for name in ("histogram", "tau", "suboptimal"):
             code, out, told = run(monkeypatch, capsys, name, tmp_path / "mine.npz", "-o", tmp_path / "out", *wrong)

@@ -205,7 +205,7 @@ def test_bad_results_end_in_one_line(results, tmp_path, monkeypatch, capsys):
     for arguments, message in (
         (["tau.nc", "--style", "distributoin"], "did you mean 'distribution'?"),
         (["tau.nc", "--venue", "nature"], "venue must be one of icml"),
-        (["tau.nc", "--format", "bmp"], "format must be pdf, png or svg, got 'bmp'"),
+        (["tau.nc", "--format", "bmp"], "format must be one of pdf, png, svg, got 'bmp'"),
         (["tau.nc", "ternary.nc"], "different kinds (tau, ternary)"),
         (["spell.nc"], "does not say what it is"),
         (["hollow.nc"], "the tau is not whole"),

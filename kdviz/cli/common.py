@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from kdviz.base.check import KdvizError, one_of, require
+from kdviz.base.check import KdvizError, require
 from kdviz.base.files import sha256, write_dataset
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ Out = Annotated[
 
 
 def _venue(name: str) -> str:
-    """The venue, refused before anything is computed for a figure that nobody can draw."""
-    from kdviz.plots.style import VENUES
+    from kdviz.plots.style import drawable
 
-    one_of("style", VENUES, venue=name)
+    drawable(name)
     return name
 
 
 def _formats(names: list[str] | None) -> list[str] | None:
-    for name in names or ():
-        require(name in ("pdf", "png", "svg"), f"save: format must be pdf, png or svg, got {name!r}")
+    from kdviz.plots.style import drawable
+
+    drawable(formats=names or ())
     return names
 
 

@@ -16,6 +16,7 @@ LEAST_FREE = 2.0  # GiB: a run, its checkpoints and its results
 OPTIONAL = {
     "ipywidgets": ("notebooks with sliders", "pip install 'kdviz[notebooks]'"),
     "jupyterlab": ("notebooks", "pip install 'kdviz[notebooks]'"),
+    "loss_landscapes": ("metrics of loss-landscapes on our engine", "pip install 'kdviz[compare]'"),
     "plotly": ("interactive landscapes", "pip install 'kdviz[notebooks]'"),
     "timm": ("models called timm:NAME", "pip install 'kdviz[models]'"),
     "torchvision": ("models called torchvision:NAME", "pip install 'kdviz[models]'"),

@@ -49,7 +49,7 @@ def command(
     """
     from kdviz.analysis.histogram import histogram
 
-    drawable("histogram", figure or (), venue, formats)
+    drawable("histogram", figure or ())
     found = gather(students, logits, model=model, data=data, root=root, split=split, teacher=teacher, samples=samples,
                    labels=label, out=out)  # fmt: skip
     where, results = place("histogram", found, out), []

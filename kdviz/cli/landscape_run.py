@@ -243,8 +243,10 @@ def _headline(result: "xr.Dataset") -> None:
 def compared(plan: Plan, planes: int, *, venue: str, formats: Sequence[str] | None) -> "list[xr.Dataset]":
     """A table of all nets over several random planes, told, written and drawn; the first plane of each net."""
     from kdviz.analysis.landscape.compare import compare, rows
+    from kdviz.analysis.landscape.distributed import rank_and_world
 
     opened = plan.opened
+    require(rank_and_world()[1] == 1, "landscape: --compare runs on one process")
     require(planes > 0, f"landscape: --planes must be above 0, got {planes}")
     simple = plan.directions == "random" and not plan.adaptive and not plan.one_d
     require(simple, "landscape: --compare goes with random planes, without --adaptive, --one-d and --directions")

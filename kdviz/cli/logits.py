@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdviz.base.check import KdvizError, one_of, require, unknown
+from kdviz.base.check import KdvizError, require, unknown
 from kdviz.cli.common import folder, open_checkpoint, open_data, open_teacher, progress, write
 
 if TYPE_CHECKING:
@@ -88,17 +88,13 @@ def place(command: str, found: Sequence[Student], out: Path | None) -> Path:
     return folder(found[0].name if len(found) == 1 else command, out)
 
 
-def drawable(kind: str, names: Sequence[str], venue: str, formats: Sequence[str] | None) -> None:
-    """Refuse figures, a venue or formats that nobody knows, before anything is measured for them."""
+def drawable(kind: str, names: Sequence[str]) -> None:
+    """Refuse figures that nobody knows, before anything is measured for them."""
     from kdviz.plots import FIGURES
-    from kdviz.plots.style import VENUES
 
     for name in names:
         if name not in FIGURES[kind]:
             raise unknown(f"figure of a {kind}", name, FIGURES[kind])
-    one_of(kind, VENUES, venue=venue)
-    for one in formats or ():
-        one_of(kind, ("pdf", "png", "svg"), format=one)
 
 
 def _holds_logits(text: str) -> bool:

@@ -20,7 +20,7 @@ from kdviz.cli.common import (
     write,
     write_figures,
 )
-from kdviz.cli.logits import DropNonfinite, Label, LogitFiles, Samples, Student, Students, drawable, gather, place
+from kdviz.cli.logits import DropNonfinite, Label, LogitFiles, Samples, Student, Students, gather, place
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,7 +59,6 @@ def command(
 
     Example: kdviz suboptimal checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt
     """
-    drawable("cases", (), venue, formats)
     weights: dict[str, Any] = {"alpha": alpha, "gamma": gamma}
     if not students and not logits:
         _example(folder("suboptimal", out), weights | {"temperature": temperature or 1.0}, venue, formats)

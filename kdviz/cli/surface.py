@@ -23,7 +23,7 @@ from kdviz.cli.common import (
     write,
     write_figures,
 )
-from kdviz.cli.logits import DropNonfinite, drawable
+from kdviz.cli.logits import DropNonfinite
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -74,7 +74,6 @@ def command(
     """
     from kdviz.analysis.surfaces import surface
 
-    drawable("surface", (), venue, formats)
     settings: dict[str, Any] = {
         "classes": classes, "steps": steps, "seed": seed, "label": label, "directions": directions,
         "span": span if span is not None else 5.0 if sample is None else 1.0,

@@ -54,7 +54,7 @@ def command(
     """
     from kdviz.analysis import ranks
 
-    drawable("tau", figure or (), venue, formats)
+    drawable("tau", figure or ())
     found = gather(students, logits, model=model, data=data, root=root, split=split, teacher=teacher, samples=samples,
                    labels=label, out=out, needs_teacher=True)  # fmt: skip
     where, results = place("tau", found, out), []

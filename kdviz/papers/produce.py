@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdviz.base.check import one_of
 from kdviz.base.files import atomic, write_dataset
 from kdviz.papers import caption
 from kdviz.papers.entry import Entry, Inputs, Paper, Results, findings
@@ -36,8 +35,10 @@ def produce(
     Raises:
         KdvizError: an input that is missing or does not fit, an unknown venue or format.
     """
+    from kdviz.plots.style import drawable
+
     say = tell or (lambda _: None)
-    _drawable(venue, formats)
+    drawable(venue, formats)
     results = entry.results(inputs)
     for name, dataset in results.items():
         say(write_dataset(dataset, out / f"{name}.nc"))
@@ -59,15 +60,6 @@ def produce(
     for journal in out.glob(JOURNALS):  # all is written, so that nothing is left to resume
         journal.unlink()
     return found
-
-
-def _drawable(venue: str, formats: Sequence[str]) -> None:
-    """Refuse what no figure can be drawn as, before anything is computed for it."""
-    from kdviz.plots.style import VENUES
-
-    one_of("paper", VENUES, venue=venue)
-    for suffix in formats:
-        one_of("paper", ("pdf", "png", "svg"), format=suffix)
 
 
 def draw(

@@ -18,26 +18,13 @@ if TYPE_CHECKING:
 Draw = Callable[..., "Figure"]
 # kind -> {style name: "module:function"}; functions take (datasets, *, venue="icml", **options).
 FIGURES: Registry[dict[str, str]] = Registry("kind of result")
-FIGURES.add(
-    "landscape",
-    {
-        "contour": "landscape:contour",
-        "surface": "landscape:surface",
-        "profile": "landscape_profile:profile",
-        "html": "landscape_html:page",
-    },
-)
-FIGURES.add("profile", {"profile": "landscape_profile:profile"})
+_PLANE = {"contour": "landscape:contour", "surface": "landscape:surface"}
+_PROFILE = {"profile": "landscape_profile:profile"}
+_PAGE = {"html": "landscape_html:page"}
+FIGURES.add("landscape", _PLANE | _PROFILE | _PAGE)
+FIGURES.add("profile", _PROFILE)
 FIGURES.add("path", {"line": "landscape_paths:line"})
-FIGURES.add(
-    "trajectory",
-    {
-        "trajectory": "landscape_paths:trajectory",
-        "contour": "landscape:contour",
-        "surface": "landscape:surface",
-        "html": "landscape_html:page",
-    },
-)
+FIGURES.add("trajectory", {"trajectory": "landscape_paths:trajectory"} | _PLANE | _PAGE)
 FIGURES.add("sharpness", {"spectrum": "landscape_paths:spectrum"})
 FIGURES.add("comparison", {"numbers": "landscape_paths:numbers"})
 FIGURES.add("histogram", {"values": "histogram:values", "density": "histogram:density", "ranks": "histogram:ranks"})

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdviz.base.check import require
+from kdviz.base.check import one_of
 from kdviz.base.files import atomic
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ VENUES: dict[str, tuple[float, float]] = {
     "iclr": (5.5, 5.5),
     "tmlr": (6.5, 6.5),
 }
-FORMATS = ("pdf", "png")
+FORMATS = ("pdf", "png")  # what is written unless formats are named
+KNOWN_FORMATS = ("pdf", "png", "svg")
 
 BLACK, GREY, INDIGO = "#000000", "#7f7f7f", "#332288"
 # Okabe and Ito (2008), told apart by every common colour vision; lightness differs too, for prints in grey.
@@ -121,12 +122,23 @@ def dash(name: str, index: int = 0) -> Any:
     return DASHES[_FIXED[name][2] if name in _FIXED else index % len(DASHES)]
 
 
+def drawable(venue: str = "icml", formats: Iterable[str] = ()) -> None:
+    """Refuse a venue or formats that nobody knows, before anything is computed for a figure that cannot be.
+
+    Raises:
+        KdvizError: one that is not among VENUES or KNOWN_FORMATS.
+    """
+    one_of("style", VENUES, venue=venue)
+    for suffix in formats:
+        one_of("save", KNOWN_FORMATS, format=suffix)
+
+
 @contextmanager
 def style(venue: str = "icml") -> Iterator[tuple[float, float]]:
     """A matplotlib context fit for `venue`'s papers; yields its (column, text) widths in inches."""
     import matplotlib as mpl
 
-    require(venue in VENUES, f"style: venue must be one of {', '.join(VENUES)}, got {venue!r}")
+    drawable(venue)
     with mpl.rc_context(SETTINGS):
         yield VENUES[venue]
 
@@ -186,10 +198,10 @@ def save(fig: "Figure | str", stem: str | os.PathLike, formats: Sequence[str] = 
         with atomic(path) as partial:
             partial.write_text(fig, encoding="utf-8")
         return [path]
+    drawable(formats=formats)
     written = []
     with mpl.rc_context(SETTINGS), _settled(fig):
         for suffix in formats:
-            require(suffix in ("pdf", "png", "svg"), f"save: format must be pdf, png or svg, got {suffix!r}")
             path = Path(f"{os.fspath(stem)}.{suffix}")
             metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": "kdviz"}}[suffix]
             with atomic(path) as partial:
