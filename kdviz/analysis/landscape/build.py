@@ -141,7 +141,8 @@ def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weig
         result[name].attrs["units"] = UNITS.get(str(name).removesuffix("_halfwidth"), "nats")
     for i, name in enumerate(result.dims):
         result[name].attrs = {"long_name": f"direction {i + 1}", "units": "length of the direction"}
-    result.attrs |= {"chunk": evaluator.chunk, "weights_sha256": fingerprint((evaluator.weights,), ())}
+    result.attrs |= {"chunk": evaluator.chunk, "threads": evaluator.threads}
+    result.attrs |= {"weights_sha256": fingerprint((evaluator.weights,), ())}
     result.attrs["caption"] = _caption(result.attrs)
     if evaluator.attrs["precision"] == "bf16":
         axes = [result[name].values for name in result.dims]

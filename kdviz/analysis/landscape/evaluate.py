@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdviz.analysis.landscape.interval import halfwidth, share_halfwidth
 from kdviz.analysis.landscape.network import Network
 from kdviz.analysis.landscape.replay import recorded
+from kdviz.analysis.landscape.threads import in_threads
 from kdviz.base.check import one_of, require
 from kdviz.base.files import versions
 from kdviz.data import Data
@@ -19,15 +20,17 @@ from kdviz.metrics import agreement, kendall_tau
 from kdviz.models import net_of
 
 METRICS = {"kendall_tau": lambda s, t: kendall_tau(s, t).nanmean(), "agreement": agreement}
-CHUNKS = {"cpu": (20, 32, 50, 64, 100, 128), "cuda": (128, 256, 512, 1024, 2048)}
+CHUNKS = {"cpu": (16, 32, 64), "cuda": (128, 256, 512, 1024, 2048)}
 RESIDENT = 2**31  # bytes of images that are kept ready for the net
+IN_FLIGHT = 2**26  # numbers of the images that are in the net at a time: 445 images of 3 x 224 x 224
 
 
 class Evaluator:
     """weights -> {loss: value, ..., "accuracy": share}, computed from one pass over the images.
 
-    The images go through the net in chunks that stay in the cache; every loss and metric then comes from the same
-    logits. A loss that is no mean over samples (dist) sees all images as one batch. The model itself is never touched.
+    The images go through the net in chunks that stay in the cache, on a CPU by threads of one core each; every loss
+    and metric then comes from the same logits. A loss that is no mean over samples (dist) sees all images as one batch.
+    The model itself is never touched.
 
     Args:
         model: any net that returns logits, or a `Checkpoint`.
@@ -46,6 +49,7 @@ class Evaluator:
         device: [default: the GPU where there is one].
     Attributes:
         weights: name -> tensor, the model's parameters, on the device.
+        chunk, threads: images at a time, and how many chunks at the same time.
         attrs: what is needed to repeat the measurement.
     Raises:
         KdvizError: an unknown loss or setting, a missing teacher, class counts that differ, weights not finite.
@@ -73,7 +77,7 @@ class Evaluator:
         self.terms, self.metrics = _terms(losses, settings or {}, teacher is not None)
         self.logits_teacher = self._teacher(teacher, whole, example, device)
         self._door(self.network(self.network.prepare(example)))
-        self.chunk = self._trial(device) if chunk == "auto" else _even(chunk, len(self.data))
+        self.chunk, self.threads = self._plan(chunk, example[0])
         size = example[0].numel() * len(self.data) * self.network.dtype.itemsize
         self._ready = list(self._chunks()) if size <= RESIDENT else None
         self._pass = recorded(self._whole, device) if device.type == "cuda" and self._ready else self._whole
@@ -99,7 +103,7 @@ class Evaluator:
         return self._pass()
 
     def _whole(self) -> Tensor:
-        return torch.cat([self.network(images) for images in self._ready or self._chunks()])
+        return torch.cat(in_threads(self.network, self._ready or self._chunks(), self.threads))
 
     @torch.no_grad()
     def measure(self, logits: Tensor) -> dict[str, float]:
@@ -132,19 +136,31 @@ class Evaluator:
     def _chunks(self) -> Iterator[Tensor]:
         return (self.network.prepare(images) for images, _ in self.data.batches(self.chunk))
 
-    def _trial(self, device: torch.device) -> int:
-        """The chunk that takes the least time per image, the best of three runs each."""
-        n = len(self.data)
-        sizes = [one for one in CHUNKS.get(device.type, CHUNKS["cuda"]) if one <= n]
-        if len(sizes) < 2:
-            return n
-        images = next(self.data.batches(sizes[-1]))[0]
+    def _plan(self, chunk: int | str, image: Tensor) -> tuple[int, int]:
+        """Images at a time, and threads of one core that take them (1: every chunk by all cores)."""
+        n, device = len(self.data), self.network.device.type
+        threads = min(torch.get_num_threads(), n) if device == "cpu" and self.network.shareable else 1
+        if chunk != "auto":
+            size = _even(chunk, n)
+            return size, min(threads, -(-n // size))
+        most = max(min(n, IN_FLIGHT // image.numel()) // threads, 1)
+        sizes = [size for size in CHUNKS.get(device, CHUNKS["cuda"]) if size <= most] or [most]
+        size = self._fastest(sizes, threads) if len(sizes) > 1 else sizes[0]
+        return _even(size, n, threads), threads
+
+    def _fastest(self, sizes: Sequence[int], threads: int) -> int:
+        """The size that takes the least time per image, the better of two runs after a first."""
+        images = next(self.data.batches(sizes[-1] * threads))[0]
         cost = {}
         for size in sizes:
-            batch = self.network.prepare(images[:size])
-            spent = [_seconds(lambda batch=batch: self.network(batch).sum().item()) for _ in range(4)]
+            batches = [self.network.prepare(one) for one in images[: size * threads].split(size)]
+            spent = [_seconds(lambda b=batches: in_threads(self._wait, b, threads)) for _ in range(3)]
             cost[size] = min(spent[1:]) / size
-        return _even(min(cost, key=cost.__getitem__), n)
+        return min(cost, key=cost.__getitem__)
+
+    def _wait(self, images: Tensor) -> float:
+        """The net, called and waited for."""
+        return self.network(images).sum().item()
 
     def _teacher(
         self, teacher: nn.Module | Tensor | None, whole: Data, example: Tensor, device: torch.device
@@ -209,10 +225,11 @@ def _terms(
     return terms, metrics
 
 
-def _even(chunk: int | str, n: int) -> int:
-    """The size of as many equal chunks as `chunk` needs, so that none is left over small."""
+def _even(chunk: int | str, n: int, threads: int = 1) -> int:
+    """The size of as many equal chunks as `chunk` needs, a multiple of `threads`, so that none is left over small."""
     require(isinstance(chunk, int) and chunk > 0, f"landscape: chunk must be 'auto' or above 0, got {chunk!r}")
-    return -(-n // -(-n // int(chunk)))
+    rounds = -(-n // (int(chunk) * threads))
+    return -(-n // (rounds * threads))
 
 
 def _seconds(work: Any) -> float:

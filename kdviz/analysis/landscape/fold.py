@@ -68,6 +68,7 @@ def fuse(net: nn.Module, source: nn.Module) -> tuple[fx.GraphModule, list[Pair]]
             pairs.append(Pair(sources[names[0]], sources[names[1]], folded))
             node.replace_all_uses_with(before)
             graph.erase_node(node)
+    fast.delete_all_unused_submodules()
     graph.lint()
     fast.recompile()
     return fast, pairs

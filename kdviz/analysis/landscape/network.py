@@ -1,14 +1,15 @@
 """A private copy of a net that takes new weights and gives logits, quickly."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from kdviz.analysis.landscape.directions import random_direction
 from kdviz.analysis.landscape.fold import CONVOLUTIONS, NORMS, Pair, fuse
+from kdviz.analysis.landscape.merge import can_merge, merge
 from kdviz.base.check import one_of, require
 from kdviz.models import logits_of
 
@@ -21,8 +22,9 @@ class Network:
     """A net's own copy: `load` sets its weights, calling it gives the logits `[n, k]` of a batch.
 
     Two nets inside: the plain one holds the weights as the model has them, the fast one is what runs: batch norm folded
-    into the convolutions, channels last. Where a net cannot be traced, or a fast form disagrees with the plain one, the
-    next simpler form runs, at last the plain one itself. The model that it was made from is not touched.
+    into the convolutions, which on a CPU also take over the sums and ReLUs after them, channels last. Where a net
+    cannot be traced, or a fast form disagrees with the plain one, the next simpler form runs, at last the plain one
+    itself. The model that it was made from is not touched.
 
     Args:
         model: any net that returns logits (see `models.logits_of`); evaluated in eval mode.
@@ -40,19 +42,12 @@ class Network:
         device: torch.device | str = "cpu",
     ) -> None:  # fmt: skip
         one_of("landscape", PRECISIONS, precision=precision)
-        self.dtype = torch.float64 if precision == "fp64" else torch.float32
-        self.device = torch.device(device)
-        self.plain = _private(model, self.device, self.dtype)
+        self.precision, self.device = precision, torch.device(device)
+        wide = torch.float64 if precision == "fp64" else torch.float32
+        self.plain = _private(model, self.device, wide)
         _check(self.plain)
         self.weights = dict(self.plain.named_parameters())
-        self._autocast = False
-        self._use(self.plain, torch.contiguous_format)
-        self._choose(model, example.to(self.device, self.dtype), fold)
-        self._autocast = precision == "bf16" and not (self.pairs and _only_linear(self.fast))
-        if precision == "bf16" and not self._autocast:
-            self.dtype = torch.bfloat16
-            self.fast.to(self.dtype)
-            self.refresh()
+        self._choose(model, example.to(self.device, wide), fold)
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
@@ -77,12 +72,14 @@ class Network:
 
     def __call__(self, images: Tensor) -> Tensor:
         """The logits of prepared images, in float32 (float64 where that is the precision)."""
-        cast = torch.autocast(self.device.type, torch.bfloat16) if self._autocast else nullcontext()
-        on_gpu = self.device.type == "cuda"  # whose convolutions would otherwise round fp32 to ten bits (TF32)
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
-        with torch.inference_mode(), cast, exact:
-            logits = logits_of(self.fast(images))
+        logits = self._run(self.fast, images, self._autocast)
         return logits if logits.dtype == torch.float64 else logits.float()
+
+    @property
+    def shareable(self) -> bool:
+        """Whether threads may call it at the same time: traced, so that no code but torch's is left, without hooks."""
+        hooked = any(one._forward_hooks or one._forward_pre_hooks for one in self.fast.modules())
+        return isinstance(self.fast, fx.GraphModule) and not hooked
 
     def recompute(self, batches: Iterable[Tensor]) -> None:
         """Batch norm's statistics anew: the mean over these batches, each weighing the same.
@@ -101,23 +98,29 @@ class Network:
             one.eval()
         self.refresh()
 
-    def _use(self, fast: nn.Module, form: torch.memory_format, pairs: tuple[Pair, ...] = ()) -> None:
-        self.fast, self.form, self.pairs = fast, form, pairs
-        self._copies: list[tuple[Tensor, Tensor]] = []
+    def _run(self, net: nn.Module, images: Tensor, autocast: bool = False) -> Tensor:
+        cast = torch.autocast(self.device.type, torch.bfloat16) if autocast else nullcontext()
+        on_gpu = self.device.type == "cuda"  # whose convolutions would otherwise round fp32 to ten bits (TF32)
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
+        with torch.inference_mode(), cast, exact:
+            return logits_of(net(images))
 
     def _choose(self, model: nn.Module, example: Tensor, fold: bool) -> None:
         """Keep the first form that agrees with the plain net, at the centre and at displaced weights."""
         centre = {name: tensor.clone() for name, tensor in self.weights.items()}
         step = random_direction(centre, seed=0)
         places = {name: tensor.add(step[name], alpha=0.1) for name, tensor in centre.items()}, centre
+        self._use(self.plain, torch.contiguous_format)
         truths = []
         for place in places:
             self.load(place)
-            truths.append(self(example).clone())
-        forms = [(one, form) for one in (fold, False) for form in (torch.channels_last, torch.contiguous_format)]
-        for folded, form in forms:
+            truths.append(self._run(self.plain, example).clone())
+        forms = [(one, False, form) for one in (fold, False) for form in (torch.channels_last, torch.contiguous_format)]
+        if fold and self.device.type == "cpu" and can_merge(self.precision):
+            forms = [(True, True, torch.channels_last), *forms]
+        for form in forms:
             try:
-                self._try(model, folded, form)
+                self._try(model, *form)
                 if all(self._agrees(place, example, truth) for place, truth in zip(places, truths, strict=True)):
                     return
             except UNTRACEABLE:
@@ -125,25 +128,43 @@ class Network:
         self._use(self.plain, torch.contiguous_format)
         self.load(centre)
 
-    def _try(self, model: nn.Module, folded: bool, form: torch.memory_format) -> None:
-        fast, pairs = self.plain, ()
-        if folded:
-            copy = _private(model, self.device, self.dtype)
-            fast, found = fuse(copy, self.plain)
-            pairs = tuple(found)
-        for tensor in fast.parameters():
-            if tensor.dim() == 4:
-                tensor.data = tensor.data.contiguous(memory_format=form)
-        self._use(fast, form, pairs)
-        if folded:
-            theirs = {**dict(copy.named_parameters()), **dict(copy.named_buffers())}
-            ours = (*self.plain.named_parameters(), *self.plain.named_buffers())
-            self._copies = [(mine, theirs[name]) for name, mine in ours]
+    def _try(self, model: nn.Module, folded: bool, merged: bool, form: torch.memory_format) -> None:
+        if not folded:
+            return self._use(_formed(self.plain, form), form)
+        copy = _private(model, self.device, next(iter(self.weights.values())).dtype)
+        fast, pairs = fuse(copy, self.plain)
+        if merged and (self.precision == "fp32" or _only_linear(fast)):
+            merge(fast)
+        theirs = {**dict(copy.named_parameters()), **dict(copy.named_buffers())}
+        ours = (*self.plain.named_parameters(), *self.plain.named_buffers())
+        held = {id(tensor) for tensor in (*fast.parameters(), *fast.buffers())}
+        copies = [(mine, theirs[name]) for name, mine in ours if id(theirs[name]) in held]
+        return self._use(_formed(fast, form), form, pairs, copies)
+
+    def _use(
+        self, fast: nn.Module, form: torch.memory_format, pairs: Sequence[Pair] = (),
+        copies: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> None:  # fmt: skip
+        self.fast, self.form, self.pairs, self._copies = fast, form, pairs, copies
+        half = self.precision == "bf16" and bool(pairs) and _only_linear(fast)
+        self._autocast = self.precision == "bf16" and not half
+        self.dtype = torch.bfloat16 if half else next(iter(self.weights.values())).dtype
+        if half:
+            fast.to(self.dtype)
 
     def _agrees(self, place: Mapping[str, Tensor], example: Tensor, truth: Tensor) -> bool:
         self.load(place)
         logits = self(self.prepare(example))
-        return bool((logits - truth).abs().max() <= 1e-3 * truth.abs().max() + 1e-6)
+        near = 0.1 if self.precision == "bf16" else 1e-3
+        return bool((logits - truth).abs().max() <= near * truth.abs().max() + 1e-6)
+
+
+def _formed(net: nn.Module, form: torch.memory_format) -> nn.Module:
+    """The net, its convolutions' weights in this memory format."""
+    for tensor in net.parameters():
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=form)
+    return net
 
 
 def _private(model: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
