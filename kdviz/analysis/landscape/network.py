@@ -30,7 +30,8 @@ class Network:
         model: any net that returns logits (see `models.logits_of`); evaluated in eval mode.
         example: float images [b, c, h, w], a few, to try the forms on.
         fold: whether to fold where it can be done.
-        precision: "fp32"; "bf16" (folded nets wholly in bfloat16, others by autocast); "fp64".
+        precision: "fp32"; "bf16" (a net without other layers than convolutions and linear ones, once folded, wholly in
+            bfloat16, others by autocast); "fp64".
         device: where to run.
     Raises:
         KdvizError: weights that are not finite; batch norm without running statistics; an unknown precision.
@@ -146,7 +147,7 @@ class Network:
         copies: Sequence[tuple[Tensor, Tensor]] = (),
     ) -> None:  # fmt: skip
         self.fast, self.form, self.pairs, self._copies = fast, form, pairs, copies
-        half = self.precision == "bf16" and bool(pairs) and _only_linear(fast)
+        half = self.precision == "bf16" and isinstance(fast, fx.GraphModule) and _only_linear(fast)
         self._autocast = self.precision == "bf16" and not half
         self.dtype = torch.bfloat16 if half else next(iter(self.weights.values())).dtype
         if half:

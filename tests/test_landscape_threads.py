@@ -1,0 +1,92 @@
+"""Chunks in threads: order, errors, cores, and the same logits."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from test_landscape_evaluator import Strange, exact, images, net
+
+from kdviz.analysis.landscape import Evaluator
+from kdviz.analysis.landscape.threads import in_threads
+
+
+@pytest.fixture
+def two_cores():
+    kept = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(kept)
+
+
+def test_results_keep_the_order_of_the_items_whoever_is_done_first():
+    def slow(i):
+        time.sleep(0.02 if i % 3 == 0 else 0)
+        return i, threading.current_thread().name
+
+    for count in (1, 2, 5):
+        found = in_threads(slow, iter(range(20)), count)
+        assert [i for i, _ in found] == list(range(20))
+        assert (len({name for _, name in found}) > 1) == (count > 1)
+    assert in_threads(slow, [], 2) == []
+
+
+def test_each_thread_uses_one_core_and_the_callers_number_stays(two_cores):
+    assert set(in_threads(lambda _: torch.get_num_threads(), range(8), 3)) == {1}
+    assert torch.get_num_threads() == 2
+    seen = []
+    fresh = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    fresh.start()
+    fresh.join()
+    assert seen == [2]
+
+
+def test_no_more_items_are_taken_than_threads_work_on():
+    taken, done, ahead = [], [], []
+
+    def items():
+        for i in range(30):
+            taken.append(i)
+            ahead.append(len(taken) - len(done))
+            yield i
+
+    in_threads(lambda i: (time.sleep(0.001), done.append(i)), items(), 3)
+    assert max(ahead) <= 3
+    assert len(done) == 30
+
+
+def test_an_error_ends_it_after_the_items_in_hand():
+    done = []
+
+    def work(i):
+        if i == 3:
+            raise ValueError("the third")
+        time.sleep(0.01)
+        done.append(i)
+
+    with pytest.raises(ValueError, match="the third"):
+        in_threads(work, range(1000), 2)
+    at_once = len(done)
+    time.sleep(0.05)
+    assert at_once == len(done) < 10
+    assert in_threads(lambda i: -i, range(3), 2) == [0, -1, -2], "the threads serve again"
+
+
+@pytest.mark.parametrize("chunk", [3, "auto"])
+def test_logits_in_threads_are_the_nets(two_cores, chunk):
+    model, data = net("resnet8"), images(50)
+    evaluator = Evaluator(model, data, chunk=chunk)
+    assert evaluator.threads == 2
+    truth = exact(model, data)
+    for _ in range(3):
+        np.testing.assert_allclose(evaluator.logits({}), truth, atol=1e-5 * np.abs(truth).max())
+    assert Evaluator(model, data, chunk=50).threads == 1, "a lone chunk goes by all cores"
+
+
+def test_a_net_with_code_or_hooks_of_its_own_runs_in_one_thread(two_cores):
+    torch.manual_seed(0)
+    assert Evaluator(Strange().eval(), images(), chunk=4).threads == 1
+    hooked = net()
+    hooked.fc.register_forward_hook(lambda *_: None)
+    assert Evaluator(hooked, images(), chunk=4).threads == 1
