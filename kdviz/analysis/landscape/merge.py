@@ -45,7 +45,7 @@ def merge(net: fx.GraphModule) -> None:
     Shapes are not known to the trace: a sum that broadcasts, or an operand that is overwritten in between, makes a net
     that fails or differs, so that the result must be compared with the net as it was.
     """
-    modules = dict(net.named_modules())
+    modules: dict[str, Any] = dict(net.named_modules())
     order = {node: i for i, node in enumerate(net.graph.nodes)}
     for node in [one for one in net.graph.nodes if _is_convolution(one, modules)]:
         taken, read = [node], [node.args[0]]
@@ -73,7 +73,7 @@ def merge(net: fx.GraphModule) -> None:
     net.recompile()
 
 
-def _is_convolution(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+def _is_convolution(node: fx.Node, modules: dict[str, Any]) -> bool:
     conv = modules[str(node.target)] if node.op == "call_module" else None
     plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
     return plain and len(node.args) == 1
@@ -83,6 +83,6 @@ def _only_reader(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _kind(node: fx.Node, modules: dict[str, nn.Module]) -> Any:
+def _kind(node: fx.Node, modules: dict[str, Any]) -> Any:
     """What a node calls: a function, the name of a method, the class of a module."""
     return type(modules[str(node.target)]) if node.op == "call_module" else node.target
