@@ -29,6 +29,10 @@ calls = 0
 def objective(at):
     global calls
     calls += 1
+    if calls == 1:  # a rank that starts late on a busy machine would find nothing left to do
+        open(f"{sys.argv[1]}/start/{os.environ.get('RANK', 0)}", "w").close()
+        while len(os.listdir(sys.argv[1] + "/start")) < int(os.environ.get("WORLD_SIZE", 1)):
+            time.sleep(0.01)
     if calls == int(os.environ.get("KILL_AT", "-1")) and os.environ.get("RANK") == "1":
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.02)
@@ -43,15 +47,22 @@ if result is not None:
 """
 
 
-def one_process(folder):
+def placed(folder):
+    """The worker in its folder, with an empty one where its ranks meet."""
+    (folder / "start").mkdir(exist_ok=True)
+    for mark in (folder / "start").iterdir():
+        mark.unlink()
     (folder / "worker.py").write_text(WORKER)
-    command = [sys.executable, str(folder / "worker.py"), str(folder)]
+    return folder / "worker.py"
+
+
+def one_process(folder):
+    command = [sys.executable, str(placed(folder)), str(folder)]
     return subprocess.run(command, capture_output=True, text=True, timeout=400)
 
 
 def torchrun(folder, ranks, **environment):
-    worker = folder / "worker.py"
-    worker.write_text(WORKER)
+    worker = placed(folder)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--rdzv-backend", "c10d",
                "--rdzv-endpoint", "127.0.0.1:0", str(worker), str(folder)]  # fmt: skip
     return subprocess.run(
@@ -81,7 +92,7 @@ def test_two_ranks_make_the_landscape_of_one(tmp_path, alone):
     calls = calls_of(run)
     assert sum(calls.values()) == 49
     assert min(calls.values()) > 5
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["points.jsonl", "result.nc", "worker.py"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["points.jsonl", "result.nc", "start", "worker.py"]
 
 
 def test_a_killed_rank_loses_its_point_in_hand_and_another_number_of_ranks_finishes(tmp_path, alone):
