@@ -44,7 +44,7 @@ def line(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequenc
         axis.margins(y=0.14)
         axis.grid(axis="y")
     for index, one in enumerate(datasets):
-        axes[-1].plot(one["alpha"], 100 * one["accuracy"], dash("", index), color=COLOURS[index % len(COLOURS)])
+        axes[-1].plot(one["alpha"], 100 * one["accuracy"], ls=dash("", index), color=COLOURS[index % len(COLOURS)])
     axes[-1].set_ylabel("top-1 accuracy (%)")
     axes[-1].set_ylim(0, None)
     axes[-1].grid(axis="y")
@@ -64,7 +64,7 @@ def _barrier(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several
     """One line, dots for the nets, and where there is a barrier, its height above the chord."""
     colour = COLOURS[index % len(COLOURS)]
     ends = [title(str(one)) for one in dataset["mark"].values]
-    axis.plot(dataset["alpha"], dataset[name], dash("", index), color=colour, label=" – ".join(ends))
+    axis.plot(dataset["alpha"], dataset[name], ls=dash("", index), color=colour, label=" – ".join(ends))
     chord = np.interp([0.0, 1.0], dataset["alpha"], dataset[name])
     axis.plot([0, 1], chord, "o", color=colour, markersize=3.5)
     barrier, at = dataset[name].attrs.get("barrier", 0.0), dataset[name].attrs.get("barrier_at", 0.0)
@@ -133,7 +133,7 @@ def spectrum(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any)
     left, right = fig.subplots(1, 2, width_ratios=[1.5, 1])
     for index, one in enumerate(datasets):
         label = label_of(one, index)
-        left.plot(one["rank"], one["eigenvalue"], dash(label, index), **look(label, index), label=title(label))
+        left.plot(one["rank"], one["eigenvalue"], ls=dash(label, index), **look(label, index), label=title(label))
     left.set_xticks(datasets[0]["rank"].values)
     left.set_xlabel("rank")
     left.set_ylabel("Hessian eigenvalue")

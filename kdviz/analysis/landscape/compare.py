@@ -63,8 +63,9 @@ def compare(
         files = [f"{os.fspath(journal)}.{len(planes) + i}" if journal else None for i in range(len(seeds))]
         chunk = remembered(files[0], engine.get("chunk", "auto"))
         evaluator = Evaluator(
-            model, used, losses=losses, teacher=teacher, settings=settings, **{**engine, "chunk": chunk}
-        )
+            model, data, losses=losses, teacher=teacher, settings=settings, samples=samples, seed=seeds[0],
+            **{**engine, "chunk": chunk},
+        )  # fmt: skip
         for seed, file in zip(seeds, files, strict=True):
             step = _after(progress, len(planes) * steps**2, total)
             found = survey(evaluator, seed=seed, journal=file, progress=step, **given)

@@ -1,0 +1,52 @@
+"""Every figure of a landscape is drawn, alone and beside others, under every name that has a look of its own."""
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from test_plots import labelled, panels
+from torch import nn
+
+from kdviz import plots
+from kdviz.analysis.landscape import Evaluator, landscape, profiles
+from kdviz.analysis.landscape.paths import interpolation, trajectory
+from kdviz.analysis.landscape.sharpness import hessian
+from kdviz.data import Data
+
+LABELS = ("ce", "kd", "kd+rk"), ("pld", "dist", "a long_name of $5$ from a user")
+KINDS = ("landscape", "profile", "path", "trajectory", "sharpness")
+
+
+def softmax_regression(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
+
+
+@pytest.fixture(scope="module")
+def results():
+    """Three results of every kind, of softmax regressions."""
+    pixels = torch.randint(256, (24, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    data = Data("noise", "test", pixels, torch.arange(24) % 4, (0.5,) * 3, (0.25,) * 3, tuple("abcd"))
+    found = {kind: [] for kind in KINDS}
+    for seed in range(3):
+        nets = [softmax_regression(10 * seed + i) for i in range(4)]
+        found["landscape"].append(landscape(nets[0], data, steps=5, seed=seed))
+        found["profile"].append(profiles(Evaluator(nets[0], data), steps=5, seeds=(0, 1, 2)))
+        found["path"].append(interpolation(nets[0], nets[1], data, steps=5))
+        found["trajectory"].append(trajectory(nets, data, steps=5))
+        found["sharpness"].append(hessian(nets[0], data, eigenvalues=2, probes=5)[0])
+    return found
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in plots.FIGURES[kind]])
+def test_every_figure_is_drawn_under_every_name(kind, name, labels, results):
+    named = [one.assign_attrs(label=each) for one, each in zip(results[kind], labels, strict=True)]
+    for chosen in (named[-1:], named) if name != "trajectory" else (named[-1:],):
+        fig = plots.draw(chosen, name, venue="iclr")
+        if name == "html":
+            assert "<html" in fig
+            continue
+        assert isinstance(fig, Figure)
+        flat = [axis for axis in panels(fig) if axis.name != "3d"]
+        assert all(labelled(axis, "y") for axis in flat)
+        fig.get_layout_engine().execute(fig)
