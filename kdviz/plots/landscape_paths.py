@@ -151,7 +151,8 @@ def spectrum(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any)
     right.set_ylim(0, None)
     right.set_ylabel("trace (± standard error)")
     right.grid(axis="y")
-    letter([left, right], [f"largest {len(datasets[0]['rank'])}", "sum of all"])
+    count = datasets[0].sizes["rank"]
+    letter([left, right], [f"largest {count}" if count > 1 else "largest", "sum of all"])
     return fig
 
 
