@@ -133,7 +133,11 @@ def test_the_table_of_a_comparison(nets, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-MAIN = "import tiny; from kdviz.cli.app import main; main()"
+# A shell's background jobs ignore Ctrl-C, and so would their children.
+MAIN = (
+    "import signal, tiny; from kdviz.cli.app import main; "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); main()"
+)
 
 
 def start(*words):
@@ -164,6 +168,7 @@ def test_killed_or_interrupted_it_goes_on_and_ends_the_same(nets, tmp_path, sign
     kept = journal.read_text().splitlines()
     assert 4 <= len(kept) < 122
     if sign == signal.SIGINT:
+        assert told[1] == "kdviz: interrupted; what was done is kept\n"
         return
     again = start(*words, "-o", tmp_path)
     told = again.communicate(timeout=400)

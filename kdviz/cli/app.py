@@ -75,9 +75,6 @@ def main() -> None:
             raise
         typer.echo(f"kdviz: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("kdviz: interrupted; what was done is kept", err=True)
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
