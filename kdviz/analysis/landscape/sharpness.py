@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from kdviz import losses
+from kdviz.analysis.landscape.threads import in_threads
 from kdviz.base.check import KdvizError, positive, require
 from kdviz.base.files import versions
 from kdviz.base.seeds import numpy_generator
@@ -24,12 +25,16 @@ from kdviz.models import logits_of
 if TYPE_CHECKING:
     from kdviz.data import Data
 
+KEPT = 2**31  # bytes of graphs
 Weights = Mapping[str, Tensor]
 Part = Callable[[dict[str, Tensor]], Tensor]
 
 
 class HessianProduct:
     """The product H v of the Hessian of a sum of differentiable parts at `weights`, on flat float64 vectors.
+
+    The parts' gradients, with the graphs that differentiate them again, are kept for the next product, as many as fit
+    into `KEPT` bytes; on a CPU each of those is then differentiated by a thread of its own.
 
     Args:
         parts: functions weights -> scalar tensor; the loss is their sum, so that one over many images is taken chunk by
@@ -54,6 +59,7 @@ class HessianProduct:
         self.point = {name: tensor.detach().clone().requires_grad_() for name, tensor in weights.items()}
         self.size = sum(tensor.numel() for tensor in self.point.values())
         self.length = float(sum(tensor.detach().double().square().sum() for tensor in self.point.values())) ** 0.5
+        self._kept: list[tuple[Tensor, ...]] | None = None
 
     def split(self, vector: np.ndarray) -> dict[str, Tensor]:
         """A flat vector [p] as name -> tensor, in the weights' shapes, dtypes and order."""
@@ -67,7 +73,7 @@ class HessianProduct:
         self.products += 1
         toward = self.split(np.asarray(vector, dtype=np.float64).ravel())
         if self.exact:
-            return sum((self._second(part, list(toward.values())) for part in self.parts), np.zeros(self.size))
+            return sum(self._seconds(list(toward.values())), np.zeros(self.size))
         step = 1e-5 * max(self.length, 1e-3) / max(float(np.linalg.norm(vector)), 1e-30)
         ahead, behind = (
             {name: (w + sign * step * toward[name]).detach().requires_grad_() for name, w in self.point.items()}
@@ -80,14 +86,42 @@ class HessianProduct:
         with torch.enable_grad():
             return _flat(torch.autograd.grad(part(at), list(at.values()), materialize_grads=True))
 
-    def _second(self, part: Part, toward: list[Tensor]) -> np.ndarray:
-        point = list(self.point.values())
+    def _seconds(self, toward: list[Tensor]) -> list[np.ndarray]:
+        if self._kept is None:
+            self._kept = self._keep()
+        threads = torch.get_num_threads() if all(one.device.type == "cpu" for one in toward) else 1
+        found = in_threads(
+            lambda slope: self._second(slope, toward), self._kept, threads if threads <= len(self._kept) else 1
+        )
+        return found + [self._second(self._slope(part), toward) for part in self.parts[len(self._kept) :]]
+
+    def _keep(self) -> list[tuple[Tensor, ...]]:
+        kept, held = [], {}
+
+        def hold(tensor: Tensor) -> Tensor:
+            held[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        for part in self.parts:
+            with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+                kept.append(self._slope(part))
+            if sum(held.values()) > KEPT:
+                break
+        return kept
+
+    def _slope(self, part: Part) -> tuple[Tensor, ...]:
+        """A part's gradient, itself differentiable."""
         with torch.enable_grad():
-            first = torch.autograd.grad(part(self.point), point, create_graph=True, materialize_grads=True)
-            slope = torch.stack([(g * v).sum() for g, v in zip(first, toward, strict=True)]).sum()
-            if not slope.requires_grad:  # a part that is linear in the weights
-                return np.zeros(self.size)
-            return _flat(torch.autograd.grad(slope, point, materialize_grads=True))
+            point = list(self.point.values())
+            return torch.autograd.grad(part(self.point), point, create_graph=True, materialize_grads=True)
+
+    def _second(self, slope: tuple[Tensor, ...], toward: list[Tensor]) -> np.ndarray:
+        curved = [(g, v) for g, v in zip(slope, toward, strict=True) if g.requires_grad]
+        if not curved:  # a part that is linear in the weights
+            return np.zeros(self.size)
+        gradients, along = zip(*curved, strict=True)
+        point = list(self.point.values())
+        return _flat(torch.autograd.grad(gradients, point, along, retain_graph=True, materialize_grads=True))
 
 
 def _flat(tensors: Sequence[Tensor]) -> np.ndarray:
