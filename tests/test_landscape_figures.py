@@ -1,5 +1,9 @@
 """Every figure of a landscape is drawn, alone and beside others, under every name that has a look of its own."""
 
+import json
+import re
+
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -50,3 +54,15 @@ def test_every_figure_is_drawn_under_every_name(kind, name, labels, results):
         flat = [axis for axis in panels(fig) if axis.name != "3d"]
         assert all(labelled(axis, "y") for axis in flat)
         fig.draw_without_rendering()
+
+
+def test_surfaces_of_a_page_stand_in_boxes_of_the_same_heights(results):
+    low, high = results["landscape"][0], results["landscape"][0] * 40  # a loss of forty times the height beside it
+    pair = [low.assign_attrs(label="kd"), high.assign_attrs(low.attrs, label="ce")]
+    page = str(plots.draw(pair, "html", venue="iclr"))
+    boxes = re.findall(r'"zaxis":{"title":{"text":"cross-entropy"},"range":(\[[^]]+\])', page.rpartition("newPlot")[2])
+    least, most = json.loads(boxes[0])
+    assert len(boxes) == 2
+    assert boxes[0] == boxes[1]
+    assert least < np.log10(low.ce.min())
+    assert most > np.log10(high.ce.max())

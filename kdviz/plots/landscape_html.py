@@ -60,9 +60,10 @@ def page(datasets: "Sequence[xr.Dataset]", *, loss: Sequence[str] = (), **_: Any
         for column, one in enumerate(datasets):
             fig.add_trace(go.Surface(**_surface(one, name, height, axis, span, row == 0)), 1, column + 1)
         shown = [k // len(datasets) == row for k in range(len(names) * len(datasets))]
-        scenes = {f"{_scene(k)}.zaxis": _zaxis(name, axis) for k in range(len(datasets))}
+        zaxis = {"title": {"text": NAMES.get(name, name)}, "range": _room(*span), **axis}
+        scenes = {f"{_scene(k)}.zaxis": zaxis for k in range(len(datasets))}
         buttons.append({"label": NAMES.get(name, name), "method": "update", "args": [{"visible": shown}, scenes]})
-    first = {_scene(k): _box(buttons[0]["args"][1][f"{_scene(k)}.zaxis"]) for k in range(len(datasets))}
+    first = {_scene(k): _box(one, buttons[0]["args"][1][f"{_scene(k)}.zaxis"]) for k, one in enumerate(datasets)}
     menu = {"buttons": buttons, "x": 0.0, "xanchor": "left", "y": 1.08, "yanchor": "bottom"}
     fig.update_layout(
         first, height=680, margin={"l": 0, "r": 0, "t": 90, "b": 0}, updatemenus=[menu] if len(buttons) > 1 else []
@@ -97,13 +98,16 @@ def _scene(index: int) -> str:
     return "scene" if index == 0 else f"scene{index + 1}"
 
 
-def _zaxis(name: str, axis: dict[str, list]) -> dict[str, Any]:
-    return {"title": {"text": NAMES.get(name, name)}, **axis}
+def _room(low: float, high: float) -> list[float]:
+    """An axis that ends a little outside of its values, so that the labels of two axes do not meet in a corner."""
+    return [low - 0.06 * (high - low), high + 0.06 * (high - low)]
 
 
-def _box(zaxis: dict[str, Any]) -> dict[str, Any]:
-    eye = {"x": 1.5, "y": -1.65, "z": 1.05}
+def _box(dataset: "xr.Dataset", zaxis: dict[str, Any]) -> dict[str, Any]:
+    eye, centre = {"x": 1.35, "y": -1.5, "z": 0.95}, {"x": 0, "y": 0, "z": -0.18}
+    x, y = ({"title": {"text": sign}, "range": _room(float(dataset[name].min()), float(dataset[name].max()))}
+            for sign, name in (("α", "alpha"), ("β", "beta")))  # fmt: skip
     return {
-        "xaxis": {"title": {"text": "α"}}, "yaxis": {"title": {"text": "β"}}, "zaxis": zaxis,
-        "aspectmode": "manual", "aspectratio": {"x": 1, "y": 1, "z": 0.7}, "camera": {"eye": eye},
+        "xaxis": x, "yaxis": y, "zaxis": zaxis, "aspectmode": "manual", "aspectratio": {"x": 1, "y": 1, "z": 0.7},
+        "camera": {"eye": eye, "center": centre},
     }  # fmt: skip
