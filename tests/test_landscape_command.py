@@ -101,6 +101,11 @@ def test_lines_one_line_and_a_path(nets, tmp_path):
     assert "barrier" in told
     path = read_dataset(tmp_path / "path" / "landscape.nc")
     assert float(path.ce.sel(alpha=1)) == pytest.approx(true_loss(nets[0], tiny.load("test")), rel=1e-5)
+    told = run(*nets, *SMALL, "--samples", "0", "--between", "-o", tmp_path / "plane")
+    plane = read_dataset(tmp_path / "plane" / "landscape.nc")
+    assert plane.attrs["checkpoint_sha256"].split() == [sha256_of(net) for net in nets]
+    for net in nets:
+        assert f"{net.stem}: ce {true_loss(net, tiny.load('test')):.4f}, accuracy" in told
 
 
 def test_the_plane_of_eigenvectors_is_one_nat_wide(nets, tmp_path):

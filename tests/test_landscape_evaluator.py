@@ -227,6 +227,33 @@ def test_samples_are_stratified_and_carry_their_interval():
     assert not any(name.endswith("halfwidth") for name in Evaluator(model, data, samples=140)({}))
 
 
+def test_metrics_of_samples_carry_their_interval():
+    model, data, losses = net(), images(140, size=32), ("ce", "kendall_tau", "agreement")
+    logits = exact(model, data)
+    teacher = torch.from_numpy(logits + logits.std() * np.random.default_rng(0).standard_normal(logits.shape))
+    whole = Evaluator(model, data, losses=losses, teacher=teacher)({})
+    part = Evaluator(model, data, losses=losses, teacher=teacher, samples=70)
+    values = part({})
+    pairs = zip(exact(model, part.data), teacher[part.data.ids], strict=True)
+    taus = np.array([scipy.stats.kendalltau(one, other).statistic for one, other in pairs])
+    assert values["kendall_tau"] == pytest.approx(taus.mean(), abs=1e-6)
+    strata = [taus[part.data.labels.numpy() == label] for label in range(CLASSES)]
+    sizes = np.bincount(data.labels.numpy())  # Cochran 1977, eq. 5.6
+    parts = [
+        (n / 140) ** 2 * (1 - len(one) / n) * one.var(ddof=1) / len(one) for n, one in zip(sizes, strata, strict=True)
+    ]
+    assert values["kendall_tau_halfwidth"] == pytest.approx(1.959964 * sum(parts) ** 0.5, rel=1e-4)
+    for name in losses[1:]:
+        assert 0 < abs(values[name] - whole[name]) < 2 * values[f"{name}_halfwidth"]
+    same = (logits.argmax(1) == teacher.numpy().argmax(1))[part.data.ids].mean()
+    assert values["agreement"] == pytest.approx(same)
+
+
+def test_a_landscape_of_metrics_alone_is_refused():
+    with pytest.raises(KdvizError, match="agreement is no loss; name one beside it"):
+        Evaluator(net(), images(), losses=("agreement",), teacher=net(seed=5))
+
+
 def test_teacher_logits_serve_for_the_teacher():
     model, teacher, data = net(), net(seed=5), images(30)
     logits = torch.from_numpy(exact(teacher, data)).float()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64decode
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ from torch import nn
 
 from kdviz import plots
 from kdviz.analysis.landscape import Evaluator, landscape, profiles
-from kdviz.analysis.landscape.paths import interpolation, trajectory
+from kdviz.analysis.landscape.paths import interpolation, plane, trajectory
 from kdviz.analysis.landscape.sharpness import hessian
 from kdviz.data import Data
 
 LABELS = ("ce", "kd", "kd+rk"), ("pld", "dist", "a long_name of $5$ from a user")
-KINDS = ("landscape", "profile", "path", "trajectory", "sharpness")
+KINDS = ("landscape", "plane", "profile", "path", "trajectory", "sharpness")
 
 
 def softmax_regression(seed):
@@ -34,6 +35,7 @@ def results():
     for seed in range(3):
         nets = [softmax_regression(10 * seed + i) for i in range(4)]
         found["landscape"].append(landscape(nets[0], data, steps=5, seed=seed))
+        found["plane"].append(plane(nets[:3], data, labels=("ce", "kd", "kd+rk"), steps=5))
         found["profile"].append(profiles(Evaluator(nets[0], data), steps=5, seeds=(0, 1, 2)))
         found["path"].append(interpolation(nets[0], nets[1], data, steps=5))
         found["trajectory"].append(trajectory(nets, data, steps=5))
@@ -66,3 +68,32 @@ def test_surfaces_of_a_page_stand_in_boxes_of_the_same_heights(results):
     assert boxes[0] == boxes[1]
     assert least < np.log10(low.ce.min())
     assert most > np.log10(high.ce.max())
+
+
+def traces(page):
+    """The traces of an interactive page, in order."""
+    call = page.rpartition("Plotly.newPlot(")[2]
+    return json.JSONDecoder().raw_decode(call, call.index("["))[0]
+
+
+def numbers(coded):
+    """An array of a page, plain or packed."""
+    return np.asarray(coded) if isinstance(coded, list) else np.frombuffer(b64decode(coded["bdata"]), coded["dtype"])
+
+
+def test_the_nets_of_a_plane_stand_on_its_surface_under_their_names(results):
+    one = results["plane"][0]
+    page = plots.draw(one, "html")
+    shown = [trace for trace in traces(page) if trace["visible"]]
+    assert [trace["type"] for trace in shown] == ["surface", *["scatter3d"] * 4]
+    pins, heads = shown[1:4], shown[4]
+    assert heads["text"] == ["CE", "KD", "KD+RK"]
+    for pin, alpha, beta in zip(pins, one.mark_alpha.values, one.mark_beta.values, strict=True):
+        assert numbers(pin["x"]) == pytest.approx([alpha] * 2)
+        assert numbers(pin["y"]) == pytest.approx([beta] * 2)
+    assert numbers(heads["customdata"])[0] == pytest.approx(float(one.mark_loss[0]), rel=1e-5)  # (0, 0) is on the grid
+    middle = list(one.beta.values).index(0), list(one.alpha.values).index(0)
+    assert numbers(pins[0]["z"])[0] == pytest.approx(numbers(shown[0]["z"]).reshape(5, 5)[middle])
+    for name in ("contour", "surface"):
+        (axis,) = [axis for axis in plots.draw(one, name).axes if axis.get_xlabel()]
+        assert {"CE", "KD", "KD+RK"} <= {text.get_text() for text in axis.texts}

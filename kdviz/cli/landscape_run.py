@@ -119,7 +119,7 @@ def around(plan: Plan, index: int, lines: int) -> "xr.Dataset | None":
             if found is not None and plan.directions == "hessian":
                 for name in found.dims:
                     found[name].attrs["units"] = "distance in weight space"
-    return None if found is None else _named(found, plan, index, plan.opened.labels[index])
+    return None if found is None else _named(found, plan, [plan.opened.nets[index]], plan.opened.labels[index])
 
 
 def _engine(plan: Plan) -> Callable[..., Any]:
@@ -177,16 +177,20 @@ def joined(plan: Plan, trajectory: bool) -> "xr.Dataset":
             found = paths.plane(models, opened.data, labels=opened.labels, **options)
         else:
             raise KdvizError(f"landscape --between: two nets span a line, three a plane; got {len(models)}")
-    return _named(found, plan, -1 if trajectory else 0, opened.name if trajectory else ", ".join(opened.labels))
+    return _named(found, plan, opened.nets, opened.name if trajectory else ", ".join(opened.labels))
 
 
-def _named(found: "xr.Dataset", plan: Plan, index: int, label: str) -> "xr.Dataset":
-    net, teacher = plan.opened.nets[index], plan.opened.teacher
+def _named(found: "xr.Dataset", plan: Plan, nets: "Sequence[Checkpoint]", label: str) -> "xr.Dataset":
+    """The result with its name and with what tells its nets; of several, only what tells all of them."""
+    teacher = plan.opened.teacher
     told = {
-        "label": label, "checkpoint": net.path.name, "checkpoint_sha256": net.sha256, "model": net.name,
-        "method": net.method, "epoch": net.epoch, "which": net.which, "directions": plan.directions,
+        "label": label, "checkpoint": " ".join(net.path.name for net in nets),
+        "checkpoint_sha256": " ".join(net.sha256 for net in nets), "model": nets[0].name,
         "teacher_sha256": teacher and teacher.sha256,
     }  # fmt: skip
+    if len(nets) == 1:
+        told |= {"method": nets[0].method, "epoch": nets[0].epoch, "which": nets[0].which}
+        told |= {"directions": plan.directions}
     return found.assign_attrs({name: value for name, value in told.items() if value is not None})
 
 
@@ -217,6 +221,8 @@ def tell(
                 typer.echo(
                     f"{name}: barrier {values.attrs['barrier']:.4f} at {values.attrs['barrier_at']:.2f} of the way"
                 )
+    elif kind == "plane":
+        _marked(results[0])
     elif kind == "landscape":
         for result in results:
             _headline(result)
@@ -236,6 +242,20 @@ def _headline(result: "xr.Dataset") -> None:
         typer.echo(
             f"{result.attrs['label']}: {name} {found['centre']:.4f} at the net, {found['minimum']:.4f} at the lowest"
             f" point, range {found['range']:.3g}, convex on {found['convex_share']:.0%} of the grid,"
+            f" local minima: {found['minima']}"
+        )
+
+
+def _marked(result: "xr.Dataset") -> None:
+    """The nets of a plane, each with its own loss, and what the plane has lower."""
+    from kdviz.analysis.landscape.geometry import summary
+
+    nets = zip(result["mark"].values, result["mark_loss"].values, result["mark_accuracy"].values, strict=True)
+    for name, loss, accuracy in nets:
+        typer.echo(f"{name}: {next(iter(result.data_vars))} {loss:.4f}, accuracy {accuracy:.1%}")
+    for name, found in summary(result).items():
+        typer.echo(
+            f"{name} on the plane: {found['minimum']:.4f} at the lowest point, range {found['range']:.3g},"
             f" local minima: {found['minima']}"
         )
 
@@ -263,7 +283,10 @@ def compared(plan: Plan, planes: int, *, venue: str, formats: Sequence[str] | No
         typer.echo("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     write(found, plan.where / "comparison.nc")
     write_figures([found], ["numbers"], plan.where, venue=venue, formats=formats)
-    return [_named(one, plan, index, opened.labels[index]) for index, one in enumerate(many[::planes])]
+    return [
+        _named(one, plan, [net], label)
+        for one, net, label in zip(many[::planes], opened.nets, opened.labels, strict=True)
+    ]
 
 
 def _different(names: list[str], otherwise: list[str]) -> list[str]:

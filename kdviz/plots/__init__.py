@@ -22,6 +22,7 @@ _PLANE = {"contour": "landscape:contour", "surface": "landscape:surface"}
 _PROFILE = {"profile": "landscape_profile:profile"}
 _PAGE = {"html": "landscape_html:page"}
 FIGURES.add("landscape", _PLANE | _PROFILE | _PAGE)
+FIGURES.add("plane", _PLANE | _PAGE)
 FIGURES.add("profile", _PROFILE)
 FIGURES.add("path", {"line": "landscape_paths:line"})
 FIGURES.add("trajectory", {"trajectory": "landscape_paths:trajectory"} | _PLANE | _PAGE)

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import require
-from kdviz.plots.landscape_panels import chosen, compact, head, levels_of, nice, panels, thin, titled
+from kdviz.plots.landscape_panels import (
+    BETTER,
+    RED,
+    chosen,
+    compact,
+    head,
+    levels_of,
+    nice,
+    panels,
+    places,
+    thin,
+    titled,
+)
 from kdviz.plots.style import SEQUENTIAL, box, title
 
 if TYPE_CHECKING:
@@ -14,21 +26,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RED = "#d55e00"
+PLATE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
 
 def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any) -> "Figure":
     """Contours of every loss (rows) of every net (columns), at levels that step by ratio where a loss is positive.
 
     A row shares its levels, colours and bar. The trained weights are marked by a cross, the least value on the grid by
-    a star; a trajectory and further checkpoints are drawn where the result has them.
+    a star (of accuracy, agreement and Kendall's tau the greatest, by a triangle); a trajectory and further checkpoints
+    are drawn where the result has them.
 
     Args:
         datasets: kind "landscape", dims alpha and beta; attrs["label"] names the net. Optional variables:
             trajectory_alpha, trajectory_beta (a dim of their own, in order); mark_alpha, mark_beta (dim mark, whose
             coordinate holds the names).
         venue: its column and text widths set the size.
-        loss: which variables to draw [default: all losses].
+        loss: which variables to draw [default: all but the accuracy].
     Raises:
         KdvizError: nothing to draw, or a line instead of a plane.
     Source: ours, after Li et al. 2018, fig. 5.
@@ -55,8 +68,8 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     for axis in axes.flat[::abreast]:
         axis.set_ylabel(_named("beta", datasets[0]))
         axis.tick_params(labelleft=True)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=4, handletextpad=0.3, columnspacing=1.2)
+    marks = {label: mark for axis in axes.flat for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    fig.legend(marks.values(), marks, loc="outside lower center", ncols=4, handletextpad=0.3, columnspacing=1.2)
     return fig
 
 
@@ -68,7 +81,7 @@ def paint(axis: "Axes", dataset: "xr.Dataset", name: str, levels: np.ndarray) ->
     grid = dataset["alpha"], dataset["beta"], values
     filled = axis.contourf(*grid, levels=levels, norm=BoundaryNorm(levels, 256), cmap=SEQUENTIAL)
     lines = axis.contour(*grid, levels[1:-1], colors="white", linewidths=0.4, linestyles="solid")
-    _number(axis, lines, thin(levels[1:-1], 6))
+    _number(axis, dataset, lines, levels)
     _mark(axis, dataset, name)
     axis.spines[["top", "right"]].set_visible(True)
     return filled
@@ -89,6 +102,8 @@ def surface(
 ) -> "Figure":  # fmt: skip
     """Shaded surfaces of every loss (rows) of every net (columns); heights on a log scale where a loss is positive.
 
+    Checkpoints that the result marks stand on pins, a trajectory lies on the surface.
+
     Args:
         datasets, venue, loss: as `contour`.
         elevation, azimuth: of the eye, in degrees.
@@ -106,6 +121,7 @@ def surface(
         for axis, one in zip(line, datasets, strict=True):
             values = one[name].transpose("beta", "alpha").values
             _relief(axis, one, height(np.clip(values, levels[0], levels[-1])), *height(levels[[0, -1]]))
+            _pin(axis, places(one, name), lambda v, h=height, e=levels: h(np.clip(v, e[0], e[-1])))
             axis.set_zticks(height(ticks), [compact(tick) for tick in ticks])
             axis.set_xlabel(r"$\alpha$", labelpad=-8)
             axis.set_ylabel(r"$\beta$", labelpad=-8)
@@ -130,17 +146,25 @@ def _rows(datasets: "Sequence[xr.Dataset]", loss: Sequence[str]) -> list[str]:
     return chosen(datasets, loss)
 
 
-def _number(axis: "Axes", lines: Any, levels: np.ndarray) -> None:
-    """Numbers on these levels, but none that the frame would cut."""
+def _number(axis: "Axes", dataset: "xr.Dataset", lines: Any, levels: np.ndarray) -> None:
+    """Numbers on some of the levels, dark on light colours; none that the frame cuts or a net's mark hides."""
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
-    for text in axis.clabel(lines, levels, fmt=compact, fontsize=6, inline_spacing=2):
+    nets = [np.ravel(dataset[name]) if name in dataset else np.empty(0) for name in ("mark_alpha", "mark_beta")]
+    shown, light = thin(levels[1:-1], 6), {compact(level) for level in levels[round(0.75 * len(levels)) :]}
+    drawn, kept = {"fmt": compact, "fontsize": 6}, []
+    for text in axis.clabel(lines, shown, inline=False, **drawn):
         x, y = text.get_position()
         edge = min(x - left, right - x) / (right - left), min(y - bottom, top - y) / (top - bottom)
-        text.set_visible(min(edge) > 0.04)
+        apart = np.hypot((nets[0] - x) / (right - left), (nets[1] - y) / (top - bottom)).min(initial=1)
+        if min(edge) > 0.04 and apart > 0.08:
+            kept.append((x, y))
+        text.remove()
+    for text in axis.clabel(lines, shown, inline_spacing=2, manual=kept, **drawn):
+        text.set_color("#222222" if text.get_text() in light else "white")
 
 
 def _mark(axis: "Axes", dataset: "xr.Dataset", name: str) -> None:
-    """The trajectory, the marked checkpoints, the trained weights and the least value."""
+    """The trajectory, the marked checkpoints, the trained weights and the best value."""
     if "trajectory_alpha" in dataset:
         path = dataset["trajectory_alpha"], dataset["trajectory_beta"]
         axis.plot(*path, "-o", color=RED, markersize=2.2, linewidth=0.9, label="training", zorder=4)
@@ -149,16 +173,16 @@ def _mark(axis: "Axes", dataset: "xr.Dataset", name: str) -> None:
             axis.plot(a, b, "D", color="white", markeredgecolor="black", markersize=4, markeredgewidth=0.7, zorder=5)
             axis.annotate(
                 title(str(text)), (float(a), float(b)), (-5, -5), textcoords="offset points", ha="right", va="top",
-                fontsize=7, zorder=6,
-                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+                fontsize=7, zorder=6, bbox=PLATE,
             )  # fmt: skip
     else:
         axis.plot(0, 0, "P", color="white", markeredgecolor="black", markersize=5.5, markeredgewidth=0.7,
                   linestyle="none", label="trained weights", zorder=5)  # fmt: skip
-    least = dataset[name].argmin(["alpha", "beta"])
-    a, b = dataset["alpha"][least["alpha"]], dataset["beta"][least["beta"]]
-    axis.plot(a, b, "*", color=RED, markeredgecolor="white", markersize=6, markeredgewidth=0.5,
-              linestyle="none", label="least on the grid", zorder=6)  # fmt: skip
+    best = (dataset[name].argmax if name in BETTER else dataset[name].argmin)(["alpha", "beta"])
+    a, b = dataset["alpha"][best["alpha"]], dataset["beta"][best["beta"]]
+    star, text = ("^", "greatest on the grid") if name in BETTER else ("*", "least on the grid")
+    axis.plot(a, b, star, color=RED, markeredgecolor="white", markersize=6, markeredgewidth=0.5,
+              linestyle="none", label=text, zorder=6)  # fmt: skip
 
 
 def _relief(axis: Any, dataset: "xr.Dataset", z: np.ndarray, low: float, high: float) -> None:
@@ -177,3 +201,18 @@ def _relief(axis: Any, dataset: "xr.Dataset", z: np.ndarray, low: float, high: f
     axis.plot_surface(a, b, z, facecolors=lit, rcount=len(b), ccount=len(a), linewidth=0.1, edgecolor=(0, 0, 0, 0.2),
                       antialiased=True, shade=False)  # fmt: skip
     axis.set_zlim(floor, high)
+
+
+def _pin(axis: Any, found: Any, height: Any) -> None:
+    """The trajectory on a surface, or its nets on pins as high as the axis; drawn over the surface, that they show."""
+    if found is None:
+        return
+    alpha, beta, values, names = found
+    if "checkpoint" in alpha.dims:
+        axis.plot(alpha, beta, height(values), "-o", color=RED, markersize=2.2, linewidth=0.9, zorder=10)
+        return
+    top = axis.get_zlim()[1]
+    for a, b, z, text in zip(*(map(float, one) for one in (alpha, beta, height(values))), names, strict=True):
+        axis.plot([a, a], [b, b], [z, top], color="black", linewidth=0.7, zorder=10)
+        axis.plot(a, b, z, "D", color="white", markeredgecolor="black", markersize=3.5, markeredgewidth=0.7, zorder=11)
+        axis.text(a, b, top, text, ha="center", va="bottom", fontsize=7, zorder=12, bbox=PLATE)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import KdvizError, require
-from kdviz.plots.landscape_panels import NAMES, SHARES, chosen, label_of, levels_of, nice, thin
-from kdviz.plots.style import SEQUENTIAL, title
+from kdviz.plots.landscape_panels import NAMES, RED, chosen, levels_of, name_of, nice, places, thin
+from kdviz.plots.style import SEQUENTIAL
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,8 +33,9 @@ def page(datasets: "Sequence[xr.Dataset]", *, loss: Sequence[str] = (), **_: Any
     Heights are on a log scale where a loss is positive; a loss shares its scale over the nets.
 
     Args:
-        datasets: kind "landscape", dims alpha and beta; attrs["label"] names the net.
-        loss: which variables the menu offers [default: all losses, then the accuracy].
+        datasets: kind "landscape", "plane" or "trajectory"; attrs["label"] names the net. Marked checkpoints and a
+            trajectory stand on the surface.
+        loss: which variables the menu offers [default: all, the accuracy last].
     Returns:
         HTML with plotly.js inside; `plots.save` writes it as .html.
     Raises:
@@ -49,20 +50,25 @@ def page(datasets: "Sequence[xr.Dataset]", *, loss: Sequence[str] = (), **_: Any
     for one in datasets:
         require("beta" in one.dims, "landscape: the result is a line (dim alpha alone); draw it with --style profile")
     names = chosen(datasets, loss)
-    names += [name for name in SHARES if not loss and all(name in one for one in datasets)]
-    titles = [escape(title(label_of(one, index))) for index, one in enumerate(datasets)]
+    names += ["accuracy"] if not loss and all("accuracy" in one for one in datasets) else []
+    titles = [escape(name_of(one, index)) for index, one in enumerate(datasets)]
     fig = make_subplots(
         1, len(datasets), specs=[[{"type": "surface"}] * len(datasets)], subplot_titles=titles, horizontal_spacing=0.02
     )
-    buttons = []
+    buttons, drawn = [], []
     for row, name in enumerate(names):
         height, axis, span = _height([one[name] for one in datasets])
         for column, one in enumerate(datasets):
-            fig.add_trace(go.Surface(**_surface(one, name, height, axis, span, row == 0)), 1, column + 1)
-        shown = [k // len(datasets) == row for k in range(len(names) * len(datasets))]
+            drawn.append((row, column, go.Surface(**_surface(one, name, height, axis, span))))
+            drawn += [(row, column, go.Scatter3d(**nets)) for nets in _nets(one, name, height, span[1])]
         zaxis = {"title": {"text": NAMES.get(name, name)}, "range": _room(*span), **axis}
         scenes = {f"{_scene(k)}.zaxis": zaxis for k in range(len(datasets))}
-        buttons.append({"label": NAMES.get(name, name), "method": "update", "args": [{"visible": shown}, scenes]})
+        buttons.append({"label": NAMES.get(name, name), "method": "update", "args": [{}, scenes]})
+    for index, button in enumerate(buttons):
+        button["args"][0]["visible"] = [row == index for row, _column, _trace in drawn]
+    for row, column, trace in drawn:
+        trace.visible = row == 0
+        fig.add_trace(trace, 1, column + 1)
     first = {_scene(k): _box(one, buttons[0]["args"][1][f"{_scene(k)}.zaxis"]) for k, one in enumerate(datasets)}
     menu = {"buttons": buttons, "x": 0.0, "xanchor": "left", "y": 1.08, "yanchor": "bottom"}
     fig.update_layout(
@@ -82,16 +88,40 @@ def _height(arrays: "Sequence[xr.DataArray]") -> tuple[Any, dict[str, list], tup
     return height, axis, (float(height(levels[0])), float(height(levels[-1])))
 
 
-def _surface(dataset: "xr.Dataset", name: str, height: Any, axis: dict, span: tuple, visible: bool) -> dict[str, Any]:
+def _surface(dataset: "xr.Dataset", name: str, height: Any, axis: dict, span: tuple) -> dict[str, Any]:
     values = dataset[name].transpose("beta", "alpha").values
     return {
         "x": dataset["alpha"].values, "y": dataset["beta"].values, "z": height(values), "customdata": values,
-        "cmin": span[0], "cmax": span[1], "colorscale": SEQUENTIAL, "visible": visible,
+        "cmin": span[0], "cmax": span[1], "colorscale": SEQUENTIAL,
         "colorbar": {"len": 0.7, "thickness": 14, **axis}, "name": "",
         "hovertemplate": "α %{x:.3f}<br>β %{y:.3f}<br>" + NAMES.get(name, name) + " %{customdata:.5g}",
         "contours": {"z": {"show": True, "project": {"z": True}, "usecolormap": True, "width": 1}},
         "lighting": {"ambient": 0.55, "diffuse": 0.7, "specular": 0.15, "roughness": 0.7},
     }  # fmt: skip
+
+
+def _nets(dataset: "xr.Dataset", name: str, height: Any, top: float) -> list[dict[str, Any]]:
+    """The trajectory on the surface, or the marked checkpoints on pins up to `top`."""
+    found = places(dataset, name)
+    if found is None:
+        return []
+    alpha, beta, values, names = (np.asarray(one) for one in found)
+    z, way = height(values), {"name": "", "showlegend": False, "customdata": values, "text": names}
+    if "trajectory_alpha" in dataset:
+        told = "epoch %{text}<br>on the plane: %{customdata:.5g}"
+        run = {"mode": "lines+markers", "marker": {"size": 3, "color": RED}, "line": {"color": RED, "width": 4}}
+        return [{"x": alpha, "y": beta, "z": z, "hovertemplate": told, **run, **way}]
+    ends = {
+        "mode": "markers+text",
+        "textposition": "top center",
+        "textfont": {"color": "black"},
+        "marker": {"size": 3, "color": "black"},
+    }
+    told = "%{text}<br>on the plane: %{customdata:.5g}"
+    pins = [{"x": [a, a], "y": [b, b], "z": [low, top]} for a, b, low in zip(alpha, beta, z, strict=True)]
+    line = {"mode": "lines", "line": {"color": "black", "width": 3}, "hoverinfo": "skip", "showlegend": False}
+    heads = {"x": alpha, "y": beta, "z": np.full_like(z, top), "hovertemplate": told}
+    return [*({**pin, **line} for pin in pins), {**heads, **ends, **way}]
 
 
 def _scene(index: int) -> str:

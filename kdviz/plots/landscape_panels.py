@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import require, unknown
-from kdviz.plots.style import VENUES, figure, letter, title
+from kdviz.plots.style import COLOURS, VENUES, figure, letter, title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,7 +17,9 @@ NAMES = {
     "dist": "DIST loss", "dkd": "DKD loss", "accuracy": "top-1 accuracy", "kendall_tau": "Kendall's $\\tau$",
     "agreement": "agreement with teacher",
 }  # fmt: skip
+RED = COLOURS[1]
 SHARES = ("accuracy", "agreement")
+BETTER = (*SHARES, "kendall_tau")  # the more the better; levels in even steps
 MANTISSAS = (
     (1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
     (1.0, 1.2, 1.4, 1.7, 2.0, 2.4, 2.9, 3.5, 4.2, 5.0, 6.0, 7.2, 8.5),
@@ -25,7 +27,7 @@ MANTISSAS = (
 
 
 def chosen(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str] = ()) -> list[str]:
-    """The variables to draw: those asked for, or every loss that all datasets have.
+    """The variables to draw: those asked for, or all but the accuracy that all datasets have.
 
     Raises:
         KdvizError: none, or one that a dataset has not.
@@ -41,7 +43,7 @@ def chosen(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str] = ()) -> 
     for name in wanted:
         if name not in there:
             raise unknown("variable of the landscape", name, there)
-    wanted = wanted or [name for name in there if name not in (*SHARES, "kendall_tau", "measured")]
+    wanted = wanted or [name for name in there if name not in ("accuracy", "measured")]
     require(wanted, "landscape: the results have no loss in common to draw")
     return wanted
 
@@ -73,15 +75,15 @@ def panels(
 def levels_of(arrays: "Sequence[xr.DataArray]") -> tuple[np.ndarray, bool]:
     """Ten to twenty round levels over all finite values, and whether they step by ratio.
 
-    Positive values that span more than a factor of two have levels such as 1, 1.5, 2, 3, 5, 7, 10; others even ones.
+    Positive losses that span more than a factor of two have levels such as 1, 1.5, 2, 3, 5, 7, 10; others even ones.
     """
-    values = np.concatenate([np.ravel(one) for one in arrays]).astype(float)
+    values, better = np.concatenate([np.ravel(one) for one in arrays]).astype(float), arrays[0].name in BETTER
     values = values[np.isfinite(values)]
     require(values.size, "landscape: no finite value to draw")
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-9 * max(abs(high), 1e-300):
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-    if high > 0 and low >= 0 and high > 2 * low:
+    if high > 0 and low >= 0 and high > 2 * low and not better:
         found = nice(max(low, high * 1e-5), high)
         return found, True
     from matplotlib.ticker import MaxNLocator
@@ -136,12 +138,30 @@ def label_of(dataset: "xr.Dataset", index: int = 0) -> str:
     return str(dataset.attrs.get("label") or dataset.attrs.get("name") or f"net {index + 1}")
 
 
+def name_of(dataset: "xr.Dataset", index: int = 0) -> str:
+    """The net's name, or those of the nets that a plane goes through, as they stand in figures."""
+    names = map(str, dataset["mark"].values) if "mark" in dataset.coords else [label_of(dataset, index)]
+    return ", ".join(map(title, names))
+
+
+def places(dataset: "xr.Dataset", name: str) -> "tuple[xr.DataArray, xr.DataArray, xr.DataArray, list[str]] | None":
+    """Where a plane's nets or a run's epochs stand, the variable's values on the plane there (between the grid's
+    points along straight lines), and their names; None where there is no such thing."""
+    kind = "mark" if "mark_alpha" in dataset else "trajectory"
+    if f"{kind}_alpha" not in dataset:
+        return None
+    at = dataset[f"{kind}_alpha"], dataset[f"{kind}_beta"]
+    names = dataset["mark"].values if kind == "mark" else dataset["trajectory_epoch"].values
+    return *at, dataset[name].interp(alpha=at[0], beta=at[1]), [title(str(one)) for one in names]
+
+
 def head(axes: Any, datasets: "Sequence[xr.Dataset]", rows: Sequence[str], *, units: bool = False) -> None:
     """Letters and titles: the net, and the loss where there are several (or, with its unit, always)."""
     titles = []
     for name in rows:
         for index, one in enumerate(datasets):
-            parts = [title(label_of(one, index))] if len(datasets) > 1 or "label" in one.attrs else []
+            alone = "mark" in one.coords or "label" not in one.attrs  # marked nets have their names beside them
+            parts = [name_of(one, index)] if len(datasets) > 1 or not alone else []
             parts += [titled(one, name) if units else NAMES.get(name, name)] if units or len(rows) > 1 else []
             titles.append(", ".join(parts))
     letter(axes.flat, titles)

@@ -75,7 +75,7 @@ def _lines(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several: 
 
 def _scale(axis: "Axes", datasets: "Sequence[xr.Dataset]", name: str) -> None:
     """A log scale for positive losses that span a lot; round ticks; the unit."""
-    axis.set_ylabel(f"{NAMES[name]} (%)" if name in SHARES else titled(datasets[0], name))
+    axis.set_ylabel(f"{NAMES[name].removesuffix(' with teacher')} (%)" if name in SHARES else titled(datasets[0], name))
     if name in SHARES:
         axis.set_ylim(0, None)
         return

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from kdviz.analysis.landscape.evaluate import SHARES
 from kdviz.analysis.landscape.geometry import loss_names
 from kdviz.analysis.landscape.sweep import Objective, Progress, Weights, sweep
 from kdviz.base.check import require
@@ -113,8 +114,8 @@ def adaptive(
     filled = refine(axes, measure, share=share, tolerance=tolerance, watched=watched)
     result, shape = template[-1].copy(deep=True), tuple(map(len, axes))
     for name, values in filled.values.items():
-        bounded = values.clip(0, 1) if name.startswith("accuracy") or name == "agreement" else values
-        result[name].values = bounded.reshape(shape)
+        least = 0 if name.endswith("_halfwidth") or name in SHARES else -np.inf
+        result[name].values = values.clip(least, 1 if name in SHARES else np.inf).reshape(shape)
         if watched(name):
             result[f"{name}_error"] = (result[name].dims, filled.error[name].reshape(shape))
     result["measured"] = (tuple(result.dims), filled.measured.reshape(shape).astype(np.int8))

@@ -19,6 +19,7 @@ UNITS: dict[str, str] = {
     "accuracy": "fraction", "agreement": "fraction", "kendall_tau": "1", "rank_kendall": "1", "dist": "1",
     "class_gram": "1", "batch_gram": "1",
 }  # fmt: skip
+BN = {"frozen": "frozen", "recompute": "recomputed at each point", "interpolate": "interpolated with the weights"}
 
 
 def landscape(
@@ -143,7 +144,10 @@ def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weig
         result[name].attrs = {"long_name": f"direction {i + 1}", "units": "length of the direction"}
     result.attrs |= {"chunk": evaluator.chunk, "threads": evaluator.threads}
     result.attrs |= {"weights_sha256": fingerprint((evaluator.weights,), ())}
-    result.attrs["caption"] = _caption(result.attrs)
+    told = result.attrs
+    drawn = {"filter": "filter-normalised", "layer": "layer-normalised"}.get(str(told.get("normalize")), "unnormalised")
+    seed = f" (seed {told['seed']})" if "seed" in told else ""
+    told["caption"] = caption(told, f"along {drawn} directions{seed}")
     if evaluator.attrs["precision"] == "bf16":
         axes = [result[name].values for name in result.dims]
         points = _spots([len(one) for one in axes])
@@ -154,14 +158,12 @@ def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weig
     return result
 
 
-def _caption(told: Mapping[str, Any]) -> str:
-    """What the picture shows and what was chosen for it."""
+def caption(told: Mapping[str, Any], where: str) -> str:
+    """What a picture shows, on which line or plane, and what was chosen for it."""
     synthetic = ", synthetic" if told["synthetic"] else ""
-    drawn = {"filter": "filter-normalised", "layer": "layer-normalised"}.get(str(told.get("normalize")), "unnormalised")
-    seed = f" (seed {told['seed']})" if "seed" in told else ""
     return (
         f"{told['losses']} over {told['samples']} of {told['population']} images of {told['data']} ({told['split']}"
-        f"{synthetic}), along {drawn} directions{seed}; batch norm {told['bn']}, {told['precision']}"
+        f"{synthetic}), {where}; batch norm {BN[told['bn']]}, {told['precision']}"
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,10 +17,11 @@ from kdviz.base.check import one_of, require
 from kdviz.base.files import versions
 from kdviz.data import Data
 from kdviz.losses import LOSSES, check_door, evaluate, resolve
-from kdviz.metrics import agreement, kendall_tau
+from kdviz.metrics import kendall_tau, topk_overlap
 from kdviz.models import net_of
 
-METRICS = {"kendall_tau": lambda s, t: kendall_tau(s, t).nanmean(), "agreement": agreement}
+METRICS = {"kendall_tau": kendall_tau, "agreement": partial(topk_overlap, k=1)}  # of each sample
+SHARES = ("agreement", "accuracy")
 CHUNKS = {"cpu": (16, 32, 64), "cuda": (128, 256, 512, 1024, 2048)}
 RESIDENT = 2**31  # bytes of images that are kept ready for the net
 IN_FLIGHT = 2**26  # numbers of the images that are in the net at a time: 445 images of 3 x 224 x 224
@@ -42,8 +44,8 @@ class Evaluator:
         fold: whether to fold batch norm where it can be done.
         bn: "frozen" keeps the trained statistics; "recompute" takes them at each point anew, from these images in
             batches of about 100.
-        samples: how many images, stratified by label; adds `<loss>_halfwidth`, half the 95 % interval of the loss over
-            all of `data` (nats), and `accuracy_halfwidth`.
+        samples: how many images, stratified by label; adds `<name>_halfwidth` for every loss and metric, half the
+            95 % interval of its value over all of `data`, in its unit.
         seed: of the draw of samples.
         settings: of the losses, {"kd.temperature": 2.0, ...}.
         device: [default: the GPU where there is one].
@@ -117,12 +119,16 @@ class Evaluator:
             values[name] = float(each.mean())
             if self.sampled and each.dim():
                 values[f"{name}_halfwidth"] = halfwidth(each.cpu(), labels, self.population)
-        for name in self.metrics:
-            values[name] = float(METRICS[name](logits, self.logits_teacher))
-        hits = int((logits.argmax(1) == self.target).sum())
-        values["accuracy"] = hits / len(labels)
-        if self.sampled:
-            values["accuracy_halfwidth"] = share_halfwidth(hits, len(labels), int(self.population.sum()))
+        found = {name: METRICS[name](logits, self.logits_teacher) for name in self.metrics}
+        found["accuracy"] = (logits.argmax(1) == self.target).double()
+        for name, each in found.items():
+            each = each.cpu()
+            known = ~each.isnan()  # a sample with equal logits has no tau
+            values[name] = float(each[known].mean())
+            if self.sampled and name in SHARES:
+                values[f"{name}_halfwidth"] = share_halfwidth(int(each.sum()), len(each), int(self.population.sum()))
+            elif self.sampled:
+                values[f"{name}_halfwidth"] = halfwidth(each[known], labels[known], self.population)
         return values
 
     def twin(self, precision: str) -> "Evaluator":
@@ -217,6 +223,7 @@ def _terms(
         require(not lacking, f"landscape: loss {loss.name!r} needs a teacher; name one (teacher=, --teacher)")
     metrics = [name for name in names if name in METRICS]
     require(teacher or not metrics, f"landscape: {', '.join(metrics)} needs a teacher; name one (teacher=, --teacher)")
+    require(terms, f"landscape: {', '.join(metrics)} is no loss; name one beside it, e.g. 'ce'")
     for key, value in settings.items():
         name, _, setting = key.partition(".")
         found = resolve(name).name

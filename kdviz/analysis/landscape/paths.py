@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from kdviz.analysis.landscape.build import UNITS
+from kdviz.analysis.landscape.build import UNITS, caption
 from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.sweep import sweep
 from kdviz.base.check import one_of, require
@@ -17,6 +17,10 @@ from kdviz.data import Data
 
 Progress = Callable[[int, int], None]
 State = dict[str, Tensor]
+WHERE = {
+    "path": "on the line between the nets", "plane": "on the plane through the nets",
+    "trajectory": "on the plane of the run's two principal components",
+}  # fmt: skip
 POLICIES = ("interpolate", "recompute", "frozen")
 
 
@@ -140,7 +144,7 @@ def plane(
         steps: points along each axis.
         margin: how far the plane goes beyond the nets, as a share of their extent.
     Returns:
-        Dataset over alpha, beta (kind "landscape"; coordinates in Euclidean distance of the weights, 0 on the grid) and
+        Dataset over alpha, beta (kind "plane"; coordinates in Euclidean distance of the weights, 0 on the grid) and
         mark (the labels): mark_alpha, mark_beta, mark_loss (the first loss of each net with its own statistics).
     Raises:
         KdvizError: not three nets, nets that differ in form, that are the same or on one line.
@@ -163,7 +167,7 @@ def plane(
     axes = [_around(places[:, i], steps, margin) for i in (0, 1)]
     result = sweep(carried, start, (u, v), *axes, journal=journal, progress=progress)
     _mark(result, carried, states, labels, places)
-    return _told(result, "landscape", carried)
+    return _told(result, "plane", carried)
 
 
 def trajectory(
@@ -302,7 +306,5 @@ def _told(result: xr.Dataset, kind: str, carried: Carried, **attrs: Any) -> xr.D
     unit = "share of the way" if kind == "path" else "distance in weight space"
     for i, name in enumerate(one for one in ("alpha", "beta") if one in result.dims):
         result[name].attrs.update(long_name="interpolation" if kind == "path" else f"direction {i + 1}", units=unit)
-    policy = {"interpolate": "interpolated with the weights", "recompute": "recomputed at each point",
-              "frozen": "frozen"}[carried.bn]  # fmt: skip
-    result.attrs.update(kind=kind, caption=f"batch norm statistics {policy}", **attrs)
+    result.attrs.update(kind=kind, caption=caption(result.attrs, WHERE[kind]), **attrs)
     return result
