@@ -181,13 +181,14 @@ def write_figures(
     datasets: "Sequence[xr.Dataset] | xr.Dataset", names: Sequence[str], out: Path, *, stem: str = "",
     venue: str = "icml", formats: Sequence[str] | None = None, **options: Any,
 ) -> None:  # fmt: skip
-    """Draw each named figure of the results, write it as `out/<stem><name>.*` and say where."""
+    """Draw each named figure of the results, write it as `out/<stem><name>.*` (a page: landscape.html), say where."""
     from kdviz import plots
 
     for name in names:
         with plots.style(venue):
             fig = plots.draw(datasets, name, venue=venue, **options)
-            for path in plots.save(fig, out / f"{stem}{name}", formats or ("pdf", "png")):
+            file = "landscape" if name == "html" else f"{stem}{name}"
+            for path in plots.save(fig, out / file, formats or ("pdf", "png")):
                 typer.echo(path)
 
 

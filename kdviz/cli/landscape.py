@@ -74,8 +74,14 @@ def command(
     require(chosen <= 1, "landscape: choose one of --one-d, --lines, --between, --trajectory")
     require(not (chosen and compare), "landscape: --compare goes with planes of random directions")
     one_of("landscape", ("random", "hessian"), directions=directions)
+    given = between or trajectory  # directions that are nobody's choice
+    require(not (given and adaptive), "landscape: --adaptive goes without --between and --trajectory")
+    require(
+        directions == "random" or not (given or lines), "landscape: --directions hessian goes with a plane or --one-d"
+    )
     require(steps % 2, f"landscape: --steps must be odd, so that the net is on the grid; got {steps}, try {steps + 1}")
     require((samples or 0) >= 0 and lines >= 0, "landscape: --samples and --lines must not be negative")
+    run.writable(html, export or [], line=lines > 0 or one_d or (between and len(checkpoints) == 2), many=lines > 0)
     names = losses or ["ce"]
     opened = run.open_all(checkpoints, names, trajectory, model, data, root, split, teacher)
     images = min(IMAGES, len(opened.data)) if samples is None else samples or None

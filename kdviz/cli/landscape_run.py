@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kdviz.base.check import KdvizError, require
+from kdviz.base.check import KdvizError, require, unknown
 from kdviz.cli.common import folder, open_checkpoint, open_data, open_teacher, progress, write, write_figures
 
 if TYPE_CHECKING:
@@ -65,6 +65,18 @@ class Plan:
 def taught(opened: Opened) -> Any:
     """The teacher's net, or None."""
     return opened.teacher.model if opened.teacher else None
+
+
+def writable(html: bool, export: Sequence[str], *, line: bool, many: bool) -> None:
+    """Refuse before the sweep what could not be written after it."""
+    from kdviz.analysis.landscape.neighbours import EXPORTS
+
+    require(not (html and line), "landscape: --html draws planes; leave it out for lines")
+    for suffix in export:
+        if suffix not in EXPORTS:
+            raise unknown("export format", suffix, EXPORTS)
+    require(not (line and "vtp" in export), "landscape: --export vtp wants a plane, not a line")
+    require(not (many and export), "landscape: --export wants one line or plane, not --lines")
 
 
 def open_all(
@@ -210,11 +222,8 @@ def tell(
     for name in (*plan.opened.stems, "joined", "compare"):
         for journal in plan.where.glob(f".{name}.points*"):
             journal.unlink()
-    write_figures(results, [name for name in plots.FIGURES[kind] if name != "html"], plan.where, venue=venue,
-                  formats=formats)  # fmt: skip
-    if html:
-        for path in plots.save(plots.draw(results, "html"), plan.where / "landscape"):
-            typer.echo(path)
+    names = [name for name in plots.FIGURES[kind] if html or name != "html"]
+    write_figures(results, names, plan.where, venue=venue, formats=formats)
     if kind == "path":
         for name, values in results[0].data_vars.items():
             if "barrier" in values.attrs:

@@ -49,14 +49,15 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     rows = _rows(datasets, loss)
     extents = [[float(np.ptp(one[name].values)) for name in ("alpha", "beta")] for one in datasets]
     ratio = max(b / a if a > 0 else 1.0 for a, b in extents)
-    fig, axes, abreast = panels(datasets, rows, venue, ratio)
+    alike = 0.5 < ratio < 2  # a run's plane may be too oblong to be drawn true to scale
+    fig, axes, abreast = panels(datasets, rows, venue, ratio if alike else 0.8)
     fig.set_layout_engine("compressed")  # made for panels of fixed aspect; "constrained" cuts their labels off
     for name, line in zip(rows, axes, strict=True):
         levels, _log = levels_of([one[name] for one in datasets])
         filled = None
         for axis, one in zip(line, datasets, strict=True):
             filled = paint(axis, one, name, levels)
-            axis.set_aspect("equal", adjustable="box")
+            axis.set_aspect("equal" if alike else "auto", adjustable="box")
         scale(fig, filled, line[-1], levels).set_label(titled(datasets[0], name))
     head(axes, datasets, rows)
     for axis in axes.flat:
@@ -81,7 +82,7 @@ def paint(axis: "Axes", dataset: "xr.Dataset", name: str, levels: np.ndarray) ->
     grid = dataset["alpha"], dataset["beta"], values
     filled = axis.contourf(*grid, levels=levels, norm=BoundaryNorm(levels, 256), cmap=SEQUENTIAL)
     lines = axis.contour(*grid, levels[1:-1], colors="white", linewidths=0.4, linestyles="solid")
-    _number(axis, dataset, lines, levels)
+    _number(axis, lines, levels, places(dataset, name))
     _mark(axis, dataset, name)
     axis.spines[["top", "right"]].set_visible(True)
     return filled
@@ -146,17 +147,17 @@ def _rows(datasets: "Sequence[xr.Dataset]", loss: Sequence[str]) -> list[str]:
     return chosen(datasets, loss)
 
 
-def _number(axis: "Axes", dataset: "xr.Dataset", lines: Any, levels: np.ndarray) -> None:
-    """Numbers on some of the levels, dark on light colours; none that the frame cuts or a net's mark hides."""
+def _number(axis: "Axes", lines: Any, levels: np.ndarray, marked: Any) -> None:
+    """Numbers on some of the levels, dark on light colours; none that the frame cuts or something marked hides."""
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
-    nets = [np.ravel(dataset[name]) if name in dataset else np.empty(0) for name in ("mark_alpha", "mark_beta")]
+    nets = marked or (np.empty(0), np.empty(0))
     shown, light = thin(levels[1:-1], 6), {compact(level) for level in levels[round(0.75 * len(levels)) :]}
     drawn, kept = {"fmt": compact, "fontsize": 6}, []
     for text in axis.clabel(lines, shown, inline=False, **drawn):
         x, y = text.get_position()
         edge = min(x - left, right - x) / (right - left), min(y - bottom, top - y) / (top - bottom)
         apart = np.hypot((nets[0] - x) / (right - left), (nets[1] - y) / (top - bottom)).min(initial=1)
-        if min(edge) > 0.04 and apart > 0.08:
+        if min(edge) > 0.04 and apart > 0.07:
             kept.append((x, y))
         text.remove()
     for text in axis.clabel(lines, shown, inline_spacing=2, manual=kept, **drawn):
@@ -208,11 +209,14 @@ def _pin(axis: Any, found: Any, height: Any) -> None:
     if found is None:
         return
     alpha, beta, values, names = found
-    if "checkpoint" in alpha.dims:
-        axis.plot(alpha, beta, height(values), "-o", color=RED, markersize=2.2, linewidth=0.9, zorder=10)
+    if "" in names:  # a run's way, with an epoch here and there
+        stops = [i for i, text in enumerate(names) if text]
+        axis.plot(
+            alpha, beta, height(values), "-o", markevery=stops, color=RED, markersize=2.2, linewidth=0.9, zorder=10
+        )
         return
     top = axis.get_zlim()[1]
-    for a, b, z, text in zip(*(map(float, one) for one in (alpha, beta, height(values))), names, strict=True):
+    for a, b, z, text in zip(alpha, beta, height(values), names, strict=True):
         axis.plot([a, a], [b, b], [z, top], color="black", linewidth=0.7, zorder=10)
         axis.plot(a, b, z, "D", color="white", markeredgecolor="black", markersize=3.5, markeredgewidth=0.7, zorder=11)
         axis.text(a, b, top, text, ha="center", va="bottom", fontsize=7, zorder=12, bbox=PLATE)

@@ -105,23 +105,20 @@ def _nets(dataset: "xr.Dataset", name: str, height: Any, top: float) -> list[dic
     found = places(dataset, name)
     if found is None:
         return []
-    alpha, beta, values, names = (np.asarray(one) for one in found)
-    z, way = height(values), {"name": "", "showlegend": False, "customdata": values, "text": names}
+    alpha, beta, values, names = found
+    z = height(values)
+    seen = {"customdata": values, "hovertemplate": "%{text}<br>on the plane: %{customdata:.5g}", "name": "", "x": alpha,
+            "y": beta, "showlegend": False}  # fmt: skip
     if "trajectory_alpha" in dataset:
-        told = "epoch %{text}<br>on the plane: %{customdata:.5g}"
-        run = {"mode": "lines+markers", "marker": {"size": 3, "color": RED}, "line": {"color": RED, "width": 4}}
-        return [{"x": alpha, "y": beta, "z": z, "hovertemplate": told, **run, **way}]
-    ends = {
-        "mode": "markers+text",
-        "textposition": "top center",
-        "textfont": {"color": "black"},
-        "marker": {"size": 3, "color": "black"},
-    }
-    told = "%{text}<br>on the plane: %{customdata:.5g}"
-    pins = [{"x": [a, a], "y": [b, b], "z": [low, top]} for a, b, low in zip(alpha, beta, z, strict=True)]
+        stops = {"size": [4 if epoch else 0 for epoch in names], "color": RED, "line": {"width": 0}}
+        run = {"mode": "lines+markers", "marker": stops, "line": {"color": RED, "width": 5}}
+        text = [f"epoch {epoch}" if epoch else "" for epoch in names]
+        return [{**seen, **run, "z": z + 0.01 * (top - z.min()), "text": text}]
+    ends = {"mode": "markers+text", "textposition": "top center", "textfont": {"color": "black"}, "text": names,
+            "marker": {"size": 3, "color": "black"}}  # fmt: skip
     line = {"mode": "lines", "line": {"color": "black", "width": 3}, "hoverinfo": "skip", "showlegend": False}
-    heads = {"x": alpha, "y": beta, "z": np.full_like(z, top), "hovertemplate": told}
-    return [*({**pin, **line} for pin in pins), {**heads, **ends, **way}]
+    pins = [{"x": [a, a], "y": [b, b], "z": [low, top], **line} for a, b, low in zip(alpha, beta, z, strict=True)]
+    return [*pins, {**seen, **ends, "z": np.full_like(z, top)}]
 
 
 def _scene(index: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.interpolate import interpn
 
 from kdviz.base.check import require, unknown
 from kdviz.plots.style import COLOURS, VENUES, figure, letter, title
@@ -144,15 +145,22 @@ def name_of(dataset: "xr.Dataset", index: int = 0) -> str:
     return ", ".join(map(title, names))
 
 
-def places(dataset: "xr.Dataset", name: str) -> "tuple[xr.DataArray, xr.DataArray, xr.DataArray, list[str]] | None":
-    """Where a plane's nets or a run's epochs stand, the variable's values on the plane there (between the grid's
-    points along straight lines), and their names; None where there is no such thing."""
-    kind = "mark" if "mark_alpha" in dataset else "trajectory"
+def places(dataset: "xr.Dataset", name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]] | None:
+    """Where a plane's nets stand, or a run's way over it: alpha, beta, the variable's values there, names.
+
+    Values between the grid's points lie on straight lines. A run's way has an epoch as the name of every tenth place,
+    "" between them. None where there is neither.
+    """
+    kind, between = ("mark", 1) if "mark_alpha" in dataset else ("trajectory", 10)
     if f"{kind}_alpha" not in dataset:
         return None
-    at = dataset[f"{kind}_alpha"], dataset[f"{kind}_beta"]
-    names = dataset["mark"].values if kind == "mark" else dataset["trajectory_epoch"].values
-    return *at, dataset[name].interp(alpha=at[0], beta=at[1]), [title(str(one)) for one in names]
+    corners = [dataset[f"{kind}_{axis}"].values for axis in ("alpha", "beta")]
+    steps = np.arange((len(corners[0]) - 1) * between + 1)
+    alpha, beta = (np.interp(steps, steps[::between], one) for one in corners)
+    grid = dataset["alpha"].values, dataset["beta"].values
+    values = interpn(grid, dataset[name].transpose("alpha", "beta").values, (alpha, beta))
+    told = dataset["mark"].values if kind == "mark" else dataset["trajectory_epoch"].values
+    return alpha, beta, values, ["" if i % between else title(str(told[i // between])) for i in steps]
 
 
 def head(axes: Any, datasets: "Sequence[xr.Dataset]", rows: Sequence[str], *, units: bool = False) -> None:

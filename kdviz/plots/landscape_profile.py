@@ -30,21 +30,34 @@ def profile(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     """
     names = chosen(datasets, loss)
     names += [name for name in SHARES[:1] if name not in names and all(name in one for one in datasets)]
-    heights = [1.5 if name not in SHARES else 1.1 for name in names]
-    fig = figure(min(VENUES[venue][0], 3.4), sum(heights) + 0.55)
-    axes = fig.subplots(len(names), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    fig, axes, abreast = _panels(names, venue)
     for axis, name in zip(axes, names, strict=True):
         for index, one in enumerate(datasets):
             _lines(axis, one, name, index, len(datasets) > 1)
         _scale(axis, datasets, name)
         axis.axvline(0, color="#b0b0b0", linewidth=0.6, zorder=0)
         axis.grid(axis="y")
-    axes[-1].set_xlabel(_abscissa(datasets))
+    for axis in axes[-abreast:]:
+        axis.set_xlabel(_abscissa(datasets))
+        axis.tick_params(labelbottom=True)
     handles, labels = axes[0].get_legend_handles_labels()
     if len(labels) > 1 or any("seed" in one.dims for one in datasets):
         fig.legend(handles, labels, loc="outside upper center", ncols=1 if "seed" in datasets[0].dims else 2)
     fig.align_ylabels()
     return fig
+
+
+def _panels(names: Sequence[str], venue: str) -> "tuple[Figure, Sequence[Axes], int]":
+    """A panel for every variable: up to four in a column of the venue, more two abreast over the width of its text."""
+    abreast = 1 if len(names) < 5 else 2
+    rows = [names[at : at + abreast] for at in range(0, len(names), abreast)]
+    heights = [1.1 if set(row) <= set(SHARES) else 1.5 for row in rows]
+    width = min(VENUES[venue][0], 3.4) if abreast == 1 else VENUES[venue][1]
+    fig = figure(width, sum(heights) + 0.55)
+    axes = fig.subplots(len(rows), abreast, sharex=True, squeeze=False, height_ratios=heights).flatten()
+    for axis in axes[len(names) :]:
+        axis.remove()
+    return fig, list(axes[: len(names)]), abreast
 
 
 def _lines(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several: bool) -> None:
