@@ -58,7 +58,7 @@ def test_convex_losses_are_told_as_such_with_their_hessian(compared):
         assert abs(float(one.trace) - np.trace(matrix)) < 4 * float(one.trace_stderr)
     assert [plane.attrs["label"] for plane in planes] == ["ce", "ce", "kd", "kd"]
     assert [plane.attrs["seed"] for plane in planes] == [0, 3, 0, 3]
-    assert seen[-1] == (196, 196)
+    assert seen[-1] == (294, 294), "two planes and a spectrum of each net"
     assert seen == sorted(seen)
     # Planes of different seeds differ, so there is a spread to tell.
     assert float(found.curvature_high.std("seed").min()) > 0

@@ -279,7 +279,7 @@ def compared(plan: Plan, planes: int, *, venue: str, formats: Sequence[str] | No
     require(planes > 0, f"landscape: --planes must be above 0, got {planes}")
     simple = plan.directions == "random" and not plan.adaptive and not plan.one_d
     require(simple, "landscape: --compare goes with random planes, without --adaptive, --one-d and --directions")
-    with progress("planes") as moved:
+    with progress("planes and spectra") as moved:
         found, many = compare(
             dict(zip(opened.labels, [net.model for net in opened.nets], strict=True)), opened.data,
             teacher=taught(opened), seeds=range(plan.seed, plan.seed + planes), span=plan.span, steps=plan.steps,

@@ -46,7 +46,7 @@ def compare(
         epsilon, share: as `geometry.summary`.
         eigenvalues: how many of the Hessian's, to a hundredth; 0 leaves the Hessian out. probes: for its trace.
         journal: the start of the names of files that keep finished points.
-        progress: called with (points done, points in all).
+        progress: called with (points done, points in all), a spectrum counting as much as a plane.
         engine: of `Evaluator` (precision, bn, chunk, fold).
     Returns:
         Dataset of kind "comparison" over net, loss and seed: the `MEASURES`; and over net and loss: top_eigenvalue
@@ -58,7 +58,7 @@ def compare(
     require(nets and len(seeds), "compare: name at least one net and one seed")
     used = data if samples is None else data.subset(samples, seed=seeds[0])
     given: dict[str, Any] = {"span": span, "steps": steps, "normalize": normalize}
-    planes, spectra, total = [], [], len(nets) * len(seeds) * steps**2
+    planes, spectra, done = [], [], 0
     for label, model in nets.items():
         files = [f"{os.fspath(journal)}.{len(planes) + i}" if journal else None for i in range(len(seeds))]
         chunk = remembered(files[0], engine.get("chunk", "auto"))
@@ -66,13 +66,20 @@ def compare(
             model, data, losses=losses, teacher=teacher, settings=settings, samples=samples, seed=seeds[0],
             **{**engine, "chunk": chunk},
         )  # fmt: skip
+        terms = evaluator.terms if eigenvalues else {}
+        total = len(nets) * (len(seeds) + len(terms)) * steps**2
         for seed, file in zip(seeds, files, strict=True):
-            step = _after(progress, len(planes) * steps**2, total)
+            step = _after(progress, done, total)
             found = survey(evaluator, seed=seed, journal=file, progress=step, **given)
             planes.append(found.assign_attrs(label=label))
-        options = {"teacher": teacher, "eigenvalues": eigenvalues, "probes": probes, "tolerance": 0.01}
-        terms = evaluator.terms.items() if eigenvalues else ()
-        spectra.append({name: hessian(model, used, loss=name, settings=of, **options)[0] for name, of in terms})
+            done += steps**2
+        spectra.append({})
+        for name, of in terms.items():
+            options = {"settings": of, "teacher": teacher, "eigenvalues": eigenvalues, "probes": probes}
+            spectra[-1][name] = hessian(model, used, loss=name, tolerance=0.01, **options)[0]
+            done += steps**2
+            if progress is not None:
+                progress(done, total)
     result = _table([summary(plane, epsilon=epsilon, share=share) for plane in planes], list(nets), list(seeds))
     if eigenvalues:
         result = result.merge(_joined(spectra, list(nets)))
