@@ -131,6 +131,7 @@ def test_a_spline_fills_the_plane_and_is_no_loss_itself(nets, tmp_path):
 def test_the_table_of_a_comparison(nets, tmp_path):
     told = run(nets[1], nets[0], *SMALL, "--samples", "12", "--compare", "--planes", "2", "-o", tmp_path)
     found = read_dataset(tmp_path / "comparison.nc")
+    assert found.attrs["checkpoint_sha256"].split() == [sha256_of(net) for net in nets[1::-1]]
     assert found.sizes["net"] == 2
     plane = read_dataset(tmp_path / "student_kd.nc")
     assert float(found.centre.sel(net="kd", loss="ce")[0]) == pytest.approx(float(plane.ce.sel(alpha=0, beta=0)))

@@ -106,6 +106,16 @@ def test_shared_measurements_stand_side_by_side(tmp_path):
     assert text.count("<img") == 5  # one together, a contour and a surface for each
 
 
+def test_a_plane_through_several_subjects_is_shown_once(tmp_path):
+    from kdviz.base.files import sha256
+
+    paths = [checkpoint(tmp_path / f"{name}.pt", method=name) for name in ("kd", "pld")]
+    landscape(tmp_path / "plane.nc", f"{sha256(paths[0])} {sha256(paths[1])}")
+    subjects = gather(paths, results=[tmp_path])
+    assert [len(subject.results) for subject in subjects] == [1, 1]
+    assert page(subjects).count("<img") == page(subjects[:1]).count("<img") == 2  # a contour and a surface
+
+
 def test_a_page_holds_everything_it_shows(tmp_path):
     runs = [run_folder(tmp_path / "a"), run_folder(tmp_path / "b", method="kd+rk", top1=0.84)]
     text = page(gather(runs))

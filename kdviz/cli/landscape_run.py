@@ -286,6 +286,7 @@ def compared(plan: Plan, planes: int, *, venue: str, formats: Sequence[str] | No
             normalize=plan.normalize, bn=plan.bn or "frozen", journal=plan.journal("compare"), progress=moved,
             **plan.engine,
         )  # fmt: skip
+    found = _named(found, plan, opened.nets, ", ".join(opened.labels))
     table = rows(found)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:

@@ -30,15 +30,15 @@ def training(subjects: Sequence[Subject]) -> str:
     return f"<h2>Training</h2><section>{''.join(parts)}</section>"
 
 
-def together(subjects: Sequence[Subject]) -> str:
-    """The measurements that several subjects share, side by side; the first of each kind."""
+def together(subjects: Sequence[Subject], common: Sequence[Any]) -> str:
+    """Measurements of the same kind, the first of each subject, side by side; then those `common` to several."""
     parts = []
     for kind in TOGETHER:
         shared = {}
         for subject in subjects:
-            found = next((one for one in subject.results if one.attrs.get("kind") == kind), None)
-            if found is not None:
-                shared[subject.label] = found
+            alike = [one for one in subject.results if one.attrs.get("kind") == kind and not _among(one, common)]
+            if alike:
+                shared[subject.label] = alike[0]
         if len(shared) < 2:
             continue
         if len({str(one.attrs.get("label")) for one in shared.values()}) < len(shared):
@@ -47,17 +47,32 @@ def together(subjects: Sequence[Subject]) -> str:
             parts.append(image([*shared.values()], caption=_caption(next(iter(shared.values())))))
         except KdvizError as error:
             parts.append(f"<p>{escape(kind)}: not drawn together: {escape(str(error))}</p>")
+    parts += [_drawn(one) for one in common]
     return f"<h2>Side by side</h2><section>{''.join(parts)}</section>" if parts else ""
 
 
-def own(subject: Subject) -> str:
-    """A section with the figures of everything measured on the subject; empty where nothing was."""
-    drawn = [
-        image([result], *styles, caption=_caption(result))
-        for result in subject.results
-        if (styles := _styles(str(result.attrs.get("kind", ""))))
-    ]
-    return f"<section>{''.join(drawn)}</section>" if drawn else ""
+def common(subjects: Sequence[Subject]) -> list[Any]:
+    """The results that are about several of the subjects at once, such as the plane through them."""
+    found: list[Any] = []
+    for index, subject in enumerate(subjects):
+        others = [one for other in subjects[:index] for one in other.results]
+        found += [one for one in subject.results if _among(one, others) and not _among(one, found)]
+    return found
+
+
+def own(subject: Subject, shown: Sequence[Any]) -> str:
+    """A section with the figures of everything measured on the subject but what was shown; empty where nothing was."""
+    drawn = "".join(_drawn(result) for result in subject.results if not _among(result, shown))
+    return f"<section>{drawn}</section>" if drawn else ""
+
+
+def _among(result: Any, others: Sequence[Any]) -> bool:
+    return any(result.identical(other) for other in others)
+
+
+def _drawn(result: Any) -> str:
+    styles = _styles(str(result.attrs.get("kind", "")))
+    return image([result], *styles, caption=_caption(result)) if styles else ""
 
 
 def _styles(kind: str) -> list[str]:

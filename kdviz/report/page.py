@@ -24,12 +24,13 @@ def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
     """
     names = [subject.label for subject in subjects]
     heading = title or (names[0] if len(names) == 1 else f"{len(names)} runs: " + ", ".join(names))
+    common = figures.common(subjects)
     parts = [
         _summary(subjects),
         figures.training(subjects),
         _differences(subjects),
-        figures.together(subjects),
-        *map(_details, subjects),
+        figures.together(subjects, common),
+        *(_details(subject, common) for subject in subjects),
     ]
     template = Template((resources.files("kdviz.report") / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -120,8 +121,8 @@ def _differences(subjects: Sequence[Subject]) -> str:
     return "<h2>Settings that differ</h2>" + table(["", *(subject.label for subject in subjects)], differing)
 
 
-def _details(subject: Subject) -> str:
-    """Figures measured on the subject, its settings and where it comes from."""
+def _details(subject: Subject, common: Sequence[Any]) -> str:
+    """Figures measured on the subject alone, its settings and where it comes from."""
     one = subject.checkpoint
     facts = {
         "file": str(one.path), "sha256": one.sha256, "producer": one.producer, "architecture": one.name,
@@ -135,4 +136,4 @@ def _details(subject: Subject) -> str:
         for name, content in (("Settings of the run", recipe), ("Where it comes from", facts))
         if content
     )
-    return f"<h2>{escape(subject.label)}</h2>{figures.own(subject)}{folded}"
+    return f"<h2>{escape(subject.label)}</h2>{figures.own(subject, common)}{folded}"
