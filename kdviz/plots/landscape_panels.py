@@ -158,7 +158,8 @@ def places(dataset: "xr.Dataset", name: str) -> tuple[np.ndarray, np.ndarray, np
     steps = np.arange((len(corners[0]) - 1) * between + 1)
     alpha, beta = (np.interp(steps, steps[::between], one) for one in corners)
     grid = dataset["alpha"].values, dataset["beta"].values
-    values = interpn(grid, dataset[name].transpose("alpha", "beta").values, (alpha, beta))
+    heights = dataset[name].transpose("alpha", "beta").values
+    values = interpn(grid, heights, (alpha, beta), bounds_error=False, fill_value=None)  # a rounding beyond the edge
     told = dataset["mark"].values if kind == "mark" else dataset["trajectory_epoch"].values
     return alpha, beta, values, ["" if i % between else title(str(told[i // between])) for i in steps]
 
