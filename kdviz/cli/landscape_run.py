@@ -126,11 +126,8 @@ def around(plan: Plan, index: int, lines: int) -> "xr.Dataset | None":
         else:
             if plan.directions == "hessian":
                 vectors, span = _eigenvectors(plan, index, evaluator)
-                given |= {"directions": vectors, "span": span, "normalize": "none"}
+                given |= {"directions": vectors, "span": span, "normalize": "hessian"}
             found = survey(evaluator, seed=plan.seed, one_d=plan.one_d, **given)
-            if found is not None and plan.directions == "hessian":
-                for name in found.dims:
-                    found[name].attrs["units"] = "distance in weight space"
     return None if found is None else _named(found, plan, [plan.opened.nets[index]], plan.opened.labels[index])
 
 

@@ -159,9 +159,14 @@ def places(dataset: "xr.Dataset", name: str) -> tuple[np.ndarray, np.ndarray, np
     alpha, beta = (np.interp(steps, steps[::between], one) for one in corners)
     grid = dataset["alpha"].values, dataset["beta"].values
     heights = dataset[name].transpose("alpha", "beta").values
-    values = interpn(grid, heights, (alpha, beta), bounds_error=False, fill_value=None)  # a rounding beyond the edge
+    inside = np.stack([one.clip(axis[0], axis[-1]) for one, axis in zip((alpha, beta), grid, strict=True)], -1)
     told = dataset["mark"].values if kind == "mark" else dataset["trajectory_epoch"].values
-    return alpha, beta, values, ["" if i % between else title(str(told[i // between])) for i in steps]
+    return (
+        alpha,
+        beta,
+        interpn(grid, heights, inside),
+        ["" if i % between else title(str(told[i // between])) for i in steps],
+    )
 
 
 def head(axes: Any, datasets: "Sequence[xr.Dataset]", rows: Sequence[str], *, units: bool = False) -> None:

@@ -19,6 +19,10 @@ UNITS: dict[str, str] = {
     "accuracy": "fraction", "agreement": "fraction", "kendall_tau": "1", "rank_kendall": "1", "dist": "1",
     "class_gram": "1", "batch_gram": "1",
 }  # fmt: skip
+ALONG = {
+    "filter": "filter-normalised directions", "layer": "layer-normalised directions", "none": "unnormalised directions",
+    "hessian": "the top eigenvectors of the Hessian",
+}  # fmt: skip
 BN = {"frozen": "frozen", "recompute": "recomputed at each point", "interpolate": "interpolated with the weights"}
 
 
@@ -78,7 +82,8 @@ def survey(
     Args:
         evaluator: of the net and images.
         span, steps, seed, normalize, one_d, journal, progress: as `landscape`.
-        directions: two (one for a line) instead of the random ones; `normalize` then says only what they are.
+        directions: two (one for a line) instead of the random ones; `normalize` then says only what they are ("none";
+            "hessian" for unit eigenvectors of the Hessian, with coordinates in distance of the weights).
         engine: `sweep`, or what takes the same arguments: `adaptive`, `distributed_sweep`.
     Returns:
         As `landscape`; None where the engine gives None (a rank that is not the first).
@@ -138,23 +143,23 @@ def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weig
         the centre and the points halfway to the edges (alone: over those of them that are on the grid).
     Source: ours.
     """
+    told = result.attrs
     for name in result.data_vars:
         result[name].attrs["units"] = UNITS.get(str(name).removesuffix("_halfwidth"), "nats")
     for i, name in enumerate(result.dims):
-        result[name].attrs = {"long_name": f"direction {i + 1}", "units": "length of the direction"}
-    result.attrs |= {"chunk": evaluator.chunk, "threads": evaluator.threads}
-    result.attrs |= {"weights_sha256": fingerprint((evaluator.weights,), ())}
-    told = result.attrs
-    drawn = {"filter": "filter-normalised", "layer": "layer-normalised"}.get(str(told.get("normalize")), "unnormalised")
-    seed = f" (seed {told['seed']})" if "seed" in told else ""
-    told["caption"] = caption(told, f"along {drawn} directions{seed}")
+        unit = "distance in weight space" if told["normalize"] == "hessian" else "length of the direction"
+        result[name].attrs = {"long_name": f"direction {i + 1}", "units": unit}
+    told |= {"chunk": evaluator.chunk, "threads": evaluator.threads}
+    told |= {"weights_sha256": fingerprint((evaluator.weights,), ())}
+    along, seed = ALONG[told["normalize"]], f" (seed {told['seed']})" if "seed" in told else ""
+    told["caption"] = caption(told, f"along {along}{seed}")
     if evaluator.attrs["precision"] == "bf16":
         axes = [result[name].values for name in result.dims]
         points = _spots([len(one) for one in axes])
         exact = sweep(evaluator.twin("fp32"), evaluator.weights, directions, *axes, schedule=points)
         names = [name for name in evaluator.terms if name in result]
         errors = [float((abs(result[name] - exact[name]) / abs(exact[name])).max()) for name in names]
-        result.attrs |= {"precision_error": max(errors), "precision_points": len(points)}
+        told |= {"precision_error": max(errors), "precision_points": len(points)}
     return result
 
 
