@@ -101,11 +101,28 @@ def test_lines_one_line_and_a_path(nets, tmp_path):
     assert "barrier" in told
     path = read_dataset(tmp_path / "path" / "landscape.nc")
     assert float(path.ce.sel(alpha=1)) == pytest.approx(true_loss(nets[0], tiny.load("test")), rel=1e-5)
+    drawn = {}
+    for seed in ("0", "3"):
+        run(*nets[:2], *SMALL, "--between", "--seed", seed, "-o", tmp_path / seed)
+        drawn[seed] = read_dataset(tmp_path / seed / "landscape.nc").ce
+    assert (drawn["0"] != drawn["3"]).all(), "another seed draws other images"
     told = run(*nets, *SMALL, "--samples", "0", "--between", "-o", tmp_path / "plane")
     plane = read_dataset(tmp_path / "plane" / "landscape.nc")
     assert plane.attrs["checkpoint_sha256"].split() == [sha256_of(net) for net in nets]
     for net in nets:
         assert f"{net.stem}: ce {true_loss(net, tiny.load('test')):.4f}, accuracy" in told
+
+
+def test_one_kind_of_landscape_does_not_replace_another(nets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in ([], ["--one-d"], ["--lines", "2"], ["--directions", "hessian"], [nets[0], "--between"]):
+        run(nets[1], *words, *SMALL)
+    kinds = {path.parent.name: read_dataset(path).attrs["kind"] for path in tmp_path.rglob("*.nc")}
+    assert kinds == {
+        "landscape_student_ce": "landscape", "landscape_student_ce_line": "profile",
+        "landscape_student_ce_lines": "profile", "landscape_student_ce_hessian": "landscape",
+        "landscape_student_ce_student_kd_between": "path",
+    }  # fmt: skip
 
 
 def test_the_plane_of_eigenvectors_is_one_nat_wide(nets, tmp_path):
@@ -117,6 +134,7 @@ def test_the_plane_of_eigenvectors_is_one_nat_wide(nets, tmp_path):
     near = read_dataset(fine / "landscape.nc").ce.sel(beta=0)
     bend = float(near[0] - 2 * near[1] + near[2]) / float(near.alpha[2]) ** 2
     assert plane.alpha.attrs["units"] == "distance in weight space"
+    assert "along the top eigenvectors of the Hessian" in plane.attrs["caption"]
     assert bend * float(plane.alpha[-1]) ** 2 / 2 == pytest.approx(1, rel=0.1)
 
 

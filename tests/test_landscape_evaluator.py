@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import kdviz
-from kdviz.analysis.landscape import Evaluator, landscape, profiles, random_pair, sweep
+from kdviz.analysis.landscape import Evaluator, landscape, profiles, random_pair, survey, sweep
 from kdviz.base.check import KdvizError
 from kdviz.base.files import read_dataset, write_dataset
 from kdviz.checkpoints import load_checkpoint, save_checkpoint
@@ -395,3 +395,11 @@ def test_kd_loss_uses_functional_kl():
     kl = functional.kl_div((s / 4).log_softmax(1), (t / 4).softmax(1), reduction="batchmean") * 16
     found = Evaluator(model, data, losses=("kd",), teacher=teacher)({})["kd"]
     assert found == pytest.approx(float(kl), rel=1e-5)
+
+
+def test_directions_of_an_unknown_kind_are_refused_before_the_sweep():
+    evaluator, seen = Evaluator(net(), images()), []
+    pair = random_pair(evaluator.weights, seed=0)
+    with pytest.raises(KdvizError, match="normalize must be one of"):
+        survey(evaluator, directions=pair, normalize="mine", steps=3, progress=lambda *done: seen.append(done))
+    assert not seen

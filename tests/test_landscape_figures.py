@@ -16,6 +16,7 @@ from kdviz.analysis.landscape import Evaluator, landscape, profiles
 from kdviz.analysis.landscape.paths import interpolation, plane, trajectory
 from kdviz.analysis.landscape.sharpness import hessian
 from kdviz.data import Data
+from kdviz.plots.landscape_panels import levels_of
 
 LABELS = ("ce", "kd", "kd+rk"), ("pld", "dist", "a long_name of $5$ from a user")
 KINDS = ("landscape", "plane", "profile", "path", "trajectory", "sharpness")
@@ -70,6 +71,15 @@ def test_surfaces_of_a_page_stand_in_boxes_of_the_same_heights(results):
     assert most > np.log10(high.ce.max())
 
 
+def test_heights_of_a_page_stand_at_their_values(results):
+    page = str(plots.draw(results["landscape"][0] * 40 - 30, "html"))
+    told = re.findall(r'"tickvals":(\[[^]]+\]),"ticktext":(\[[^]]+\])', page.rpartition("newPlot")[2])
+    assert told
+    for places, texts in told:
+        found, named = np.array(json.loads(places)), np.array(json.loads(texts), dtype=float)
+        assert np.allclose(found, np.log10(np.maximum(named, 1e-300))) or np.allclose(found, named)
+
+
 def traces(page):
     """The traces of an interactive page, in order."""
     call = page.rpartition("Plotly.newPlot(")[2]
@@ -97,3 +107,41 @@ def test_the_nets_of_a_plane_stand_on_its_surface_under_their_names(results):
     for name in ("contour", "surface"):
         (axis,) = [axis for axis in plots.draw(one, name).axes if axis.get_xlabel()]
         assert {"CE", "KD", "KD+RK"} <= {text.get_text() for text in axis.texts}
+
+
+def test_a_runs_way_lies_on_the_surface_through_every_epoch(results):
+    one = results["trajectory"][0]
+    (way,) = [trace for trace in traces(plots.draw(one, "html")) if trace["visible"] and trace["type"] == "scatter3d"]
+    stops = [i for i, text in enumerate(way["text"]) if text]
+    assert [way["text"][i] for i in stops] == [f"epoch {epoch}" for epoch in one.trajectory_epoch.values]
+    for axis, name in (("x", "trajectory_alpha"), ("y", "trajectory_beta")):
+        np.testing.assert_allclose(numbers(way[axis])[stops], one[name], atol=1e-12)
+    assert numbers(way["customdata"])[-1] == pytest.approx(float(one.trajectory_projected[-1]), rel=1e-5)  # at (0, 0)
+
+
+def test_a_metric_is_drawn_beside_the_loss_at_even_levels_and_marked_where_it_is_greatest(results):
+    one = results["landscape"][0]
+    hill = (1 - one.alpha**2 / 2 - (one.beta - 0.5) ** 2 / 4).transpose(*one.ce.dims)  # greatest at (0, 0.5)
+    fig = plots.draw(one.assign(kendall_tau=hill), "contour")
+    loss, metric = [axis for axis in fig.axes if axis.get_title("left")]
+    assert "Kendall" in metric.get_title("left")
+    marks = {line.get_label(): (*line.get_xdata(), *line.get_ydata()) for line in metric.lines}
+    assert marks["greatest on the grid"] == (0, 0.5)
+    assert "greatest on the grid" not in {line.get_label() for line in loss.lines}
+    levels = levels_of([one.assign(kendall_tau=hill * 0.01).kendall_tau])
+    np.testing.assert_allclose(np.diff(levels[0]), np.diff(levels[0])[0])
+    assert not levels[1]
+
+
+@pytest.mark.parametrize(("stretch", "aspect"), [(1, 1), (0.1, "auto")])
+def test_an_oblong_plane_is_not_drawn_to_scale(results, stretch, aspect):
+    one = results["landscape"][0]
+    (axis,) = [axis for axis in plots.draw(one.assign_coords(beta=stretch * one.beta), "contour").axes if axis.lines]
+    assert axis.get_aspect() == aspect
+
+
+def test_many_profiles_stand_two_abreast(results):
+    one = results["landscape"][0]
+    fig = plots.draw(one.assign(dict.fromkeys(("kd", "pld", "dist"), one.ce)), "profile")
+    assert [axis.get_subplotspec().colspan.start for axis in fig.axes] == [0, 1, 0, 1, 0]
+    assert [bool(axis.get_xlabel()) for axis in fig.axes] == [False, False, False, True, True]

@@ -89,9 +89,11 @@ def test_results_are_found_by_the_checkpoints_sha256(tmp_path):
     run = run_folder(tmp_path / "run")
     landscape(tmp_path / "results" / "mine.nc", sha256(run / "last.pt"))
     landscape(tmp_path / "results" / "other.nc", "f" * 64)
+    epoch = checkpoint(run / "epochs" / "epoch_0001.pt", top1=0.5)
+    landscape(tmp_path / "results" / "way.nc", sha256(epoch))
     (tmp_path / "results" / "broken.nc").write_text("not netCDF")
     (subject,) = gather([run], results=[tmp_path / "results"])
-    assert [one.attrs["student_sha256"] for one in subject.results] == [sha256(run / "last.pt")]
+    assert [one.attrs["student_sha256"] for one in subject.results] == [sha256(run / "last.pt"), sha256(epoch)]
     assert "A bowl." in page([subject])
 
 

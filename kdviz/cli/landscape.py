@@ -18,7 +18,9 @@ def command(
         list[str] | None,
         typer.Option(help="What to draw: ce kd rk pld dist ..., kendall_tau, agreement [default: ce]."),
     ] = None,
-    span: Annotated[float, typer.Option(help="Half the side of the plane; 1 moves each filter by its norm.")] = 1.0,
+    span: Annotated[
+        float, typer.Option(help="Half the side of a plane around a net; 1 moves each filter by its norm.")
+    ] = 1.0,
     steps: Annotated[int, typer.Option(help="Points along each axis, an odd number.")] = 21,
     samples: Annotated[
         int | None, typer.Option(help="Images, stratified by label; 0 for all [default: 250 of them].")
@@ -70,15 +72,17 @@ def command(
     """
     from kdviz.cli import landscape_run as run
 
-    chosen = sum((lines > 0, one_d, between, trajectory))
-    require(chosen <= 1, "landscape: choose one of --one-d, --lines, --between, --trajectory")
-    require(not (chosen and compare), "landscape: --compare goes with planes of random directions")
+    asked = {"line": one_d, "lines": lines > 0, "between": between, "trajectory": trajectory}
+    kinds = [name for name, wanted in asked.items() if wanted]
+    require(len(kinds) <= 1, "landscape: choose one of --one-d, --lines, --between, --trajectory")
+    require(not (kinds and compare), "landscape: --compare goes with planes of random directions")
     one_of("landscape", ("random", "hessian"), directions=directions)
     given = between or trajectory  # directions that are nobody's choice
     require(not (given and adaptive), "landscape: --adaptive goes without --between and --trajectory")
     require(
         directions == "random" or not (given or lines), "landscape: --directions hessian goes with a plane or --one-d"
     )
+    kinds += ["hessian"] if directions == "hessian" else []
     require(steps % 2, f"landscape: --steps must be odd, so that the net is on the grid; got {steps}, try {steps + 1}")
     require((samples or 0) >= 0 and lines >= 0, "landscape: --samples and --lines must not be negative")
     run.writable(html, export or [], line=lines > 0 or one_d or (between and len(checkpoints) == 2), many=lines > 0)
@@ -88,7 +92,7 @@ def command(
     engine = {"losses": names, "samples": images, "precision": precision, "settings": pairs(settings or [])}
     plan = run.Plan(
         opened, engine, bn=bn, span=span, steps=steps, seed=seed, normalize=normalize, directions=directions,
-        one_d=one_d, adaptive=adaptive, where=run.place(opened, out),
+        one_d=one_d, adaptive=adaptive, where=run.place(opened, kinds, out),
     )  # fmt: skip
     if trajectory or between:
         results = [run.joined(plan, trajectory)]

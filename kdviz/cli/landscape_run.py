@@ -107,9 +107,9 @@ def open_all(
     return Opened(nets, labels, stems, found, open_teacher(known, teacher) if wanted else None, name)
 
 
-def place(opened: Opened, out: Path | None) -> Path:
-    """The folder of results."""
-    return folder(f"landscape_{opened.name}", out)
+def place(opened: Opened, kinds: Sequence[str], out: Path | None) -> Path:
+    """The folder of results; by default one of its own for each kind of line or plane, that none replaces another."""
+    return folder("_".join(("landscape", opened.name, *kinds)), out)
 
 
 def around(plan: Plan, index: int, lines: int) -> "xr.Dataset | None":
@@ -174,6 +174,7 @@ def joined(plan: Plan, trajectory: bool) -> "xr.Dataset":
     require(rank_and_world()[1] == 1, "landscape: --between and --trajectory run on one process")
     opened, models = plan.opened, [net.model for net in plan.opened.nets]
     options: dict[str, Any] = {"journal": plan.journal("joined"), "teacher": taught(opened), **plan.engine}
+    options["seed"] = plan.seed
     options |= {"bn": plan.bn} if plan.bn else {}
     with progress("landscape") as moved:
         options |= {"steps": plan.steps, "progress": moved}

@@ -9,14 +9,15 @@ from kdviz.base.check import require
 from kdviz.plots.landscape_panels import (
     BETTER,
     RED,
+    Places,
     chosen,
     compact,
     head,
     levels_of,
-    nice,
     panels,
     places,
     thin,
+    ticks_of,
     titled,
 )
 from kdviz.plots.style import SEQUENTIAL, box, title
@@ -37,7 +38,7 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     are drawn where the result has them.
 
     Args:
-        datasets: kind "landscape", dims alpha and beta; attrs["label"] names the net. Optional variables:
+        datasets: kind "landscape", "plane" or "trajectory"; attrs["label"] names the net. Optional variables:
             trajectory_alpha, trajectory_beta (a dim of their own, in order); mark_alpha, mark_beta (dim mark, whose
             coordinate holds the names).
         venue: its column and text widths set the size.
@@ -116,8 +117,7 @@ def surface(
     fig, axes, _abreast = panels(datasets, rows, venue, 0.95, subplot_kw={"projection": "3d"})
     for name, line in zip(rows, axes, strict=True):
         levels, logarithmic = levels_of([one[name] for one in datasets])
-        ticks = nice(levels[0], levels[-1], 4) if logarithmic else thin(levels, 5)
-        ticks = ticks[(ticks >= levels[0]) & (ticks <= levels[-1])]
+        ticks = ticks_of(levels, logarithmic)
         height = np.log10 if logarithmic else np.asarray
         for axis, one in zip(line, datasets, strict=True):
             values = one[name].transpose("beta", "alpha").values
@@ -147,7 +147,7 @@ def _rows(datasets: "Sequence[xr.Dataset]", loss: Sequence[str]) -> list[str]:
     return chosen(datasets, loss)
 
 
-def _number(axis: "Axes", lines: Any, levels: np.ndarray, marked: Any) -> None:
+def _number(axis: "Axes", lines: Any, levels: np.ndarray, marked: Places | None) -> None:
     """Numbers on some of the levels, dark on light colours; none that the frame cuts or something marked hides."""
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     nets = marked or (np.empty(0), np.empty(0))
@@ -204,16 +204,15 @@ def _relief(axis: Any, dataset: "xr.Dataset", z: np.ndarray, low: float, high: f
     axis.set_zlim(floor, high)
 
 
-def _pin(axis: Any, found: Any, height: Any) -> None:
+def _pin(axis: Any, found: Places | None, height: Any) -> None:
     """The trajectory on a surface, or its nets on pins as high as the axis; drawn over the surface, that they show."""
     if found is None:
         return
-    alpha, beta, values, names = found
-    if "" in names:  # a run's way, with an epoch here and there
-        stops = [i for i, text in enumerate(names) if text]
-        axis.plot(
-            alpha, beta, height(values), "-o", markevery=stops, color=RED, markersize=2.2, linewidth=0.9, zorder=10
-        )
+    alpha, beta, values, names, _run = found
+    if found.run:
+        stops = [i for i, epoch in enumerate(names) if epoch]
+        look = {"color": RED, "markersize": 2.2, "linewidth": 0.9, "zorder": 10}
+        axis.plot(alpha, beta, height(values), "-o", markevery=stops, **look)
         return
     top = axis.get_zlim()[1]
     for a, b, z, text in zip(alpha, beta, height(values), names, strict=True):

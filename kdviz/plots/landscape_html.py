@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import KdvizError, require
-from kdviz.plots.landscape_panels import NAMES, RED, chosen, levels_of, name_of, nice, places, thin
+from kdviz.plots.landscape_panels import NAMES, RED, chosen, levels_of, name_of, places, ticks_of
 from kdviz.plots.style import SEQUENTIAL
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def page(datasets: "Sequence[xr.Dataset]", *, loss: Sequence[str] = (), **_: Any
 def _height(arrays: "Sequence[xr.DataArray]") -> tuple[Any, dict[str, list], tuple[float, float]]:
     """How values become heights, the ticks, and the range of heights that the nets share."""
     levels, logarithmic = levels_of(arrays)
-    ticks = nice(levels[0], levels[-1], 4) if logarithmic else thin(levels, 6)
+    ticks = ticks_of(levels, logarithmic)
     height = (lambda v: np.log10(np.clip(v, levels[0], None))) if logarithmic else np.asarray
     axis = {"tickvals": height(ticks).tolist(), "ticktext": [f"{tick:g}" for tick in ticks]}
     return height, axis, (float(height(levels[0])), float(height(levels[-1])))
@@ -105,15 +105,15 @@ def _nets(dataset: "xr.Dataset", name: str, height: Any, top: float) -> list[dic
     found = places(dataset, name)
     if found is None:
         return []
-    alpha, beta, values, names = found
+    alpha, beta, values, names, run = found
     z = height(values)
     seen = {"customdata": values, "hovertemplate": "%{text}<br>on the plane: %{customdata:.5g}", "name": "", "x": alpha,
             "y": beta, "showlegend": False}  # fmt: skip
-    if "trajectory_alpha" in dataset:
-        stops = {"size": [4 if epoch else 0 for epoch in names], "color": RED, "line": {"width": 0}}
-        run = {"mode": "lines+markers", "marker": stops, "line": {"color": RED, "width": 5}}
+    if run:
+        stops = {"size": [8 if epoch else 0 for epoch in names], "color": RED, "line": {"width": 0}}
+        way = {"mode": "lines+markers", "marker": stops, "line": {"color": RED, "width": 5}}
         text = [f"epoch {epoch}" if epoch else "" for epoch in names]
-        return [{**seen, **run, "z": z + 0.01 * (top - z.min()), "text": text}]
+        return [{**seen, **way, "z": z + 0.01 * (top - z.min()), "text": text}]
     ends = {"mode": "markers+text", "textposition": "top center", "textfont": {"color": "black"}, "text": names,
             "marker": {"size": 3, "color": "black"}}  # fmt: skip
     line = {"mode": "lines", "line": {"color": "black", "width": 3}, "hoverinfo": "skip", "showlegend": False}

@@ -1,7 +1,7 @@
 """What the figures of landscapes share: which variables, panels, levels and names."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.interpolate import interpn
@@ -110,6 +110,16 @@ def nice(low: float, high: float, least: int = 11) -> np.ndarray:
     return found if len(found) > 7 else np.geomspace(low, high, least)
 
 
+def ticks_of(levels: np.ndarray, logarithmic: bool) -> np.ndarray:
+    """A few of the round values within the levels, for an axis of heights.
+
+    >>> ticks_of(np.array([0.6, 0.72, 1.0, 2.0, 3.5, 5.0]), logarithmic=True).tolist()
+    [1.0, 3.0]
+    """
+    ticks = nice(levels[0], levels[-1], 4) if logarithmic else thin(levels, 5)
+    return ticks[(ticks >= levels[0]) & (ticks <= levels[-1])]
+
+
 def thin(levels: np.ndarray, count: int) -> np.ndarray:
     """About `count` of the levels, evenly spread."""
     return levels[:: max(1, round(len(levels) / count))]
@@ -145,28 +155,35 @@ def name_of(dataset: "xr.Dataset", index: int = 0) -> str:
     return ", ".join(map(title, names))
 
 
-def places(dataset: "xr.Dataset", name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]] | None:
-    """Where a plane's nets stand, or a run's way over it: alpha, beta, the variable's values there, names.
+class Places(NamedTuple):
+    """Places on a plane: the nets that it goes through, or (run) a run's way over it.
 
-    Values between the grid's points lie on straight lines. A run's way has an epoch as the name of every tenth place,
-    "" between them. None where there is neither.
+    alpha, beta, values: [n], of the grid's variable there, between its points along straight lines; names: of the nets,
+    or the epoch at every tenth place of the way and "" between.
     """
-    kind, between = ("mark", 1) if "mark_alpha" in dataset else ("trajectory", 10)
+
+    alpha: np.ndarray
+    beta: np.ndarray
+    values: np.ndarray
+    names: list[str]
+    run: bool
+
+
+def places(dataset: "xr.Dataset", name: str) -> Places | None:
+    """What a result marks on its plane, with the values of one variable; None where that is nothing."""
+    run = "mark_alpha" not in dataset
+    kind, between = ("trajectory", 10) if run else ("mark", 1)
     if f"{kind}_alpha" not in dataset:
         return None
     corners = [dataset[f"{kind}_{axis}"].values for axis in ("alpha", "beta")]
     steps = np.arange((len(corners[0]) - 1) * between + 1)
     alpha, beta = (np.interp(steps, steps[::between], one) for one in corners)
     grid = dataset["alpha"].values, dataset["beta"].values
-    heights = dataset[name].transpose("alpha", "beta").values
     inside = np.stack([one.clip(axis[0], axis[-1]) for one, axis in zip((alpha, beta), grid, strict=True)], -1)
-    told = dataset["mark"].values if kind == "mark" else dataset["trajectory_epoch"].values
-    return (
-        alpha,
-        beta,
-        interpn(grid, heights, inside),
-        ["" if i % between else title(str(told[i // between])) for i in steps],
-    )
+    values = interpn(grid, dataset[name].transpose("alpha", "beta").values, inside)
+    told = dataset["trajectory_epoch" if run else "mark"].values
+    names = ["" if i % between else title(str(told[i // between])) for i in steps]
+    return Places(alpha, beta, values, names, run)
 
 
 def head(axes: Any, datasets: "Sequence[xr.Dataset]", rows: Sequence[str], *, units: bool = False) -> None:
@@ -174,8 +191,8 @@ def head(axes: Any, datasets: "Sequence[xr.Dataset]", rows: Sequence[str], *, un
     titles = []
     for name in rows:
         for index, one in enumerate(datasets):
-            alone = "mark" in one.coords or "label" not in one.attrs  # marked nets have their names beside them
-            parts = [name_of(one, index)] if len(datasets) > 1 or not alone else []
+            named = "label" in one.attrs and "mark" not in one.coords  # marked nets have their names beside them
+            parts = [name_of(one, index)] if named or len(datasets) > 1 else []
             parts += [titled(one, name) if units else NAMES.get(name, name)] if units or len(rows) > 1 else []
             titles.append(", ".join(parts))
     letter(axes.flat, titles)

@@ -23,7 +23,7 @@ def profile(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     Args:
         datasets: kind "landscape" or "profile"; attrs["label"] names the net.
         venue: its column width sets the size.
-        loss: which variables to draw above the accuracy [default: all losses].
+        loss: which variables to draw above the accuracy [default: all].
     Raises:
         KdvizError: nothing to draw.
     Source: ours; slices as Goodfellow et al. 2015, ensembles of directions ours.

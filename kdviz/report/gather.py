@@ -32,7 +32,8 @@ class Subject:
 
 
 def gather(paths: Sequence[Path], *, results: Iterable[Path] = (), model: str | None = None) -> list[Subject]:
-    """The subjects at `paths`, each with the results below the folders `results` that name its checkpoint's sha256.
+    """The subjects at `paths`, each with the results below the folders `results` that name its checkpoint's sha256, or
+    that of one of a run's kept epochs.
 
     Args:
         paths: run folders of `kdviz train`, or checkpoints of any known producer.
@@ -61,7 +62,7 @@ def _subject(path: Path, label: str, saved: list[Path], model: str | None) -> Su
         return Subject(label, checkpoint, None, _measured_on(saved, {checkpoint.sha256}))
     file = last(path)
     entries = journal.epochs(path / "journal.jsonl")
-    hashes = {sha256(one) for one in (file, path / "best.pt") if one.is_file()}
+    hashes = {sha256(one) for one in (file, path / "best.pt", *path.glob("epochs/*.pt")) if one.is_file()}
     own = [one for one in sorted(path.rglob("*.nc")) if one not in saved]
     checkpoint = load_checkpoint(file, model=model)
     training = curves(entries, label, checkpoint.method) if entries else None

@@ -11,7 +11,7 @@ from kdviz.analysis.landscape.directions import random_direction, random_pair
 from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.journal import fingerprint, read
 from kdviz.analysis.landscape.sweep import Progress, Weights, axis, sweep
-from kdviz.base.check import require
+from kdviz.base.check import one_of, require
 from kdviz.data import Data
 
 # Correlations and Gram matrices have no unit; every other loss is a logarithm of probabilities.
@@ -89,6 +89,7 @@ def survey(
         As `landscape`; None where the engine gives None (a rank that is not the first).
     Source: ours.
     """
+    one_of("landscape", ALONG, normalize=normalize)
     axes = [axis(span, steps)] * (1 if one_d else 2)
     evaluator.attrs |= {"seed": seed, "normalize": normalize, "span": float(span), "steps": steps}
     many = (directions or random_pair(evaluator.weights, seed=seed, normalize=normalize))[: len(axes)]

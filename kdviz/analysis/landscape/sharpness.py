@@ -33,8 +33,8 @@ Part = Callable[[dict[str, Tensor]], Tensor]
 class HessianProduct:
     """The product H v of the Hessian of a sum of differentiable parts at `weights`, on flat float64 vectors.
 
-    The parts' gradients, with the graphs that differentiate them again, are kept for the next product, as many as fit
-    into `KEPT` bytes; on a CPU each of those is then differentiated by a thread of its own.
+    The parts' gradients, with the graphs that differentiate them again, are kept for the next product until they
+    pass `KEPT` bytes; on a CPU each of those is then differentiated by a thread of its own.
 
     Args:
         parts: functions weights -> scalar tensor; the loss is their sum, so that one over many images is taken chunk by
