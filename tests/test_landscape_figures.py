@@ -140,6 +140,18 @@ def test_an_oblong_plane_is_not_drawn_to_scale(results, stretch, aspect):
     assert axis.get_aspect() == aspect
 
 
+def test_a_sampled_path_carries_its_interval(results):
+    one = results["path"][0]
+    assert not [band for axis in plots.draw(one).axes for band in axis.collections]
+    widths = {"ce_halfwidth": 0.1 + one.ce, "accuracy_halfwidth": 0.05 + 0 * one.accuracy}
+    loss, accuracy = plots.draw(one.assign(widths)).axes
+    for axis, name, factor in ((loss, "ce", 1), (accuracy, "accuracy", 100)):
+        (band,) = axis.collections
+        heights = band.get_paths()[0].vertices[:, 1]
+        assert heights.max() == pytest.approx(factor * float((one[name] + widths[f"{name}_halfwidth"]).max()))
+        assert heights.min() == pytest.approx(factor * float((one[name] - widths[f"{name}_halfwidth"]).min()))
+
+
 def test_many_profiles_stand_two_abreast(results):
     one = results["landscape"][0]
     fig = plots.draw(one.assign(dict.fromkeys(("kd", "pld", "dist"), one.ce)), "profile")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def line(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any) -> "Figure":
     """Losses and accuracy on the straight line between two nets, the chord between their losses and the barrier on it.
 
+    Of a sampled result, the 95 % interval as a band.
+
     Args:
         datasets: kind "path", a pair of nets each.
         venue: its column width sets the size.
@@ -45,6 +47,7 @@ def line(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequenc
         axis.grid(axis="y")
     for index, one in enumerate(datasets):
         axes[-1].plot(one["alpha"], 100 * one["accuracy"], ls=dash("", index), color=COLOURS[index % len(COLOURS)])
+        _band(axes[-1], one, "accuracy", index, 100)
     axes[-1].set_ylabel("top-1 accuracy (%)")
     axes[-1].set_ylim(0, None)
     axes[-1].grid(axis="y")
@@ -60,11 +63,20 @@ def line(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequenc
     return fig
 
 
+def _band(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, factor: float = 1) -> None:
+    """The 95 % interval of a sampled result."""
+    if f"{name}_halfwidth" in dataset:
+        middle, half = factor * dataset[name], factor * dataset[f"{name}_halfwidth"]
+        colour = COLOURS[index % len(COLOURS)]
+        axis.fill_between(dataset["alpha"], middle - half, middle + half, alpha=0.18, linewidth=0, color=colour)
+
+
 def _barrier(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several: int) -> None:
     """One line, dots for the nets, and where there is a barrier, its height above the chord."""
     colour = COLOURS[index % len(COLOURS)]
     ends = [title(str(one)) for one in dataset["mark"].values]
     axis.plot(dataset["alpha"], dataset[name], ls=dash("", index), color=colour, label=" – ".join(ends))
+    _band(axis, dataset, name, index)
     chord = np.interp([0.0, 1.0], dataset["alpha"], dataset[name])
     axis.plot([0, 1], chord, "o", color=colour, markersize=3.5)
     barrier, at = dataset[name].attrs.get("barrier", 0.0), dataset[name].attrs.get("barrier_at", 0.0)
@@ -74,9 +86,11 @@ def _barrier(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several
     axis.plot([0, 1], chord, color=colour, linewidth=0.7, linestyle=":")
     axis.annotate("", (at, base), (at, base + barrier), arrowprops={"arrowstyle": "<->", "color": colour, "lw": 0.8})
     if several == 1:
+        left = at > 0.5  # where there is more room below the curve
+        plate = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"}
         axis.annotate(
-            f"barrier {compact(round(barrier, 2))}", (at, base + 0.2 * barrier), (5, 0), textcoords="offset points",
-            va="center", fontsize=8, bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"},
+            f"barrier {compact(round(barrier, 2))}", (at, base + 0.2 * barrier), (-5 if left else 5, 0), va="center",
+            textcoords="offset points", ha="right" if left else "left", fontsize=8, bbox=plate,
         )  # fmt: skip
 
 
