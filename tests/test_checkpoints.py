@@ -27,10 +27,18 @@ TEACHER = {"path": "teacher.pt", "sha256": "ab" * 32, "name": "resnet20"}
 
 def save(path, **changes):
     facts = {
-        "model": build("resnet8", classes=10, seed=0), "name": "resnet8", "classes": 10, "data": "glyphs100",
-        "method": "kd+rk", "seed": 3, "epoch": 2, "recipe": RECIPE, "metrics": METRICS, "teacher": TEACHER,
+        "model": build("resnet8", classes=10, seed=0),
+        "name": "resnet8",
+        "classes": 10,
+        "data": "glyphs100",
+        "method": "kd+rk",
+        "seed": 3,
+        "epoch": 2,
+        "recipe": RECIPE,
+        "metrics": METRICS,
+        "teacher": TEACHER,
         "which": "best",
-    }  # fmt: skip
+    }
     return save_checkpoint(path, **(facts | changes))
 
 
@@ -42,10 +50,22 @@ def saved(tmp_path_factory):
 def test_everything_comes_back(saved):
     checkpoint = kdviz.load_checkpoint(saved)
     expected = {
-        "path": saved, "name": "resnet8", "classes": 10, "producer": "kdviz", "dropped": [], "data": "glyphs100",
-        "method": "kd+rk", "seed": 3, "epoch": 2, "which": "best", "recipe": RECIPE, "metrics": METRICS,
-        "teacher": TEACHER, "sha256": sha256(saved), "parameters": 83892 - 90 * 65,
-    }  # fmt: skip
+        "path": saved,
+        "name": "resnet8",
+        "classes": 10,
+        "producer": "kdviz",
+        "dropped": [],
+        "data": "glyphs100",
+        "method": "kd+rk",
+        "seed": 3,
+        "epoch": 2,
+        "which": "best",
+        "recipe": RECIPE,
+        "metrics": METRICS,
+        "teacher": TEACHER,
+        "sha256": sha256(saved),
+        "parameters": 83892 - 90 * 65,
+    }
     assert {key: getattr(checkpoint, key) for key in expected} == expected
     assert checkpoint.versions["torch"] == torch.__version__
     assert not checkpoint.model.training
@@ -146,8 +166,10 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, moment):
         raise full
 
     target, name, replacement = {
-        "write": (Path, "write_bytes", half), "sync": (os, "fsync", fail), "rename": (Path, "replace", fail),
-    }[moment]  # fmt: skip
+        "write": (Path, "write_bytes", half),
+        "sync": (os, "fsync", fail),
+        "rename": (Path, "replace", fail),
+    }[moment]
     monkeypatch.setattr(target, name, replacement)
     with pytest.raises(KdvizError, match="No space left"):
         save(path, seed=99)

@@ -49,10 +49,16 @@ def repdistiller_student():
 def timm_file():
     settings = argparse.Namespace(model="resnet8", dataset="torch/cifar10", opt="sgd", seed=42, mean=(0.5, 0.5, 0.5))
     return {
-        "epoch": 3, "arch": "resnet8", "state_dict": under("_orig_mod.", STUDENT), "optimizer": SGD, "version": 2,
-        "args": settings, "amp_scaler": {"scale": 65536.0}, "state_dict_ema": under("_orig_mod.", TEACHER),
+        "epoch": 3,
+        "arch": "resnet8",
+        "state_dict": under("_orig_mod.", STUDENT),
+        "optimizer": SGD,
+        "version": 2,
+        "args": settings,
+        "amp_scaler": {"scale": 65536.0},
+        "state_dict_ema": under("_orig_mod.", TEACHER),
         "metric": 61.5,
-    }  # fmt: skip
+    }
 
 
 def torchvision_file():
@@ -71,53 +77,89 @@ def torchvision_file():
 LAYOUTS = {  # payload, producer, what is dropped, other facts
     "mdistiller student_best": (lambda: {"model": STUDENT}, "mdistiller", [], {}),
     "mdistiller latest": (
-        mdistiller_latest, "mdistiller",
+        mdistiller_latest,
+        "mdistiller",
         ["module.teacher.", "module.conv_reg.", "module.connectors.", "best_acc", "optimizer"],
         {"epoch": 240, "metrics": {"best": {"top1": 0.7625}}},
     ),
     "RepDistiller teacher": (
-        lambda: {"epoch": 240, "model": STUDENT, "accuracy": torch.tensor(72.5), "optimizer": SGD}, "RepDistiller",
-        ["accuracy", "optimizer"], {"epoch": 240, "metrics": {"last": {"top1": 0.725}}},
+        lambda: {"epoch": 240, "model": STUDENT, "accuracy": torch.tensor(72.5), "optimizer": SGD},
+        "RepDistiller",
+        ["accuracy", "optimizer"],
+        {"epoch": 240, "metrics": {"last": {"top1": 0.725}}},
     ),
     "RepDistiller last": (
-        repdistiller_last, "RepDistiller", ["opt", "optimizer"],
-        {"data": "cifar100", "recipe": {"model": "resnet8", "dataset": "cifar100", "lr": 0.05,
-         "lr_decay_epochs": [150, 180], "epochs": 240, "k": 2}},
+        repdistiller_last,
+        "RepDistiller",
+        ["opt", "optimizer"],
+        {
+            "data": "cifar100",
+            "recipe": {
+                "model": "resnet8",
+                "dataset": "cifar100",
+                "lr": 0.05,
+                "lr_decay_epochs": [150, 180],
+                "epochs": 240,
+                "k": 2,
+            },
+        },
     ),
     "RepDistiller student": (
-        repdistiller_student, "RepDistiller", ["accuracy", "opt"], {"method": "crd", "seed": 7, "epoch": 240},
+        repdistiller_student,
+        "RepDistiller",
+        ["accuracy", "opt"],
+        {"method": "crd", "seed": 7, "epoch": 240},
     ),
     "CTKD": (
-        lambda: {"epoch": 9, "model": under("module.", STUDENT), "best_acc": torch.tensor(50.0)}, "CTKD", ["best_acc"],
+        lambda: {"epoch": 9, "model": under("module.", STUDENT), "best_acc": torch.tensor(50.0)},
+        "CTKD",
+        ["best_acc"],
         {"metrics": {"best": {"top1": 0.5}}},
     ),
     "DIST_KD": (
         lambda: {"epoch": 5, "model": STUDENT, "ema_model": TEACHER, "optimizer": SGD, "scaler": {}, "dyrep": None},
-        "DIST_KD", ["dyrep", "ema_model", "optimizer", "scaler"], {"epoch": 5},
+        "DIST_KD",
+        ["dyrep", "ema_model", "optimizer", "scaler"],
+        {"epoch": 5},
     ),
     "timm": (
-        timm_file, "timm", ["amp_scaler", "arch", "args", "metric", "optimizer", "state_dict_ema", "version"],
+        timm_file,
+        "timm",
+        ["amp_scaler", "arch", "args", "metric", "optimizer", "state_dict_ema", "version"],
         {"data": "cifar10", "seed": 42, "epoch": 3},
     ),
     "torchvision": (torchvision_file, "torchvision", ["args", "lr_scheduler", "model_ema", "optimizer"], {"epoch": 89}),
     "torchdistill": (
         lambda: {
-            "model": STUDENT, "optimizer": SGD, "best_value": 71.5, "lr_scheduler": {}, "args": argparse.Namespace(),
+            "model": STUDENT,
+            "optimizer": SGD,
+            "best_value": 71.5,
+            "lr_scheduler": {},
+            "args": argparse.Namespace(),
         },
-        "torchdistill", ["args", "best_value", "lr_scheduler", "optimizer"], {"metrics": {"best": {"top1": 0.715}}},
+        "torchdistill",
+        ["args", "best_value", "lr_scheduler", "optimizer"],
+        {"metrics": {"best": {"top1": 0.715}}},
     ),
     "mmrazor": (
         lambda: {
             "meta": {"epoch": 20, "seed": 1, "mmengine_version": "0.10"},
-            "state_dict": under("architecture.", STUDENT) | under("teacher.", TEACHER), "message_hub": {},
+            "state_dict": under("architecture.", STUDENT) | under("teacher.", TEACHER),
+            "message_hub": {},
         },
-        "mmrazor", ["teacher.", "message_hub", "meta"], {"epoch": 20, "seed": 1},
+        "mmrazor",
+        ["teacher.", "message_hub", "meta"],
+        {"epoch": 20, "seed": 1},
     ),
     "Lightning": (
         lambda: {
-            "epoch": 4, "global_step": 99, "pytorch-lightning_version": "2.5.0", "hyper_parameters": {"lr": 0.1},
+            "epoch": 4,
+            "global_step": 99,
+            "pytorch-lightning_version": "2.5.0",
+            "hyper_parameters": {"lr": 0.1},
             "state_dict": under("student.", STUDENT) | under("teacher.", TEACHER) | {"loss.weight": torch.ones(10)},
-            "loops": {}, "callbacks": {},
+            "loops": {},
+            "callbacks": {},
         },
         "Lightning",
         ["teacher.", "loss.", "callbacks", "global_step", "hyper_parameters", "loops", "pytorch-lightning_version"],
@@ -128,24 +170,33 @@ LAYOUTS = {  # payload, producer, what is dropped, other facts
             "pytorch-lightning_version": "2.5.0",
             "state_dict": under("net._orig_mod.", STUDENT) | {"criterion.weight": torch.ones(10)},
         },
-        "Lightning", ["criterion.", "pytorch-lightning_version"], {},
+        "Lightning",
+        ["criterion.", "pytorch-lightning_version"],
+        {},
     ),
     "bare": (lambda: STUDENT, "bare", [], {"recipe": {}, "epoch": None, "metrics": {}}),
     "bare, DataParallel": (lambda: under("module.", STUDENT), "bare", [], {}),
     "bare, with neighbours": (
-        lambda: under("module.student.module._orig_mod.", STUDENT) | under("module.teacher.", TEACHER), "bare",
-        ["module.teacher."], {},
+        lambda: under("module.student.module._orig_mod.", STUDENT) | under("module.teacher.", TEACHER),
+        "bare",
+        ["module.teacher."],
+        {},
     ),
     "ImageNet example": (
         lambda: {
-            "epoch": 90, "arch": "resnet18", "state_dict": under("module.", STUDENT), "best_acc1": torch.tensor(69.0),
+            "epoch": 90,
+            "arch": "resnet18",
+            "state_dict": under("module.", STUDENT),
+            "best_acc1": torch.tensor(69.0),
         },
-        "PyTorch ImageNet example", ["arch", "best_acc1"], {"metrics": {"best": {"top1": 0.69}}},
+        "PyTorch ImageNet example",
+        ["arch", "best_acc1"],
+        {"metrics": {"best": {"top1": 0.69}}},
     ),
     "a tutorial's": (lambda: {"net": STUDENT, "acc": 93.0, "epoch": 199}, "unknown", ["acc"], {"epoch": 199}),
     "both nets by name": (lambda: {"teacher": TEACHER, "student": STUDENT}, "unknown", ["teacher"], {}),
     "averaged only": (lambda: {"model_ema": under("module.", STUDENT)}, "unknown", [], {}),
-}  # fmt: skip
+}
 
 
 def holds_the_student(checkpoint):
@@ -179,8 +230,10 @@ def test_numbers_of_numpy_1_open(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_every_published_net_is_known_by_its_shapes(tmp_path, name):
-    state = {key: torch.zeros((), dtype=torch.long) if shape == () else torch.zeros(1).expand(shape)
-             for key, shape in PUBLISHED[name].items()}  # fmt: skip
+    state = {
+        key: torch.zeros((), dtype=torch.long) if shape == () else torch.zeros(1).expand(shape)
+        for key, shape in PUBLISHED[name].items()
+    }
     torch.save({"model": state}, tmp_path / "student_best")
     checkpoint = load_checkpoint(tmp_path / "student_best")
     assert (checkpoint.name, checkpoint.classes) == (name, 100)
@@ -203,8 +256,10 @@ def test_files_without_batch_counters_open(tmp_path):
 
 
 def test_half_precision_becomes_float32(tmp_path):
-    torch.save({key: tensor.bfloat16() if tensor.is_floating_point() else tensor for key, tensor in STUDENT.items()},
-               tmp_path / "a.pth")  # fmt: skip
+    torch.save(
+        {key: tensor.bfloat16() if tensor.is_floating_point() else tensor for key, tensor in STUDENT.items()},
+        tmp_path / "a.pth",
+    )
     model = load_checkpoint(tmp_path / "a.pth").model
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     torch.testing.assert_close(model.conv1.weight, STUDENT["conv1.weight"], rtol=1 / 128, atol=0)
@@ -277,10 +332,7 @@ def test_a_missing_library_is_told_with_the_file(tmp_path, monkeypatch):
             under("student.", {key: STUDENT[key] for key in list(STUDENT)[:-1]}) | under("teacher.", TEACHER),
             r"is nearest to resnet8: lacks fc\.bias$",
         ),
-        (
-            STUDENT | {"fc.bias": torch.zeros(11)},
-            r"is nearest to resnet8: fc\.bias is \(11,\), expected \(10,\)$",
-        ),
+        (STUDENT | {"fc.bias": torch.zeros(11)}, r"is nearest to resnet8: fc\.bias is \(11,\), expected \(10,\)$"),
         (
             under("module.", STUDENT | {"head.bias": torch.zeros(1)}),
             r"is nearest to resnet8: has head\.bias beside it$",

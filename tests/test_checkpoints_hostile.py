@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from kdviz.base.check import KdvizError
-from kdviz.checkpoints import load_checkpoint
+from kdviz.checkpoints import load_checkpoint, save_checkpoint
 from kdviz.models import build
 
 STATE = build("resnet8", classes=10, seed=0).state_dict()
@@ -230,3 +230,31 @@ def test_no_warning_reaches_the_user(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    "name", ["os:_exit", "trap:make", "timmy:x", "builtins:exec", "a.b.c:d", ":x", 3, None, ["timm:x"]]
+)
+def test_a_name_in_a_file_never_chooses_code(tmp_path, monkeypatch, name):
+    """A module in the working folder that leaves a mark when it is imported is the bait."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trap.py").write_text("open('sprung', 'w').close()\ndef make(classes): raise SystemExit(3)\n")
+    state = build("resnet8", classes=10, seed=0).state_dict()
+    save_checkpoint(
+        tmp_path / "good.pt",
+        model=state,
+        name="resnet8",
+        classes=10,
+        data=None,
+        method=None,
+        seed=0,
+        epoch=1,
+        recipe={},
+        metrics={},
+    )
+    payload = torch.load(tmp_path / "good.pt", weights_only=True) | {"name": name}
+    torch.save(payload, tmp_path / "bad.pt")
+    message = refusal(tmp_path / "bad.pt")
+    assert "name" in message
+    assert not (tmp_path / "sprung").exists()
+    assert load_checkpoint(tmp_path / "bad.pt", model="resnet8").name == "resnet8"

@@ -14,12 +14,14 @@ from kdviz.data import DATA, Data, base
 def record(count=60, classes=3, **changes):
     generator = torch.Generator().manual_seed(0)
     fields = {
-        "name": "toy", "split": "test",
+        "name": "toy",
+        "split": "test",
         "images": torch.randint(256, (count, 3, 4, 5), dtype=torch.uint8, generator=generator),
         "labels": torch.arange(count) % classes,
-        "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.25, 2.0),
+        "mean": (0.1, 0.2, 0.3),
+        "std": (0.5, 0.25, 2.0),
         "class_names": tuple(f"<{i}>" for i in range(classes)),
-    }  # fmt: skip
+    }
     return Data(**(fields | changes))
 
 

@@ -76,9 +76,11 @@ def cifar_files(name, version, dictionary=py2_dictionary):
 
 
 FOLDERS = {
-    ("cifar10", "python"): "cifar-10-batches-py", ("cifar10", "binary"): "cifar-10-batches-bin",
-    ("cifar100", "python"): "cifar-100-python", ("cifar100", "binary"): "cifar-100-binary",
-}  # fmt: skip
+    ("cifar10", "python"): "cifar-10-batches-py",
+    ("cifar10", "binary"): "cifar-10-batches-bin",
+    ("cifar100", "python"): "cifar-100-python",
+    ("cifar100", "binary"): "cifar-100-binary",
+}
 
 
 def archive_name(name, version):

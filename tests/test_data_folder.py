@@ -174,8 +174,9 @@ def test_tiny_imagenet_in_both_layouts(annotated, tmp_path):
     assert (len(train), len(val)) == (360, 40)
     assert val.labels.bincount().max() == 1
     position = order.index(int(test.labels[0]))
-    stored = Image.open(tmp_path / "tiny-imagenet-200" / "val" / ("images" if annotated else classes[0]) /
-                        f"val_{position}.JPEG").convert("RGB")  # fmt: skip
+    stored = Image.open(
+        tmp_path / "tiny-imagenet-200" / "val" / ("images" if annotated else classes[0]) / f"val_{position}.JPEG"
+    ).convert("RGB")
     assert np.array_equal(test.images[torch.tensor([0])][0].numpy(), np.asarray(stored).transpose(2, 0, 1))
 
 

@@ -33,8 +33,12 @@ def splits(cache):
     code = "import kdviz; print(kdviz.load_data('glyphs100', split='val').sha256)"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True, timeout=600,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
+    )
     assert done.stdout.strip() == glyphs.SHA256["val"]
     assert done.stderr == ""
     return {split: kdviz.load_data("glyphs100", split=split) for split in ("train", "val", "test")}

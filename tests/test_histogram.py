@@ -229,8 +229,10 @@ def test_bad_settings():
             histogram(pair(), **settings)
     with pytest.raises(KdvizError, match="leave them out with --drop-nonfinite"):
         histogram((np.full((3, 4), np.nan), np.zeros((3, 4))))
-    kept = histogram((np.vstack([pair()[0], np.full((1, 12), np.inf)]), np.vstack([pair()[1], np.zeros((1, 12))])),
-                     drop_nonfinite=True)  # fmt: skip
+    kept = histogram(
+        (np.vstack([pair()[0], np.full((1, 12), np.inf)]), np.vstack([pair()[1], np.zeros((1, 12))])),
+        drop_nonfinite=True,
+    )
     assert (kept.attrs["samples"], kept.attrs["dropped"]) == (300, 1)
 
 

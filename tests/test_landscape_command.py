@@ -28,9 +28,18 @@ SMALL = ("--steps", "3", "--samples", "24", "--format", "png")
 
 def checkpoint(path, seed, method, teacher=None):
     save_checkpoint(
-        path, model=build("resnet8", classes=tiny.CLASSES, seed=seed), name="resnet8", classes=tiny.CLASSES,
-        data="tiny", method=method, seed=seed, epoch=1, recipe={}, metrics={}, teacher=teacher,
-    )  # fmt: skip
+        path,
+        model=build("resnet8", classes=tiny.CLASSES, seed=seed),
+        name="resnet8",
+        classes=tiny.CLASSES,
+        data="tiny",
+        method=method,
+        seed=seed,
+        epoch=1,
+        recipe={},
+        metrics={},
+        teacher=teacher,
+    )
     return path
 
 
@@ -61,8 +70,15 @@ def run(*words):
 def test_one_checkpoint_needs_nothing_else(nets, tmp_path):
     student = nets[0]
     told = run(student, *SMALL, "-o", tmp_path, "--html", "--export", "npz", "csv")
-    made = {"landscape.nc", "contour.png", "surface.png", "profile.png", "landscape.html", "landscape.npz",
-            "landscape.csv"}  # fmt: skip
+    made = {
+        "landscape.nc",
+        "contour.png",
+        "surface.png",
+        "profile.png",
+        "landscape.html",
+        "landscape.npz",
+        "landscape.csv",
+    }
     assert {path.name for path in tmp_path.iterdir()} == made, "and no journal is left"
     assert all(str(tmp_path / name) in told for name in made)
     found = read_dataset(tmp_path / "landscape.nc")
@@ -119,10 +135,12 @@ def test_one_kind_of_landscape_does_not_replace_another(nets, tmp_path, monkeypa
         run(nets[1], *words, *SMALL)
     kinds = {path.parent.name: read_dataset(path).attrs["kind"] for path in tmp_path.rglob("*.nc")}
     assert kinds == {
-        "landscape_student_ce": "landscape", "landscape_student_ce_line": "profile",
-        "landscape_student_ce_lines": "profile", "landscape_student_ce_hessian": "landscape",
+        "landscape_student_ce": "landscape",
+        "landscape_student_ce_line": "profile",
+        "landscape_student_ce_lines": "profile",
+        "landscape_student_ce_hessian": "landscape",
         "landscape_student_ce_student_kd_between": "path",
-    }  # fmt: skip
+    }
 
 
 def test_the_plane_of_eigenvectors_is_one_nat_wide(nets, tmp_path):

@@ -63,8 +63,19 @@ def one_process(folder):
 
 def torchrun(folder, ranks, **environment):
     worker = placed(folder)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--rdzv-backend", "c10d",
-               "--rdzv-endpoint", "127.0.0.1:0", str(worker), str(folder)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(ranks),
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "127.0.0.1:0",
+        str(worker),
+        str(folder),
+    ]
     return subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, capture_output=True, text=True, timeout=400
     )

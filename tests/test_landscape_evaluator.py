@@ -96,9 +96,15 @@ def test_a_linear_nets_landscape_is_numpys():
     model, teacher, data = Linear(), Linear(), images(40, size=8)
     east, north = random_pair(dict(model.named_parameters()), seed=1)
     found = landscape(
-        model, data, losses=("ce", "kd", "agreement", "kendall_tau"), teacher=teacher, steps=3, span=2.0, seed=1,
+        model,
+        data,
+        losses=("ce", "kd", "agreement", "kendall_tau"),
+        teacher=teacher,
+        steps=3,
+        span=2.0,
+        seed=1,
         settings={"kd.temperature": 3.0},
-    )  # fmt: skip
+    )
     x = ((data.images.double() / 255 - 0.5) / 0.25).mean((2, 3)).numpy()
     labels = data.labels.numpy()
     wide = {key: tensor.detach().double().numpy() for key, tensor in model.named_parameters()}
@@ -115,7 +121,7 @@ def test_a_linear_nets_landscape_is_numpys():
                 "accuracy": float((logits.argmax(1) == labels).mean()),
                 "agreement": float((logits.argmax(1) == taught.argmax(1)).mean()),
                 "kendall_tau": np.mean([scipy.stats.kendalltau(*rows).statistic for rows in pairs]),
-            }  # fmt: skip
+            }
             for name, value in expected.items():
                 assert float(found[name][i, j]) == pytest.approx(value, rel=2e-5, abs=1e-6), (name, i, j)
     assert found.ce.attrs["units"] == "nats"
@@ -298,8 +304,18 @@ def test_a_gpu_replays_what_the_cpu_measures(precision, near):
 
 def test_a_checkpoint_serves_as_its_net(tmp_path):
     path = tmp_path / "net.pt"
-    save_checkpoint(path, model=net(), name="resnet8", classes=CLASSES, data="tiny", method="ce", seed=0, epoch=1,
-                    recipe={}, metrics={})  # fmt: skip
+    save_checkpoint(
+        path,
+        model=net(),
+        name="resnet8",
+        classes=CLASSES,
+        data="tiny",
+        method="ce",
+        seed=0,
+        epoch=1,
+        recipe={},
+        metrics={},
+    )
     opened = load_checkpoint(path)
     found = landscape(opened, images(), losses=("kd",), teacher=opened, steps=1)
     assert found.kd.item() == pytest.approx(0, abs=1e-6)
@@ -310,15 +326,28 @@ def test_a_landscape_is_its_sweep_and_says_how_to_repeat_it(tmp_path):
     model, data = net(), images(12)
     found = kdviz.landscape(model, data, steps=3, span=0.5, seed=4, normalize="layer", samples=7, chunk=7)
     evaluator = Evaluator(model, data, samples=7, seed=4, chunk=7)
-    again = sweep(evaluator, evaluator.weights, random_pair(evaluator.weights, seed=4, normalize="layer"),
-                  [-0.5, 0, 0.5], [-0.5, 0, 0.5])  # fmt: skip
+    again = sweep(
+        evaluator,
+        evaluator.weights,
+        random_pair(evaluator.weights, seed=4, normalize="layer"),
+        [-0.5, 0, 0.5],
+        [-0.5, 0, 0.5],
+    )
     xr.testing.assert_equal(found, again)
     assert found.kind == "landscape"
     told = {
         key: found.attrs[key] for key in ("seed", "normalize", "span", "steps", "samples", "data", "bn", "precision")
     }
-    assert told == {"seed": 4, "normalize": "layer", "span": 0.5, "steps": 3, "samples": 7, "data": "noise",
-                    "bn": "frozen", "precision": "fp32"}  # fmt: skip
+    assert told == {
+        "seed": 4,
+        "normalize": "layer",
+        "span": 0.5,
+        "steps": 3,
+        "samples": 7,
+        "data": "noise",
+        "bn": "frozen",
+        "precision": "fp32",
+    }
     assert found.attrs["data_sha256"] == data.sha256
     xr.testing.assert_identical(read_dataset(write_dataset(found, tmp_path / "x.nc")), found)
 

@@ -224,8 +224,12 @@ def test_the_interval_holds_the_whole_splits_mean_in_about_95_of_100_draws():
     values = generator.gamma(2.0, size=len(labels)) * (1 + labels) + 5 * labels
     population, truth, inside = torch.from_numpy(np.bincount(labels)), values.mean(), 0
     for _ in range(600):
-        taken = np.concatenate([generator.choice(np.flatnonzero(labels == k), n // 5, replace=False)
-                                for k, n in enumerate((400, 300, 200, 100))])  # fmt: skip
+        taken = np.concatenate(
+            [
+                generator.choice(np.flatnonzero(labels == k), n // 5, replace=False)
+                for k, n in enumerate((400, 300, 200, 100))
+            ]
+        )
         width = halfwidth(torch.from_numpy(values[taken]), torch.from_numpy(labels[taken]), population)
         inside += abs(values[taken].mean() - truth) <= width
     assert 0.925 <= inside / 600 <= 0.975

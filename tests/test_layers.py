@@ -11,13 +11,19 @@ ROOT = Path(kdviz.__file__).parent
 # A layer may import itself and whatever stands before it; peers share a rank and do not import each other.
 RANK = {
     "base": 0,
-    "data": 1, "models": 1, "losses": 1, "metrics": 1,
-    "methods": 2, "checkpoints": 2,
-    "train": 3, "analysis": 3,
-    "papers": 4, "report": 4,
+    "data": 1,
+    "models": 1,
+    "losses": 1,
+    "metrics": 1,
+    "methods": 2,
+    "checkpoints": 2,
+    "train": 3,
+    "analysis": 3,
+    "papers": 4,
+    "report": 4,
     "cli": 5,
     "plots": 1,
-}  # fmt: skip
+}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from kdviz import losses
 from kdviz.base.check import KdvizError
-from kdviz.losses import LOSSES, check_door
+from kdviz.losses import LOSSES, validate_logits
 
 S = [[1, 0.2, -0.5, 0.3, 2], [0.1, -1.2, 0.7, 1.5, -0.3], [2.2, 0.4, 0, -0.6, 1.1], [-0.9, 0.8, 1.9, 0.25, -1.4]]
 T = [[0.5, 2.5, -1, 0, 1.2], [-0.4, 0.3, 3, 1.1, -2], [1.7, -0.2, 0.6, -1.5, 0.9], [0.2, -0.7, 0.4, 2.1, -1.3]]
@@ -148,9 +148,15 @@ def test_list_losses_are_safe_with_many_classes():
 
 APART = 100 * t.argsort(1).argsort(1).double()  # rows so spread that every choice is sure
 BEST = {  # a student that nothing improves on, and the loss there; the others want the label and the order, surely
-    "kd": (t + OFFSETS, 0), "dkd": (t + OFFSETS, 0), "lskd": (3 * t + OFFSETS, 0), "normkd": (3 * t + OFFSETS, 0),
-    "dist": (t + OFFSETS, 0), "class_gram": (t + OFFSETS, 0), "batch_gram": (t + OFFSETS, 0), "rkd": (3 * t + 1, 0),
-}  # fmt: skip
+    "kd": (t + OFFSETS, 0),
+    "dkd": (t + OFFSETS, 0),
+    "lskd": (3 * t + OFFSETS, 0),
+    "normkd": (3 * t + OFFSETS, 0),
+    "dist": (t + OFFSETS, 0),
+    "class_gram": (t + OFFSETS, 0),
+    "batch_gram": (t + OFFSETS, 0),
+    "rkd": (3 * t + 1, 0),
+}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -263,8 +269,15 @@ def test_refusals_name_the_loss_and_the_input(name):
 
 
 def test_ranking_settings_are_refused_by_name():
-    for setting, bad in (("form", 4), ("normalize", "max"), ("pairs", "all"), ("channels", ("top", 0.0)),
-                         ("channels", ("top", 1.5)), ("channels", ("mid", 0.5)), ("channels", 0.3)):  # fmt: skip
+    for setting, bad in (
+        ("form", 4),
+        ("normalize", "max"),
+        ("pairs", "all"),
+        ("channels", ("top", 0.0)),
+        ("channels", ("top", 1.5)),
+        ("channels", ("mid", 0.5)),
+        ("channels", 0.3),
+    ):
         with pytest.raises(KdvizError, match=f"rank_kendall: {setting} must be"):
             losses.rank_kendall(s, t, **{setting: bad})
 
@@ -281,9 +294,9 @@ def test_ranking_settings_are_refused_by_name():
     ],
 )
 def test_the_door_names_the_row(tensors, message):
-    check_door(s, t, y, who="x")
+    validate_logits(s, t, y, who="x")
     with pytest.raises(KdvizError, match=message):
-        check_door(*tensors, who="x")
+        validate_logits(*tensors, who="x")
 
 
 @pytest.mark.parametrize("name", ["dkd", "class_gram", "batch_gram"])

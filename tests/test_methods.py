@@ -20,8 +20,14 @@ OTHERS = [name for name in METHODS if name != "rk"]
 PUBLISHED = {  # the weights of each paper, as far as they differ from 1
     "ce": {"ce.weight": 1},
     "kd": {"ce.weight": 0.1, "kd.weight": 0.9, "kd.temperature": 4},
-    "ctkd": {"ce.weight": 0.1, "ctkd.weight": 0.9, "ctkd.start": 1, "ctkd.floor": 1, "ctkd.span": 20,
-             "ctkd.reversal_epochs": 10},
+    "ctkd": {
+        "ce.weight": 0.1,
+        "ctkd.weight": 0.9,
+        "ctkd.start": 1,
+        "ctkd.floor": 1,
+        "ctkd.span": 20,
+        "ctkd.reversal_epochs": 10,
+    },
     "dkd": {"ce.weight": 1, "dkd.weight": 1, "dkd.warmup": 20, "dkd.alpha": 1, "dkd.beta": 8, "dkd.temperature": 4},
     "mlkd": {"ce.weight": 0.1}
     | {f"{name}.weight": 0.9 for name in ("kd", "class_gram", "batch_gram")}
@@ -33,9 +39,15 @@ PUBLISHED = {  # the weights of each paper, as far as they differ from 1
     "list_mle": {"list_mle.weight": 1},
     "p_list_mle": {"p_list_mle.weight": 1, "p_list_mle.normalize": True},
     "rkd": {"ce.weight": 1, "rkd.weight": 1, "rkd.distance": 25, "rkd.angle": 50},
-    "rk": {"rank_kendall.weight": 0.9, "rank_kendall.form": 1, "rank_kendall.steepness": 1,
-           "rank_kendall.normalize": "zscore", "rank_kendall.pairs": "unordered", "rank_kendall.channels": "all"},
-}  # fmt: skip
+    "rk": {
+        "rank_kendall.weight": 0.9,
+        "rank_kendall.form": 1,
+        "rank_kendall.steepness": 1,
+        "rank_kendall.normalize": "zscore",
+        "rank_kendall.pairs": "unordered",
+        "rank_kendall.channels": "all",
+    },
+}
 
 
 def outputs(logits):
@@ -65,9 +77,17 @@ def test_defaults_are_the_published_ones(name):
 
 @pytest.mark.parametrize(
     ("teacher", "student", "beta"),
-    [("vgg13", "vgg8", 6), ("wrn_40_2", "wrn_16_2", 6), ("wrn_40_2", "wrn_40_1", 6), ("resnet56", "resnet20", 2),
-     ("resnet110", "resnet32", 2), ("resnet32x4", "resnet8x4", 8), ("wrn_40_2", "ShuffleV1", 8), (None, None, 8)],
-)  # fmt: skip
+    [
+        ("vgg13", "vgg8", 6),
+        ("wrn_40_2", "wrn_16_2", 6),
+        ("wrn_40_2", "wrn_40_1", 6),
+        ("resnet56", "resnet20", 2),
+        ("resnet110", "resnet32", 2),
+        ("resnet32x4", "resnet8x4", 8),
+        ("wrn_40_2", "ShuffleV1", 8),
+        (None, None, 8),
+    ],
+)
 def test_dkds_beta_follows_the_pair_and_yields_to_the_user(teacher, student, beta):
     names = {"teacher": teacher, "student": student}
     assert build("dkd+rk", classes=5, **names).settings["dkd.beta"] == beta

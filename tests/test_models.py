@@ -33,11 +33,27 @@ def unpack(lines):
 TABLE = json.loads((Path(__file__).parent / "data" / "cifar_state_dicts.json").read_text())
 PUBLISHED = {name: unpack(lines) for name, lines in TABLE.items()}
 PARAMETERS = {
-    "resnet8": 83892, "resnet14": 181108, "resnet20": 278324, "resnet32": 472756, "resnet44": 667188,
-    "resnet56": 861620, "resnet110": 1736564, "resnet8x4": 1233540, "resnet32x4": 7433860, "ResNet18": 11220132,
-    "ResNet50": 23705252, "wrn_16_1": 180916, "wrn_16_2": 703284, "wrn_40_1": 569780, "wrn_40_2": 2255156,
-    "vgg8": 3965028, "vgg13": 9462180, "MobileNetV2": 812836, "ShuffleV1": 949258, "ShuffleV2": 1355528,
-}  # fmt: skip
+    "resnet8": 83892,
+    "resnet14": 181108,
+    "resnet20": 278324,
+    "resnet32": 472756,
+    "resnet44": 667188,
+    "resnet56": 861620,
+    "resnet110": 1736564,
+    "resnet8x4": 1233540,
+    "resnet32x4": 7433860,
+    "ResNet18": 11220132,
+    "ResNet50": 23705252,
+    "wrn_16_1": 180916,
+    "wrn_16_2": 703284,
+    "wrn_40_1": 569780,
+    "wrn_40_2": 2255156,
+    "vgg8": 3965028,
+    "vgg13": 9462180,
+    "MobileNetV2": 812836,
+    "ShuffleV1": 949258,
+    "ShuffleV2": 1355528,
+}
 NARROW = [(16, 32), (16, 32), (32, 16), (64, 8)]
 WIDE = [(32, 32), (64, 32), (128, 16), (256, 8)]
 VGG = [(64, 32), (128, 16), (256, 8), (512, 4), (512, 4)]
@@ -45,7 +61,8 @@ STAGES = {  # (channels, size) of every map at 32 px, width of the pooled featur
     **{f"resnet{depth}": (NARROW, 64) for depth in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{depth}x4": (WIDE, 256) for depth in (8, 32)},
     **{f"vgg{depth}": (VGG, 512) for depth in (8, 11, 13, 16, 19)},
-    "wrn_16_1": (NARROW, 64), "wrn_40_1": (NARROW, 64),
+    "wrn_16_1": (NARROW, 64),
+    "wrn_40_1": (NARROW, 64),
     "wrn_16_2": ([(16, 32), (32, 32), (64, 16), (128, 8)], 128),
     "wrn_40_2": ([(16, 32), (32, 32), (64, 16), (128, 8)], 128),
     "ResNet18": ([(64, 32), (64, 32), (128, 16), (256, 8), (512, 4)], 512),
@@ -53,7 +70,7 @@ STAGES = {  # (channels, size) of every map at 32 px, width of the pooled featur
     "MobileNetV2": ([(16, 16), (12, 16), (16, 8), (48, 4), (160, 2)], 1280),
     "ShuffleV1": ([(24, 32), (240, 16), (480, 8), (960, 4)], 960),
     "ShuffleV2": ([(24, 32), (116, 16), (232, 8), (464, 4)], 1024),
-}  # fmt: skip
+}
 ONE_OF_EACH = (
     "resnet8",
     "resnet8x4",
@@ -246,9 +263,14 @@ ANEW = {
     "resnet8x4": lambda state, x: residual(state, x, "downsample", "fc"),
     "ResNet18": lambda state, x: residual(state, x, "shortcut", "linear"),
     "ResNet50": lambda state, x: residual(state, x, "shortcut", "linear"),
-    "wrn_16_1": wide, "wrn_16_2": wide, "vgg8": vgg, "vgg13": vgg, "MobileNetV2": mobile,
-    "ShuffleV1": shuffle_v1, "ShuffleV2": shuffle_v2,
-}  # fmt: skip
+    "wrn_16_1": wide,
+    "wrn_16_2": wide,
+    "vgg8": vgg,
+    "vgg13": vgg,
+    "MobileNetV2": mobile,
+    "ShuffleV1": shuffle_v1,
+    "ShuffleV2": shuffle_v2,
+}
 
 
 @pytest.mark.parametrize("name", ANEW)
@@ -410,9 +432,13 @@ def test_a_net_of_the_users_own(monkeypatch, tmp_path):
     assert build("my_nets:plain", classes=3).out_features == 3
     sys.modules.pop("my_nets")
     for name, message in {
-        "my_nets:wrong": "returned a int", "my_nets:broken": "no such width", "my_nets:wyde": "did you mean 'wide'",
-        "my_netz:wide": "cannot import my_netz", ":x": "names no model", "timm:": "names no model",
-    }.items():  # fmt: skip
+        "my_nets:wrong": "returned a int",
+        "my_nets:broken": "no such width",
+        "my_nets:wyde": "did you mean 'wide'",
+        "my_netz:wide": "cannot import my_netz",
+        ":x": "names no model",
+        "timm:": "names no model",
+    }.items():
         with pytest.raises(KdvizError, match=message):
             build(name)
     sys.modules.pop("my_nets")

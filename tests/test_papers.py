@@ -55,8 +55,15 @@ def test_every_entry_says_what_it_claims_and_what_stays_open(paper, entry):
 
 @pytest.mark.parametrize(("paper", "entry"), EVERY, ids=NAMES)
 def test_every_caption_is_escaped_and_says_the_choices(paper, entry):
-    data = Data("50%_{odd}", "test", torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64),
-                (0.5,) * 3, (0.5,) * 3, ("a",))  # fmt: skip
+    data = Data(
+        "50%_{odd}",
+        "test",
+        torch.zeros(1, 3, 2, 2, dtype=torch.uint8),
+        torch.zeros(1, dtype=torch.int64),
+        (0.5,) * 3,
+        (0.5,) * 3,
+        ("a",),
+    )
     inputs = Inputs(students={"k_d & 5%": None}, data=data)
     latex = caption.latex(paper, entry, inputs)
     body = latex.removeprefix("\\caption{").partition("\\cite")[0]
@@ -145,9 +152,17 @@ def nets(tmp_path_factory):
     found = {}
     for seed, (name, method) in enumerate([("resnet14", "teacher"), ("resnet8", "kd"), ("resnet8", "kd+rk")]):
         path = save_checkpoint(
-            folder / f"{method}.pt", model=build(name, classes=10, seed=seed), name=name, classes=10, data=None,
-            method=method, seed=seed, epoch=1, recipe={}, metrics={},
-        )  # fmt: skip
+            folder / f"{method}.pt",
+            model=build(name, classes=10, seed=seed),
+            name=name,
+            classes=10,
+            data=None,
+            method=method,
+            seed=seed,
+            epoch=1,
+            recipe={},
+            metrics={},
+        )
         found[method] = load_checkpoint(path)
     return found
 
@@ -166,9 +181,12 @@ FIGURES = [(paper, entry) for paper, entry in EVERY if entry.drawings]
 @pytest.mark.parametrize(("paper", "entry"), FIGURES, ids=[f"{paper.name}-{entry.name}" for paper, entry in FIGURES])
 def test_a_figure_from_end_to_end(paper, entry, nets, data, tmp_path):
     inputs = Inputs(
-        students={name: nets[name] for name in ("kd", "kd+rk")}, teacher=nets["teacher"], data=data, settings=SMALL,
+        students={name: nets[name] for name in ("kd", "kd+rk")},
+        teacher=nets["teacher"],
+        data=data,
+        settings=SMALL,
         work=tmp_path,
-    )  # fmt: skip
+    )
     written = []
     found = produce(paper, entry, inputs, tmp_path, formats=("png",), tell=written.append)
     names = {path.name for path in written}
@@ -238,8 +256,10 @@ def test_fig2_counts_what_scipy_counts(nets, data):
     found = findings(entry, entry.results(inputs))[1]["measured"]
     images, labels = next(data.batches(40))
     with torch.inference_mode():
-        p = {name: np.exp(log_softmax(net.model(images).logits.double().numpy() / 4, axis=1))
-             for name, net in nets.items()}  # fmt: skip
+        p = {
+            name: np.exp(log_softmax(net.model(images).logits.double().numpy() / 4, axis=1))
+            for name, net in nets.items()
+        }
     kl = {name: rel_entr(p["teacher"], p[name]).sum(axis=1) for name in ("kd", "kd+rk")}
     right = {name: p[name].argmax(axis=1) == labels.numpy() for name in p}
     for name in ("kd", "kd+rk"):
@@ -320,18 +340,29 @@ def test_pld_fig3_tells_flattening_from_its_opposite():
 
 def test_pld_fig4_tells_convex_from_planar():
     numbers = drawn(
-        convex_share=[0.0, 0.5, 1.0], range=[1.0, 1.0, 1.0], curvature_mean=[0.0, 1.0, 1.0],
-        curvature_minimum=[20.0, 1.0, 1.0], curvature_median=[1.0, 1.0, 1.0], minimum_distance=[0.0, 0.0, 0.9],
-    )  # fmt: skip
+        convex_share=[0.0, 0.5, 1.0],
+        range=[1.0, 1.0, 1.0],
+        curvature_mean=[0.0, 1.0, 1.0],
+        curvature_minimum=[20.0, 1.0, 1.0],
+        curvature_median=[1.0, 1.0, 1.0],
+        minimum_distance=[0.0, 0.0, 0.9],
+    )
     assert [one["agrees"] for one in findings(pld_fig4.ENTRY, numbers)] == ["yes", "yes", "yes"]
 
 
 def run_of(folder, **changes):
     facts = {
-        "name": "resnet8x4", "classes": 100, "data": "cifar100", "method": "kd+rk", "seed": 0, "epoch": 240,
-        "recipe": {"settings": {"rank_kendall.weight": 0.9}}, "metrics": {"last": {"epoch": 240, "top1": 0.7511}},
-        "teacher": {"path": "t.pt", "sha256": None, "name": "resnet32x4"}, **changes,
-    }  # fmt: skip
+        "name": "resnet8x4",
+        "classes": 100,
+        "data": "cifar100",
+        "method": "kd+rk",
+        "seed": 0,
+        "epoch": 240,
+        "recipe": {"settings": {"rank_kendall.weight": 0.9}},
+        "metrics": {"last": {"epoch": 240, "top1": 0.7511}},
+        "teacher": {"path": "t.pt", "sha256": None, "name": "resnet32x4"},
+        **changes,
+    }
     model = build(facts["name"], classes=facts["classes"], seed=0)
     return load_checkpoint(save_checkpoint(folder / f"{facts['seed']}.pt", model=model, **facts))
 
@@ -360,8 +391,9 @@ def test_an_unfinished_run_or_an_unknown_row_is_told(tmp_path):
 
 def kdviz(*words, cwd):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-m", "kdviz", *words], cwd=cwd, capture_output=True, text=True,
-                          env=environment, check=False)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-m", "kdviz", *words], cwd=cwd, capture_output=True, text=True, env=environment, check=False
+    )
 
 
 def test_a_table_on_the_command_line_is_published_not_measured(tmp_path):

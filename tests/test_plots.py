@@ -100,8 +100,12 @@ def test_one_student_is_drawn_too(results):
 def test_widths_are_those_of_the_venues():
     """In inches: ICML and CVPR set two columns, the others one."""
     assert VENUES == {
-        "icml": (3.25, 6.75), "cvpr": (3.25, 6.875), "neurips": (5.5, 5.5), "iclr": (5.5, 5.5), "tmlr": (6.5, 6.5),
-    }  # fmt: skip
+        "icml": (3.25, 6.75),
+        "cvpr": (3.25, 6.875),
+        "neurips": (5.5, 5.5),
+        "iclr": (5.5, 5.5),
+        "tmlr": (6.5, 6.5),
+    }
 
 
 @pytest.mark.parametrize(("kind", "name"), [("suboptimal", "bars"), ("surface", "surface")])
@@ -167,8 +171,10 @@ def test_methods_are_told_apart_by_every_eye_and_in_grey():
 
 def test_names_of_users_are_no_mathematics():
     assert (title("teacher"), title("kd+rk"), title("my_net at $5 or $6")) == (
-        "teacher", "KD+RK", r"my net at \$5 or \$6",
-    )  # fmt: skip
+        "teacher",
+        "KD+RK",
+        r"my net at \$5 or \$6",
+    )
 
 
 def test_a_legend_takes_no_more_columns_than_fit():

@@ -163,8 +163,10 @@ def test_figures_draw_the_datasets_numbers():
     from kdviz import plots
 
     s, t, y = logits(n=200)
-    results = [tau((s, t, y), label="kd", steepness=(1, 4), resamples=50),
-               tau((logits(n=200, noise=4)[0], t, y), label="ce", steepness=(1, 4), resamples=50)]  # fmt: skip
+    results = [
+        tau((s, t, y), label="kd", steepness=(1, 4), resamples=50),
+        tau((logits(n=200, noise=4)[0], t, y), label="ce", steepness=(1, 4), resamples=50),
+    ]
     (axis,) = plots.draw(results, "distribution").axes
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["CE", "KD"]
     means = [f"{scipy_taus(one, t).mean():.3f}" for one in (s, logits(n=200, noise=4)[0])]
@@ -187,8 +189,21 @@ def test_the_command_measures_several_students(tmp_path):
     s, t, y = logits()
     for name, noise in (("near", 1.0), ("far", 5.0)):
         np.savez(tmp_path / f"{name}.npz", student=logits(noise=noise)[0], teacher=t, labels=y)
-    command = [sys.executable, "-m", "kdviz", "tau", "near.npz", "far.npz", "--style", "distribution", "--label", "a",
-               "b c", "--format", "svg"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "kdviz",
+        "tau",
+        "near.npz",
+        "far.npz",
+        "--style",
+        "distribution",
+        "--label",
+        "a",
+        "b c",
+        "--format",
+        "svg",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     written = {path.name for path in (tmp_path / "reports" / "tau").iterdir()}
@@ -224,10 +239,14 @@ def test_a_run_is_measured_at_its_epochs_and_logits_are_kept(tmp_path, monkeypat
 
     generator = torch.Generator().manual_seed(0)
     data = Data(
-        name="tiny", split="test", labels=torch.arange(20) % 5, mean=(0.5,) * 3, std=(0.25,) * 3,
+        name="tiny",
+        split="test",
+        labels=torch.arange(20) % 5,
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
         class_names=tuple("abcde"),
         images=torch.randint(0, 256, (20, 3, 32, 32), generator=generator, dtype=torch.uint8),
-    )  # fmt: skip
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(front, "open_data", lambda *_: data)
     run = Trained(tmp_path)

@@ -49,11 +49,17 @@ class Reader(HTMLParser):
 def checkpoint(path, *, method="kd", top1=0.8125, **changes):
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {
-        "name": "resnet8", "classes": 10, "data": "glyphs100", "method": method, "seed": 3, "epoch": 2,
+        "name": "resnet8",
+        "classes": 10,
+        "data": "glyphs100",
+        "method": method,
+        "seed": 3,
+        "epoch": 2,
         "recipe": {"lr": 0.1, "method": method, "settings": {"kd.temperature": 4.0}},
         "metrics": {"best": {"epoch": 1, "top1": 0.83, "loss": 0.6}, "last": {"epoch": 2, "top1": top1, "loss": 0.7}},
-        "teacher": {"path": "t.pt", "sha256": "0" * 64, "name": "resnet20"}, **changes,
-    }  # fmt: skip
+        "teacher": {"path": "t.pt", "sha256": "0" * 64, "name": "resnet20"},
+        **changes,
+    }
     return save_checkpoint(path, model=build("resnet8", classes=10, seed=0), **facts)
 
 
@@ -140,8 +146,13 @@ def test_the_same_run_gives_the_same_page(tmp_path):
 
 
 def test_names_are_text_and_never_markup(tmp_path):
-    path = checkpoint(tmp_path / "plain.pt", method=EVIL, data=EVIL, recipe={EVIL: EVIL},
-                      teacher={"path": EVIL, "sha256": EVIL, "name": EVIL})  # fmt: skip
+    path = checkpoint(
+        tmp_path / "plain.pt",
+        method=EVIL,
+        data=EVIL,
+        recipe={EVIL: EVIL},
+        teacher={"path": EVIL, "sha256": EVIL, "name": EVIL},
+    )
     found = Reader(page(gather([path]), title=EVIL))
     assert "script" not in found.tags
     assert EVIL in found.text
@@ -154,8 +165,9 @@ def test_a_name_in_a_figure_is_text_too(tmp_path):
 
 
 def test_a_file_that_says_nothing_shows_dashes(tmp_path):
-    path = checkpoint(tmp_path / "bare.pt", method=None, data=None, recipe={}, metrics={}, teacher=None, seed=None,
-                      epoch=None)  # fmt: skip
+    path = checkpoint(
+        tmp_path / "bare.pt", method=None, data=None, recipe={}, metrics={}, teacher=None, seed=None, epoch=None
+    )
     text = Reader(page(gather([path]))).text
     assert "–" in text
     assert "Training" not in text
@@ -193,8 +205,14 @@ def test_the_highest_of_a_column_is_marked():
 
 def test_the_command_line_writes_one_page(tmp_path):
     run_folder(tmp_path / "run")
-    done = subprocess.run([sys.executable, "-m", "kdviz", "report", "run"], cwd=tmp_path, capture_output=True,
-                          text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "kdviz", "report", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "reports/run/report.html"
     assert (tmp_path / "reports/run/report.html").read_text().startswith("<!doctype html>")

@@ -358,13 +358,13 @@ def test_students_are_compared_on_the_samples_they_share():
 def test_the_command_without_a_student_draws_the_example(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "kdviz", "suboptimal", "-o", str(tmp_path), "--format", "pdf"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "student 1 0.00427  student 2 0.20284  prefers the wrong one" in done.stdout
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {
-        "toy.nc", "ternary.nc", "descent.nc", "toy_bars.pdf", "ternary_maps.pdf", "descent_paths.pdf"
-    }  # fmt: skip
+    assert names == {"toy.nc", "ternary.nc", "descent.nc", "toy_bars.pdf", "ternary_maps.pdf", "descent_paths.pdf"}
     assert done.stderr == ""
 
 
@@ -381,9 +381,13 @@ def test_the_command_on_logits_of_two_students(tmp_path):
     assert int(found["candidates"]) == right.sum() * (~right).sum()
     assert f"{int(found['pairs'].sel(criterion='kl')):,}" in done.output
     assert {path.name for path in out.glob("*.png")} == {
-        "suboptimal_overlap.png", "suboptimal_angles.png", "suboptimal_one_gallery.png", "suboptimal_two_gallery.png",
-        "suboptimal_matrix.png", "suboptimal_duels.png",
-    }  # fmt: skip
+        "suboptimal_overlap.png",
+        "suboptimal_angles.png",
+        "suboptimal_one_gallery.png",
+        "suboptimal_two_gallery.png",
+        "suboptimal_matrix.png",
+        "suboptimal_duels.png",
+    }
 
 
 def test_the_command_refuses_bad_logits():

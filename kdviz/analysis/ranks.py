@@ -70,18 +70,30 @@ def tau(
             progress(done, 0)
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     attrs = {
-        "label": "student", **opened.attrs, **tally, "kind": "tau", "level": level, "resamples": resamples,
-        "seed": seed, "smooth_samples": len(smooth), "undefined": int(np.isnan(values["tau_b"]).sum()),
+        "label": "student",
+        **opened.attrs,
+        **tally,
+        "kind": "tau",
+        "level": level,
+        "resamples": resamples,
+        "seed": seed,
+        "smooth_samples": len(smooth),
+        "undefined": int(np.isnan(values["tau_b"]).sum()),
         "versions": json.dumps(versions()),
-    }  # fmt: skip
+    }
     result = _dataset(values, shares, attrs | {"caption": _caption(attrs)})
     return result if not smooth else result.merge(_smooth_means(np.stack(smooth), values["tau_a"], steepness))
 
 
 def over_epochs(
-    sources: Mapping[int, Any], *, level: float = 0.95, resamples: int = 1000, seed: int = 0,
-    drop_nonfinite: bool = False, progress: Callable[[int, int], None] | None = None,
-) -> xr.Dataset:  # fmt: skip
+    sources: Mapping[int, Any],
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    drop_nonfinite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
     """Mean tau-b, top-1 and agreement with the teacher at each of a run's epochs.
 
     Args:

@@ -14,7 +14,7 @@ from kdviz.analysis.grid import curvatures
 from kdviz.base.check import one_of, positive, require
 from kdviz.base.files import versions
 from kdviz.base.seeds import torch_generator
-from kdviz.losses import check_door, evaluate, resolve
+from kdviz.losses import evaluate, resolve, validate_logits
 
 LOGITS = ("logits_student", "logits_teacher", "target")
 STEP = 1e-3  # of the second differences, in lengths of t but 3e-3 logits at most: rounding and truncation are small
@@ -93,10 +93,19 @@ def surface(
         dataset["student_position"] = ("axis", (axes @ (student - teacher) / (axes * axes).sum(1)).numpy())
     origin = "a drawn vector of unit length" if logits_teacher is None else "a real sample's logits, mean removed"
     return dataset.assign_attrs(
-        kind="surface", seed=seed, classes=len(teacher), steps=steps, span=span, label=target, directions=directions,
-        settings=json.dumps(dict(settings or {})), difference_step=step, versions=json.dumps(versions()),
-        length=float(teacher.norm()), caption=_caption(dataset, len(teacher), origin, target, directions, seed),
-    )  # fmt: skip
+        kind="surface",
+        seed=seed,
+        classes=len(teacher),
+        steps=steps,
+        span=span,
+        label=target,
+        directions=directions,
+        settings=json.dumps(dict(settings or {})),
+        difference_step=step,
+        versions=json.dumps(versions()),
+        length=float(teacher.norm()),
+        caption=_caption(dataset, len(teacher), origin, target, directions, seed),
+    )
 
 
 def _centre(who: str, classes: int, seed: int, teacher: Any, student: Any) -> tuple[Tensor, Tensor | None]:
@@ -110,7 +119,7 @@ def _centre(who: str, classes: int, seed: int, teacher: Any, student: Any) -> tu
         require(
             one.ndim == 1 and len(one) >= 3, f"{who}: logits of one sample must be [k >= 3], got {tuple(one.shape)}"
         )
-    check_door(many[-1][None], many[0][None], who=who)
+    validate_logits(many[-1][None], many[0][None], who=who)
     many = [one - one.mean() for one in many]
     require(many[0].norm() > 0, f"{who}: the teacher's logits are all equal, so that the slice has no scale")
     return many[0], many[1] if student is not None else None

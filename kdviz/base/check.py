@@ -54,10 +54,7 @@ def positive(who: str, **values: float) -> None:
     kdviz.base.check.KdvizError: kd: temperature must be a finite number above 0, got 0.0
     """
     for name, value in values.items():
-        require(
-            0 < value < float("inf"),
-            f"{who}: {name} must be a finite number above 0, got {value}",
-        )
+        require(0 < value < float("inf"), f"{who}: {name} must be a finite number above 0, got {value}")
 
 
 def one_of(who: str, known: Iterable[object], **values: object) -> None:

@@ -27,9 +27,13 @@ class Filled(NamedTuple):
 
 
 def fill(
-    state: Mapping[str, Any], *, model: Net = None, classes: int | None = None, said: int | None = None,
+    state: Mapping[str, Any],
+    *,
+    model: Net = None,
+    classes: int | None = None,
+    said: int | None = None,
     claims: Sequence[str] = (),
-) -> Filled:  # fmt: skip
+) -> Filled:
     """The net that the student's tensors in `state` belong to, filled with them.
 
     Args:

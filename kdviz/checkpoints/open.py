@@ -12,9 +12,10 @@ from kdviz.base.check import KdvizError, require
 from kdviz.base.files import existing, sha256
 from kdviz.checkpoints import foreign
 from kdviz.checkpoints.fill import fill
-from kdviz.checkpoints.kdviz import facts_of
+from kdviz.checkpoints.format import facts_of
 from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.record import Checkpoint
+from kdviz.models.external import is_external
 
 HUGGING_FACE = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
 SUFFIXES = (".pt", ".pth", ".ckpt", ".tar", ".safetensors", ".bin")
@@ -53,11 +54,28 @@ def load_checkpoint(
 def _ours(path: Path, payload: Mapping[str, Any], model: str | nn.Module | None, classes: int | None) -> Checkpoint:
     facts = facts_of(payload)
     name, said = facts.pop("name"), facts.pop("classes")
-    filled = fill(payload["state_dict"], model=model or name, classes=classes, said=said)
+    filled = fill(payload["state_dict"], model=model or _architecture(name), classes=classes, said=said)
     return Checkpoint(
-        path=path, model=filled.net, name=filled.name, classes=filled.classes, producer="kdviz", sha256=sha256(path),
-        dropped=filled.dropped, **facts,
-    )  # fmt: skip
+        path=path,
+        model=filled.net,
+        name=filled.name,
+        classes=filled.classes,
+        producer="kdviz",
+        sha256=sha256(path),
+        dropped=filled.dropped,
+        **facts,
+    )
+
+
+def _architecture(name: Any) -> str:
+    """A file's own word for its net, which may choose among known nets but never name code to import."""
+    require(isinstance(name, str), f"its model's name is a {type(name).__name__}; expected a string")
+    if not is_external(name) or name.startswith(("timm:", "torchvision:")):
+        return name
+    raise KdvizError(
+        f"names its model {name!r}, and a file never chooses code to import;"
+        f" if you trust that function, name it yourself: --model {name} (in Python: model={name!r})"
+    )
 
 
 def _foreign(
@@ -68,9 +86,15 @@ def _foreign(
     claims = [f"timm:{architecture}"] if isinstance(architecture, str) else found.claims
     filled = fill(found.state, model=model, classes=classes, claims=claims)
     return Checkpoint(
-        path=path, model=filled.net, name=filled.name, classes=filled.classes, sha256=sha256(file),
-        producer="Hugging Face" if config else found.producer, dropped=[*filled.dropped, *found.dropped], **found.facts,
-    )  # fmt: skip
+        path=path,
+        model=filled.net,
+        name=filled.name,
+        classes=filled.classes,
+        sha256=sha256(file),
+        producer="Hugging Face" if config else found.producer,
+        dropped=[*filled.dropped, *found.dropped],
+        **found.facts,
+    )
 
 
 def _folder(path: Path) -> tuple[Path, dict[str, Any]]:

@@ -89,8 +89,11 @@ def _allowed() -> list[Any]:
     kinds = ("Float64DType", "Float32DType", "Float16DType", "Int64DType", "Int32DType", "BoolDType")
     names = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
     return [
-        argparse.Namespace, np.dtype, *((scalar, name) for name in names), *(getattr(np.dtypes, kind) for kind in kinds)
-    ]  # fmt: skip
+        argparse.Namespace,
+        np.dtype,
+        *((scalar, name) for name in names),
+        *(getattr(np.dtypes, kind) for kind in kinds),
+    ]
 
 
 def _blocked(path: Path, error: BaseException) -> list[str]:

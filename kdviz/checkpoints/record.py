@@ -76,9 +76,14 @@ class Checkpoint:
         """Everything but the net, as plain values for JSON."""
         names = ("name", "classes", "producer", "data", "method", "seed", "epoch", "which", "recipe", "metrics")
         return {
-            "path": str(self.path), **{key: getattr(self, key) for key in names}, "parameters": self.parameters,
-            "teacher": self.teacher, "versions": self.versions, "sha256": self.sha256, "dropped": self.dropped,
-        }  # fmt: skip
+            "path": str(self.path),
+            **{key: getattr(self, key) for key in names},
+            "parameters": self.parameters,
+            "teacher": self.teacher,
+            "versions": self.versions,
+            "sha256": self.sha256,
+            "dropped": self.dropped,
+        }
 
     def _repr_html_(self) -> str:
         cell = "padding:2px 12px 2px 0;vertical-align:top;text-align:left;overflow-wrap:anywhere"

@@ -13,9 +13,19 @@ from kdviz.base.check import KdvizError
 from kdviz.cli.common import Command
 
 COMMANDS = (
-    "landscape", "histogram", "tau", "suboptimal", "surface", "train", "inspect", "list", "plot", "paper", "report",
+    "landscape",
+    "histogram",
+    "tau",
+    "suboptimal",
+    "surface",
+    "train",
+    "inspect",
+    "list",
+    "plot",
+    "paper",
+    "report",
     "doctor",
-)  # fmt: skip
+)
 
 app = typer.Typer(
     name="kdviz",

@@ -178,9 +178,15 @@ def write(dataset: "xr.Dataset", path: Path) -> None:
 
 
 def write_figures(
-    datasets: "Sequence[xr.Dataset] | xr.Dataset", names: Sequence[str], out: Path, *, stem: str = "",
-    venue: str = "icml", formats: Sequence[str] | None = None, **options: Any,
-) -> None:  # fmt: skip
+    datasets: "Sequence[xr.Dataset] | xr.Dataset",
+    names: Sequence[str],
+    out: Path,
+    *,
+    stem: str = "",
+    venue: str = "icml",
+    formats: Sequence[str] | None = None,
+    **options: Any,
+) -> None:
     """Draw each named figure of the results, write it as `out/<stem><name>.*` (a page: landscape.html), say where."""
     from kdviz import plots
 

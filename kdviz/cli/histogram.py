@@ -16,7 +16,7 @@ from kdviz.cli.common import (
     progress,
     write,
     write_figures,
-)  # fmt: skip
+)
 from kdviz.cli.logits import DropNonfinite, Label, LogitFiles, Samples, Students, drawable, gather, place
 
 NEEDS_ARGUMENTS = True
@@ -50,13 +50,30 @@ def command(
     from kdviz.analysis.histogram import histogram
 
     drawable("histogram", figure or ())
-    found = gather(students, logits, model=model, data=data, root=root, split=split, teacher=teacher, samples=samples,
-                   labels=label, out=out)  # fmt: skip
+    found = gather(
+        students,
+        logits,
+        model=model,
+        data=data,
+        root=root,
+        split=split,
+        teacher=teacher,
+        samples=samples,
+        labels=label,
+        out=out,
+    )
     where, results = place("histogram", found, out), []
     for one in found:
         with progress(f"histogram of {one.label}") as tell:
-            result = histogram(one.logits, temperature=temperature, bins=bins, small=small, label=one.label,
-                               drop_nonfinite=drop_nonfinite, progress=tell)  # fmt: skip
+            result = histogram(
+                one.logits,
+                temperature=temperature,
+                bins=bins,
+                small=small,
+                label=one.label,
+                drop_nonfinite=drop_nonfinite,
+                progress=tell,
+            )
         results.append(result)
         write(result, where / ("histogram.nc" if len(found) == 1 else f"histogram_{one.name}.nc"))
     for index, result in enumerate(results):

@@ -91,9 +91,18 @@ def command(
     images = min(IMAGES, len(opened.data)) if samples is None else samples or None
     engine = {"losses": names, "samples": images, "precision": precision, "settings": pairs(settings or [])}
     plan = run.Plan(
-        opened, engine, bn=bn, span=span, steps=steps, seed=seed, normalize=normalize, directions=directions,
-        one_d=one_d, adaptive=adaptive, where=run.place(opened, kinds, out),
-    )  # fmt: skip
+        opened,
+        engine,
+        bn=bn,
+        span=span,
+        steps=steps,
+        seed=seed,
+        normalize=normalize,
+        directions=directions,
+        one_d=one_d,
+        adaptive=adaptive,
+        where=run.place(opened, kinds, out),
+    )
     if trajectory or between:
         results = [run.joined(plan, trajectory)]
     elif compare:

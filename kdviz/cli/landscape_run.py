@@ -57,9 +57,15 @@ class Plan:
 
         device = local_device() if rank_and_world()[1] > 1 else None
         return Evaluator(
-            self.opened.nets[index].model, self.opened.data, teacher=taught(self.opened), bn=self.bn or "frozen",
-            seed=self.seed, chunk=remembered(journal, "auto"), device=device, **self.engine,
-        )  # fmt: skip
+            self.opened.nets[index].model,
+            self.opened.data,
+            teacher=taught(self.opened),
+            bn=self.bn or "frozen",
+            seed=self.seed,
+            chunk=remembered(journal, "auto"),
+            device=device,
+            **self.engine,
+        )
 
 
 def taught(opened: Opened) -> Any:
@@ -69,7 +75,7 @@ def taught(opened: Opened) -> Any:
 
 def writable(html: bool, export: Sequence[str], *, line: bool, many: bool) -> None:
     """Refuse before the sweep what could not be written after it."""
-    from kdviz.analysis.landscape.neighbours import EXPORTS
+    from kdviz.analysis.landscape.interop import EXPORTS
 
     require(not (html and line), "landscape: --html draws planes; leave it out for lines")
     for suffix in export:
@@ -80,9 +86,15 @@ def writable(html: bool, export: Sequence[str], *, line: bool, many: bool) -> No
 
 
 def open_all(
-    paths: Sequence[Path], losses: Sequence[str], trajectory: bool, model: str | None, data: str | None,
-    root: Path | None, split: str, teacher: Path | None,
-) -> Opened:  # fmt: skip
+    paths: Sequence[Path],
+    losses: Sequence[str],
+    trajectory: bool,
+    model: str | None,
+    data: str | None,
+    root: Path | None,
+    split: str,
+    teacher: Path | None,
+) -> Opened:
     """The checkpoints (or a run's epochs), one data set and, where a loss wants it, one teacher for all."""
     from kdviz.analysis.landscape.evaluate import needs_teacher
 
@@ -158,9 +170,16 @@ def _eigenvectors(plan: Plan, index: int, evaluator: Any) -> tuple[Any, float]:
     require(evaluator.terms, "landscape: --directions hessian needs a loss among --losses")
     name, settings = next(iter(evaluator.terms.items()))
     found, vectors = hessian(
-        plan.opened.nets[index].model, plan.opened.data, loss=name, teacher=taught(plan.opened), settings=settings,
-        eigenvalues=2, probes=0, samples=plan.engine["samples"], seed=plan.seed,
-    )  # fmt: skip
+        plan.opened.nets[index].model,
+        plan.opened.data,
+        loss=name,
+        teacher=taught(plan.opened),
+        settings=settings,
+        eigenvalues=2,
+        probes=0,
+        samples=plan.engine["samples"],
+        seed=plan.seed,
+    )
     top = float(found["eigenvalue"][0])
     require(top > 0, f"{plan.opened.nets[index].path}: the loss curves upward in no direction; draw random ones")
     return vectors[:2], float(f"{plan.span * (2 / top) ** 0.5:.2g}")
@@ -194,10 +213,12 @@ def _named(found: "xr.Dataset", plan: Plan, nets: "Sequence[Checkpoint]", label:
     """The result with its name and with what tells its nets; of several, only what tells all of them."""
     teacher = plan.opened.teacher
     told = {
-        "label": label, "checkpoint": " ".join(net.path.name for net in nets),
-        "checkpoint_sha256": " ".join(net.sha256 for net in nets), "model": nets[0].name,
+        "label": label,
+        "checkpoint": " ".join(net.path.name for net in nets),
+        "checkpoint_sha256": " ".join(net.sha256 for net in nets),
+        "model": nets[0].name,
         "teacher_sha256": teacher and teacher.sha256,
-    }  # fmt: skip
+    }
     if len(nets) == 1:
         told |= {"method": nets[0].method, "epoch": nets[0].epoch, "which": nets[0].which}
         told |= {"directions": plan.directions}
@@ -205,9 +226,14 @@ def _named(found: "xr.Dataset", plan: Plan, nets: "Sequence[Checkpoint]", label:
 
 
 def tell(
-    plan: Plan, results: "Sequence[xr.Dataset]", *, venue: str, formats: Sequence[str] | None, html: bool,
+    plan: Plan,
+    results: "Sequence[xr.Dataset]",
+    *,
+    venue: str,
+    formats: Sequence[str] | None,
+    html: bool,
     export: Sequence[str],
-) -> None:  # fmt: skip
+) -> None:
     """Write results, figures and exports, say the numbers; the journals go once their result is there."""
     from kdviz import plots
 
@@ -236,9 +262,9 @@ def tell(
 
 
 def _export(result: "xr.Dataset", path: Path) -> None:
-    from kdviz.analysis.landscape import neighbours
+    from kdviz.analysis.landscape import interop
 
-    typer.echo(neighbours.export(result, path))
+    typer.echo(interop.export(result, path))
 
 
 def _headline(result: "xr.Dataset") -> None:
@@ -279,11 +305,18 @@ def compared(plan: Plan, planes: int, *, venue: str, formats: Sequence[str] | No
     require(simple, "landscape: --compare goes with random planes, without --adaptive, --one-d and --directions")
     with progress("planes and spectra") as moved:
         found, many = compare(
-            dict(zip(opened.labels, [net.model for net in opened.nets], strict=True)), opened.data,
-            teacher=taught(opened), seeds=range(plan.seed, plan.seed + planes), span=plan.span, steps=plan.steps,
-            normalize=plan.normalize, bn=plan.bn or "frozen", journal=plan.journal("compare"), progress=moved,
+            dict(zip(opened.labels, [net.model for net in opened.nets], strict=True)),
+            opened.data,
+            teacher=taught(opened),
+            seeds=range(plan.seed, plan.seed + planes),
+            span=plan.span,
+            steps=plan.steps,
+            normalize=plan.normalize,
+            bn=plan.bn or "frozen",
+            journal=plan.journal("compare"),
+            progress=moved,
             **plan.engine,
-        )  # fmt: skip
+        )
     found = _named(found, plan, opened.nets, ", ".join(opened.labels))
     table = rows(found)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

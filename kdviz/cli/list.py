@@ -103,8 +103,13 @@ def _figures() -> Rows:
 
 
 LISTS: Mapping[str, Callable[[], Rows]] = {
-    "losses": _losses, "methods": _methods, "models": _models, "data": _data, "recipes": _recipes, "figures": _figures,
-}  # fmt: skip
+    "losses": _losses,
+    "methods": _methods,
+    "models": _models,
+    "data": _data,
+    "recipes": _recipes,
+    "figures": _figures,
+}
 
 
 def _settings(defaults: Mapping[str, Any]) -> str:

@@ -65,10 +65,19 @@ class Run:
 
 
 def gather(
-    students: Sequence[str] | None, files: Sequence[str] | None, *, model: str | None, data: str | None,
-    root: Path | None, split: str, teacher: Path | None, samples: int | None, labels: Sequence[str] | None,
-    out: Path | None, needs_teacher: bool = False,
-) -> list[Student]:  # fmt: skip
+    students: Sequence[str] | None,
+    files: Sequence[str] | None,
+    *,
+    model: str | None,
+    data: str | None,
+    root: Path | None,
+    split: str,
+    teacher: Path | None,
+    samples: int | None,
+    labels: Sequence[str] | None,
+    out: Path | None,
+    needs_teacher: bool = False,
+) -> list[Student]:
     """Every student named on the command line; nets are run once and their logits written beside the results."""
     named = [*(students or ())]
     require(named or files, "name a checkpoint, or logits with --logits")
@@ -121,9 +130,16 @@ def _from_file(text: str) -> Student:
 
 
 def _from_checkpoints(
-    paths: Sequence[Path], model: str | None, data: str | None, root: Path | None, split: str,
-    teacher: Path | None, samples: int | None, out: Path | None, needs_teacher: bool,
-) -> list[Student]:  # fmt: skip
+    paths: Sequence[Path],
+    model: str | None,
+    data: str | None,
+    root: Path | None,
+    split: str,
+    teacher: Path | None,
+    samples: int | None,
+    out: Path | None,
+    needs_teacher: bool,
+) -> list[Student]:
     opened = [open_checkpoint(_file(path), model=model) for path in paths]
     teachers = [open_teacher(one, teacher) for one in opened]
     known = next((one for one in teachers if one is not None), None)
@@ -147,9 +163,10 @@ def _collected(checkpoint: "Checkpoint", teacher: "Checkpoint | None", data: "Da
     from kdviz.base.files import read_dataset
 
     wanted = {
-        "student_sha256": checkpoint.sha256, "teacher_sha256": teacher.sha256 if teacher else None,
+        "student_sha256": checkpoint.sha256,
+        "teacher_sha256": teacher.sha256 if teacher else None,
         "data_sha256": data.sha256,
-    }  # fmt: skip
+    }
     if where.is_file():
         try:
             held = read_dataset(where)

@@ -48,8 +48,9 @@ def command(
 
     chosen = PAPERS[paper]
     entries = [chosen.entries[name]] if name else chosen.figures
-    settings = {key: value for key, value in (("steps", steps), ("samples", samples), ("seed", seed))
-                if value is not None}  # fmt: skip
+    settings = {
+        key: value for key, value in (("steps", steps), ("samples", samples), ("seed", seed)) if value is not None
+    }
     require(samples is None or samples > 0, f"paper: --samples must be above 0, got {samples}")
     if name:
         nets = {"student": student, "teacher": teacher, "data": data, "root": root}
@@ -83,9 +84,15 @@ def _pair(text: str) -> tuple[str, Path]:
 
 
 def _inputs(
-    entry: "Entry", files: dict[str, Path], teacher: Path | None, data: str | None, root: Path | None,
-    settings: dict[str, Any], work: Path, moved: Any,
-) -> "Inputs":  # fmt: skip
+    entry: "Entry",
+    files: dict[str, Path],
+    teacher: Path | None,
+    data: str | None,
+    root: Path | None,
+    settings: dict[str, Any],
+    work: Path,
+    moved: Any,
+) -> "Inputs":
     """What the entry needs, opened: the user's own nets, or the shipped ones."""
     from kdviz.papers import Inputs
     from kdviz.report import last
@@ -102,9 +109,14 @@ def _inputs(
         require(taught is not None, f"{first.path}: does not say its teacher; name the file with --teacher")
     images = open_data(first, data, root, entry.split) if "data" in entry.needs else None
     return Inputs(
-        students=students, teacher=taught, data=images, shipped=shipped and teacher is None and data is None,
-        settings=settings, work=work, progress=moved,
-    )  # fmt: skip
+        students=students,
+        teacher=taught,
+        data=images,
+        shipped=shipped and teacher is None and data is None,
+        settings=settings,
+        work=work,
+        progress=moved,
+    )
 
 
 def _shipped(name: str) -> Path:

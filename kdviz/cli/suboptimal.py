@@ -65,13 +65,27 @@ def command(
         return
     from kdviz.analysis.suboptimal import mine_samples, mine_students
 
-    found = gather(students, logits, model=model, data=data, root=root, split=split, teacher=teacher, samples=samples,
-                   labels=label, out=out, needs_teacher=True)  # fmt: skip
+    found = gather(
+        students,
+        logits,
+        model=model,
+        data=data,
+        root=root,
+        split=split,
+        teacher=teacher,
+        samples=samples,
+        labels=label,
+        out=out,
+        needs_teacher=True,
+    )
     where = place("suboptimal", found, out)
     settings = weights | {
-        "temperature": 4.0 if temperature is None else temperature, "truth": truth, "top": top,
-        "drop_nonfinite": drop_nonfinite, "data": _images(found, data, root, split),
-    }  # fmt: skip
+        "temperature": 4.0 if temperature is None else temperature,
+        "truth": truth,
+        "top": top,
+        "drop_nonfinite": drop_nonfinite,
+        "data": _images(found, data, root, split),
+    }
     results = []
     for one in found:
         with progress(f"cases of {one.label}") as tell:

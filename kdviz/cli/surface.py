@@ -29,10 +29,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 # What is drawn when no loss is named: file name, losses, temperatures (None: each loss's own).
-DEFAULTS = (
-    ("temperatures", ["pld"], [2.0, 1.0, 0.5, 0.1]),
-    ("losses", ["dist", "kd", "pld"], None),
-)
+DEFAULTS = (("temperatures", ["pld"], [2.0, 1.0, 0.5, 0.1]), ("losses", ["dist", "kd", "pld"], None))
 
 
 def command(
@@ -75,9 +72,13 @@ def command(
     from kdviz.analysis.surfaces import surface
 
     settings: dict[str, Any] = {
-        "classes": classes, "steps": steps, "seed": seed, "label": label, "directions": directions,
+        "classes": classes,
+        "steps": steps,
+        "seed": seed,
+        "label": label,
+        "directions": directions,
         "span": span if span is not None else 5.0 if sample is None else 1.0,
-    }  # fmt: skip
+    }
     require(scale in ("own", "shared"), f"surface: --scale must be own or shared, got {scale!r}")
     around = logits is not None or checkpoint is not None
     require(sample is None or around, "surface: --sample needs a checkpoint or --logits")
@@ -114,9 +115,14 @@ def _of_file(logits: str, sample: int, drop_nonfinite: bool) -> dict[str, Any]:
 
 
 def _of_net(
-    path: Path | None, sample: int, model: str | None, data: str | None, teacher: Path | None, root: Path | None,
+    path: Path | None,
+    sample: int,
+    model: str | None,
+    data: str | None,
+    teacher: Path | None,
+    root: Path | None,
     split: str,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     import torch
 
     from kdviz.analysis.logits import collect_logits

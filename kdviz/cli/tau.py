@@ -16,7 +16,7 @@ from kdviz.cli.common import (
     progress,
     write,
     write_figures,
-)  # fmt: skip
+)
 from kdviz.cli.logits import DropNonfinite, Label, LogitFiles, Samples, Students, drawable, gather, place
 
 NEEDS_ARGUMENTS = True
@@ -55,14 +55,32 @@ def command(
     from kdviz.analysis import ranks
 
     drawable("tau", figure or ())
-    found = gather(students, logits, model=model, data=data, root=root, split=split, teacher=teacher, samples=samples,
-                   labels=label, out=out, needs_teacher=True)  # fmt: skip
+    found = gather(
+        students,
+        logits,
+        model=model,
+        data=data,
+        root=root,
+        split=split,
+        teacher=teacher,
+        samples=samples,
+        labels=label,
+        out=out,
+        needs_teacher=True,
+    )
     where, results = place("tau", found, out), []
     for one in found:
         with progress(f"tau of {one.label}") as tell:
-            result = ranks.tau(one.logits, shares=shares or ranks.SHARES, steepness=steepness or ranks.STEEPNESS,
-                               level=level, seed=seed, label=one.label, drop_nonfinite=drop_nonfinite,
-                               progress=tell)  # fmt: skip
+            result = ranks.tau(
+                one.logits,
+                shares=shares or ranks.SHARES,
+                steepness=steepness or ranks.STEEPNESS,
+                level=level,
+                seed=seed,
+                label=one.label,
+                drop_nonfinite=drop_nonfinite,
+                progress=tell,
+            )
         if one.run is not None and (kept := one.run.epochs()):
             result = result.merge(ranks.over_epochs(kept, level=level, seed=seed, drop_nonfinite=drop_nonfinite))
         results.append(result)

@@ -38,7 +38,7 @@ def command(
         Path | None, typer.Option(help="Folder in which runs under one seed share the teacher's logits.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of resuming.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Train a student; the same command again resumes a run that was interrupted.
 
     Example: kdviz train glyphs100 --method kd+rk --teacher checkpoints/resnet20_teacher.pt --seed 1
@@ -46,11 +46,24 @@ def command(
     from kdviz.train.recipe import load_recipe
 
     changes: dict[str, Any] = {
-        "method": method, "student": student, "data": data, "seed": seed, "epochs": epochs, "batch": batch,
-        "optimizer": optimizer, "lr": lr, "weight_decay": weight_decay, "schedule": schedule, "warmup": warmup,
-        "limit": limit, "keep_epochs": keep_epochs, "precision": precision, "compile": compile or None,
-        "teacher": str(teacher) if teacher else None, "settings": pairs(settings or []),
-    }  # fmt: skip
+        "method": method,
+        "student": student,
+        "data": data,
+        "seed": seed,
+        "epochs": epochs,
+        "batch": batch,
+        "optimizer": optimizer,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "warmup": warmup,
+        "limit": limit,
+        "keep_epochs": keep_epochs,
+        "precision": precision,
+        "compile": compile or None,
+        "teacher": str(teacher) if teacher else None,
+        "settings": pairs(settings or []),
+    }
     chosen = load_recipe(recipe, **changes)
 
     from kdviz.cli.common import open_checkpoint
@@ -60,9 +73,16 @@ def command(
     taught = open_checkpoint(Path(chosen.teacher)) if chosen.teacher else None
     with progress(f"{chosen.student} {chosen.method}") as moved:
         metrics = train(
-            chosen, out=where, teacher=taught, root=root, device=device, teacher_cache=teacher_cache, fresh=fresh,
-            progress=moved, tell=_tell,
-        )  # fmt: skip
+            chosen,
+            out=where,
+            teacher=taught,
+            root=root,
+            device=device,
+            teacher_cache=teacher_cache,
+            fresh=fresh,
+            progress=moved,
+            tell=_tell,
+        )
     for which in ("best", "last"):
         found = metrics[which]
         typer.echo(f"{which}: epoch {found['epoch']}, test top-1 {found['top1']:.2%}, loss {found['loss']:.4f} nats")

@@ -78,8 +78,10 @@ def rand_augment(images: Tensor, *, generator: torch.Generator, operations: int 
         of the batch into 14 groups of equal size (to within one), so that an operation runs once per round. PIL's
         rotations and shears turn about a point half a pixel from the centre; these turn about the centre.
     """
-    require(images.ndim == 4 and images.shape[1] == 3 and images.dtype == torch.uint8,
-            f"rand_augment: images must be uint8 [n, 3, h, w], got {images.dtype} {tuple(images.shape)}")  # fmt: skip
+    require(
+        images.ndim == 4 and images.shape[1] == 3 and images.dtype == torch.uint8,
+        f"rand_augment: images must be uint8 [n, 3, h, w], got {images.dtype} {tuple(images.shape)}",
+    )
     require(operations >= 0, f"rand_augment: operations must not be negative, got {operations}")
     require(0 <= magnitude <= 30, f"rand_augment: magnitude must be 0..30, got {magnitude}")
     for _ in range(operations):

@@ -77,25 +77,57 @@ def _meta(raw: bytes, where: str, *, key: str) -> list[str]:
 
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 CIFAR10 = _Cifar(
-    "cifar10", 10,
+    "cifar10",
+    10,
     (
-        _Version("cifar-10-batches-py", "cifar-10-python.tar.gz", _BATCHES, ("test_batch",), "batches.meta",
-                 partial(_python, labels="labels"), partial(_meta, key="label_names")),
-        _Version("cifar-10-batches-bin", "cifar-10-binary.tar.gz", tuple(f"{name}.bin" for name in _BATCHES),
-                 ("test_batch.bin",), "batches.meta.txt", partial(_binary, label_bytes=1), _lines),
+        _Version(
+            "cifar-10-batches-py",
+            "cifar-10-python.tar.gz",
+            _BATCHES,
+            ("test_batch",),
+            "batches.meta",
+            partial(_python, labels="labels"),
+            partial(_meta, key="label_names"),
+        ),
+        _Version(
+            "cifar-10-batches-bin",
+            "cifar-10-binary.tar.gz",
+            tuple(f"{name}.bin" for name in _BATCHES),
+            ("test_batch.bin",),
+            "batches.meta.txt",
+            partial(_binary, label_bytes=1),
+            _lines,
+        ),
     ),
-    (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
-)  # fmt: skip
+    (0.4914, 0.4822, 0.4465),
+    (0.2470, 0.2435, 0.2616),
+)
 CIFAR100 = _Cifar(
-    "cifar100", 100,
+    "cifar100",
+    100,
     (
-        _Version("cifar-100-python", "cifar-100-python.tar.gz", ("train",), ("test",), "meta",
-                 partial(_python, labels="fine_labels"), partial(_meta, key="fine_label_names")),
-        _Version("cifar-100-binary", "cifar-100-binary.tar.gz", ("train.bin",), ("test.bin",), "fine_label_names.txt",
-                 partial(_binary, label_bytes=2), _lines),
+        _Version(
+            "cifar-100-python",
+            "cifar-100-python.tar.gz",
+            ("train",),
+            ("test",),
+            "meta",
+            partial(_python, labels="fine_labels"),
+            partial(_meta, key="fine_label_names"),
+        ),
+        _Version(
+            "cifar-100-binary",
+            "cifar-100-binary.tar.gz",
+            ("train.bin",),
+            ("test.bin",),
+            "fine_label_names.txt",
+            partial(_binary, label_bytes=2),
+            _lines,
+        ),
     ),
-    (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761),
-)  # fmt: skip
+    (0.5071, 0.4867, 0.4408),
+    (0.2675, 0.2565, 0.2761),
+)
 
 
 def _find(cifar: _Cifar, root: Path | None) -> tuple[_Version, Path]:
@@ -132,8 +164,11 @@ def _load(split: str, root: Path | None = None, *, cifar: _Cifar) -> Data:
     pixels, labels = zip(*(version.read(raw[part], f"{place}: {part}") for part in parts), strict=True)
     for part, rows, values in zip(parts, pixels, labels, strict=True):
         require(len(rows) == len(values), f"{place}: {part} holds {len(rows)} images but {len(values)} labels")
-        require(int(values.max(initial=0)) < cifar.classes, f"{place}: {part} has label {values.max()}, but"
-                f" {cifar.name} has {cifar.classes} classes; another data set?")  # fmt: skip
+        require(
+            int(values.max(initial=0)) < cifar.classes,
+            f"{place}: {part} has label {values.max()}, but"
+            f" {cifar.name} has {cifar.classes} classes; another data set?",
+        )
     data = Data(
         name=cifar.name,
         split=split,

@@ -137,9 +137,14 @@ def _annotated(folder: Path, ids: list[str]) -> Data:
         labels.append(known[label])
     require(paths, f"{folder}/val_annotations.txt: empty")
     return Data(
-        name="tiny-imagenet", split="test", images=Files(tuple(paths), 64), labels=torch.tensor(labels),
-        mean=TINY[0], std=TINY[1], class_names=tuple(ids),
-    )  # fmt: skip
+        name="tiny-imagenet",
+        split="test",
+        images=Files(tuple(paths), 64),
+        labels=torch.tensor(labels),
+        mean=TINY[0],
+        std=TINY[1],
+        class_names=tuple(ids),
+    )
 
 
 def _words(home: Path, ids: list[str]) -> tuple[str, ...]:

@@ -148,9 +148,16 @@ def draw(split: str) -> np.ndarray:
 def _record(split: str, images: np.ndarray) -> Data:
     labels = torch.arange(len(images)) % len(CLASSES)
     return Data(
-        name=NAME, split=split, images=torch.from_numpy(images), labels=labels, mean=MEAN, std=STD,
-        class_names=tuple(CLASSES), synthetic=True, flip=False,
-    )  # fmt: skip
+        name=NAME,
+        split=split,
+        images=torch.from_numpy(images),
+        labels=labels,
+        mean=MEAN,
+        std=STD,
+        class_names=tuple(CLASSES),
+        synthetic=True,
+        flip=False,
+    )
 
 
 def load(split: str, root: Path | None = None) -> Data:

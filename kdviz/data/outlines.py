@@ -86,8 +86,10 @@ def _polygon(doubled: np.ndarray, flags: list[int]) -> np.ndarray:
     t = np.arange(1, _STEPS)[:, None]
     u = _STEPS - t
     curves = u * u * before + 2 * u * t * point[:, None] + t * t * after  # [p, 7, 2]
-    parts = [corner[None] * _STEPS**2 if straight else curve
-             for corner, curve, straight in zip(point, curves, on, strict=True)]  # fmt: skip
+    parts = [
+        corner[None] * _STEPS**2 if straight else curve
+        for corner, curve, straight in zip(point, curves, on, strict=True)
+    ]
     return np.concatenate(parts) * (_UNIT // 2 // _STEPS**2)
 
 

@@ -107,8 +107,10 @@ def read(raw: bytes, *, where: str) -> dict[str, Any]:
         raise KdvizError(f"{where}: not a pickle of this data set ({reason})") from error
     if not isinstance(found, dict):
         raise KdvizError(f"{where}: a pickled {type(found).__name__}, expected a dictionary")
-    return {_text(key): getattr(value, "values", value) if isinstance(value, _Array) else value
-            for key, value in found.items()}  # fmt: skip
+    return {
+        _text(key): getattr(value, "values", value) if isinstance(value, _Array) else value
+        for key, value in found.items()
+    }
 
 
 def _text(value: object) -> str:

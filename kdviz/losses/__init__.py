@@ -14,7 +14,6 @@ from torch import Tensor
 from kdviz.losses.ce import ce
 from kdviz.losses.dist import dist
 from kdviz.losses.dkd import dkd
-from kdviz.losses.door import check_door
 from kdviz.losses.entry import LOSSES, Loss
 from kdviz.losses.kd import kd
 from kdviz.losses.list_mle import list_mle, p_list_mle
@@ -24,6 +23,7 @@ from kdviz.losses.normkd import normkd
 from kdviz.losses.pld import pld
 from kdviz.losses.rank_kendall import rank_kendall
 from kdviz.losses.rkd import rkd
+from kdviz.losses.validate import validate_logits
 
 __all__ = [
     "ALIASES",
@@ -31,7 +31,6 @@ __all__ = [
     "Loss",
     "batch_gram",
     "ce",
-    "check_door",
     "class_gram",
     "dist",
     "dkd",
@@ -45,6 +44,7 @@ __all__ = [
     "rank_kendall",
     "resolve",
     "rkd",
+    "validate_logits",
 ]
 
 ALIASES = {
@@ -68,10 +68,16 @@ def resolve(name: str) -> Loss:
 
 
 def evaluate(
-    name: str, logits_student: Tensor | None = None, logits_teacher: Tensor | None = None,
-    target: Tensor | None = None, *, pooled_student: Tensor | None = None, pooled_teacher: Tensor | None = None,
-    settings: Mapping[str, Any] | None = None, reduction: str = "mean",
-) -> Tensor:  # fmt: skip
+    name: str,
+    logits_student: Tensor | None = None,
+    logits_teacher: Tensor | None = None,
+    target: Tensor | None = None,
+    *,
+    pooled_student: Tensor | None = None,
+    pooled_teacher: Tensor | None = None,
+    settings: Mapping[str, Any] | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """The named loss of whichever of the tensors it takes.
 
     Args:
@@ -91,6 +97,11 @@ def evaluate(
     torch.Size([2])
     """
     return resolve(name)(
-        settings=settings, reduction=reduction, logits_student=logits_student, logits_teacher=logits_teacher,
-        target=target, pooled_student=pooled_student, pooled_teacher=pooled_teacher,
-    )  # fmt: skip
+        settings=settings,
+        reduction=reduction,
+        logits_student=logits_student,
+        logits_teacher=logits_teacher,
+        target=target,
+        pooled_student=pooled_student,
+        pooled_teacher=pooled_teacher,
+    )

@@ -20,10 +20,16 @@ def _split(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
 
 @loss(DKD)
 def dkd(
-    logits_student: Tensor, logits_teacher: Tensor, target: Tensor, *,
-    alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0, normalize: Normalize = "none",
+    logits_student: Tensor,
+    logits_teacher: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+    normalize: Normalize = "none",
     reduction: Reduction = "mean",
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Decoupled divergence: target against the rest, and among the rest, weighted apart.
 
     L = temperature^2 * (alpha * KL(b^t || b^s) + beta * KL(r^t || r^s)); b is the pair (p_y, 1 - p_y), r the

@@ -17,9 +17,13 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
 
 @loss(KD)
 def kd(
-    logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 4.0, normalize: Normalize = "none",
+    logits_student: Tensor,
+    logits_teacher: Tensor,
+    *,
+    temperature: float = 4.0,
+    normalize: Normalize = "none",
     reduction: Reduction = "mean",
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """KL divergence from the teacher's softened distribution to the student's, times temperature squared.
 
     L = temperature^2 * sum_i p_i log(p_i / q_i), p and q the softmax of teacher's and student's logits / temperature.

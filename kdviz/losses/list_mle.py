@@ -43,9 +43,13 @@ def list_mle(
 
 @loss(P_LIST_MLE)
 def p_list_mle(
-    logits_student: Tensor, logits_teacher: Tensor, target: Tensor, *,
-    normalize: bool = True, reduction: Reduction = "mean",
-) -> Tensor:  # fmt: skip
+    logits_student: Tensor,
+    logits_teacher: Tensor,
+    target: Tensor,
+    *,
+    normalize: bool = True,
+    reduction: Reduction = "mean",
+) -> Tensor:
     """ListMLE whose k-th choice weighs 2^(C-k) - 1, so that the head of the ranking counts most.
 
     Args:

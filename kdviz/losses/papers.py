@@ -42,52 +42,90 @@ class Paper(NamedTuple):
 
 
 KD = Paper(
-    "hinton2015distilling", "Distilling the Knowledge in a Neural Network",
-    "Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff", "arXiv", 2015, "1503.02531",
-)  # fmt: skip
+    "hinton2015distilling",
+    "Distilling the Knowledge in a Neural Network",
+    "Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff",
+    "arXiv",
+    2015,
+    "1503.02531",
+)
 RKKD = Paper(
-    "guan2025enhancing", "Enhancing Logits Distillation with Plug\\&Play Kendall's $\\tau$ Ranking Loss",
-    "Guan, Yuchen and Cheng, Runxi and Liu, Kang and Yuan, Chun", "ICML", 2025, "2409.17823",
-)  # fmt: skip
+    "guan2025enhancing",
+    "Enhancing Logits Distillation with Plug\\&Play Kendall's $\\tau$ Ranking Loss",
+    "Guan, Yuchen and Cheng, Runxi and Liu, Kang and Yuan, Chun",
+    "ICML",
+    2025,
+    "2409.17823",
+)
 PLD = Paper(
-    "bassam2025pld", "{PLD}: A Choice-Theoretic List-Wise Knowledge Distillation",
-    "Bassam, Ejafa and Zhu, Dawei and Bian, Kaigui", "NeurIPS", 2025, "2506.12542",
-)  # fmt: skip
+    "bassam2025pld",
+    "{PLD}: A Choice-Theoretic List-Wise Knowledge Distillation",
+    "Bassam, Ejafa and Zhu, Dawei and Bian, Kaigui",
+    "NeurIPS",
+    2025,
+    "2506.12542",
+)
 LIST_MLE = Paper(
-    "xia2008listwise", "Listwise Approach to Learning to Rank: Theory and Algorithm",
-    "Xia, Fen and Liu, Tie-Yan and Wang, Jue and Zhang, Wensheng and Li, Hang", "ICML", 2008,
-)  # fmt: skip
+    "xia2008listwise",
+    "Listwise Approach to Learning to Rank: Theory and Algorithm",
+    "Xia, Fen and Liu, Tie-Yan and Wang, Jue and Zhang, Wensheng and Li, Hang",
+    "ICML",
+    2008,
+)
 P_LIST_MLE = Paper(
-    "lan2014position", "Position-Aware {ListMLE}: A Sequential Learning Process for Ranking",
-    "Lan, Yanyan and Zhu, Yadong and Guo, Jiafeng and Niu, Shuzi and Cheng, Xueqi", "UAI", 2014,
-)  # fmt: skip
+    "lan2014position",
+    "Position-Aware {ListMLE}: A Sequential Learning Process for Ranking",
+    "Lan, Yanyan and Zhu, Yadong and Guo, Jiafeng and Niu, Shuzi and Cheng, Xueqi",
+    "UAI",
+    2014,
+)
 DIST = Paper(
-    "huang2022knowledge", "Knowledge Distillation from A Stronger Teacher",
-    "Huang, Tao and You, Shan and Wang, Fei and Qian, Chen and Xu, Chang", "NeurIPS", 2022, "2205.10536",
-)  # fmt: skip
+    "huang2022knowledge",
+    "Knowledge Distillation from A Stronger Teacher",
+    "Huang, Tao and You, Shan and Wang, Fei and Qian, Chen and Xu, Chang",
+    "NeurIPS",
+    2022,
+    "2205.10536",
+)
 DKD = Paper(
-    "zhao2022decoupled", "Decoupled Knowledge Distillation",
-    "Zhao, Borui and Cui, Quan and Song, Renjie and Qiu, Yiyu and Liang, Jiajun", "CVPR", 2022, "2203.08679",
-)  # fmt: skip
+    "zhao2022decoupled",
+    "Decoupled Knowledge Distillation",
+    "Zhao, Borui and Cui, Quan and Song, Renjie and Qiu, Yiyu and Liang, Jiajun",
+    "CVPR",
+    2022,
+    "2203.08679",
+)
 LSKD = Paper(
-    "sun2024logit", "Logit Standardization in Knowledge Distillation",
-    "Sun, Shangquan and Ren, Wenqi and Li, Jingzhi and Wang, Rui and Cao, Xiaochun", "CVPR", 2024, "2403.01427",
-)  # fmt: skip
+    "sun2024logit",
+    "Logit Standardization in Knowledge Distillation",
+    "Sun, Shangquan and Ren, Wenqi and Li, Jingzhi and Wang, Rui and Cao, Xiaochun",
+    "CVPR",
+    2024,
+    "2403.01427",
+)
 NORMKD = Paper(
-    "chi2023normkd", "{NormKD}: Normalized Logits for Knowledge Distillation",
+    "chi2023normkd",
+    "{NormKD}: Normalized Logits for Knowledge Distillation",
     "Chi, Zhihao and Zheng, Tu and Li, Hengjia and Yang, Zheng and Wu, Boxi and Lin, Binbin and Cai, Deng",
-    "arXiv", 2023, "2308.00520",
-)  # fmt: skip
+    "arXiv",
+    2023,
+    "2308.00520",
+)
 CTKD = Paper(
-    "li2023curriculum", "Curriculum Temperature for Knowledge Distillation",
+    "li2023curriculum",
+    "Curriculum Temperature for Knowledge Distillation",
     "Li, Zheng and Li, Xiang and Yang, Lingfeng and Zhao, Borui and Song, Renjie and Luo, Lei and Li, Jun"
-    " and Yang, Jian", "AAAI", 2023, "2211.16231",
-)  # fmt: skip
-MLKD = Paper(
-    "jin2023multi", "Multi-Level Logit Distillation",
-    "Jin, Ying and Wang, Jiaqi and Lin, Dahua", "CVPR", 2023,
-)  # fmt: skip
+    " and Yang, Jian",
+    "AAAI",
+    2023,
+    "2211.16231",
+)
+MLKD = Paper("jin2023multi", "Multi-Level Logit Distillation", "Jin, Ying and Wang, Jiaqi and Lin, Dahua", "CVPR", 2023)
 RKD = Paper(
-    "park2019relational", "Relational Knowledge Distillation",
-    "Park, Wonpyo and Kim, Dongju and Lu, Yan and Cho, Minsu", "CVPR", 2019, "1904.05068",
-)  # fmt: skip
+    "park2019relational",
+    "Relational Knowledge Distillation",
+    "Park, Wonpyo and Kim, Dongju and Lu, Yan and Cho, Minsu",
+    "CVPR",
+    2019,
+    "1904.05068",
+)

@@ -12,9 +12,13 @@ from kdviz.losses.plackett_luce import costs, ranking
 
 @loss(PLD)
 def pld(
-    logits_student: Tensor, logits_teacher: Tensor, target: Tensor, *,
-    temperature: float = 1.0, reduction: Reduction = "mean",
-) -> Tensor:  # fmt: skip
+    logits_student: Tensor,
+    logits_teacher: Tensor,
+    target: Tensor,
+    *,
+    temperature: float = 1.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
     """List-wise loss of the teacher's ranking with the label first, each choice weighted by the teacher's confidence.
 
     L = sum_k alpha_k [-s_{pi_k} + log sum_{l >= k} exp(s_{pi_l})], alpha = softmax(t / temperature) in the order of pi;

@@ -64,10 +64,16 @@ def _chosen(teacher: Tensor, channels: tuple[str, float]) -> Tensor:
 
 @loss(RKKD)
 def rank_kendall(
-    logits_student: Tensor, logits_teacher: Tensor, *, form: Literal[1, 2, 3] = 1, steepness: float = 1.0,
-    normalize: Literal["none", "zscore", "l2"] = "zscore", pairs: Literal["unordered", "ordered"] = "unordered",
-    channels: tuple[str, float] | None = None, reduction: Reduction = "mean",
-) -> Tensor:  # fmt: skip
+    logits_student: Tensor,
+    logits_teacher: Tensor,
+    *,
+    form: Literal[1, 2, 3] = 1,
+    steepness: float = 1.0,
+    normalize: Literal["none", "zscore", "l2"] = "zscore",
+    pairs: Literal["unordered", "ordered"] = "unordered",
+    channels: tuple[str, float] | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
     """Minus a smooth Kendall's tau between the channel orders of student and teacher.
 
     L = -2 / (m (m - 1)) * sum over i < j of v_ij, between -1 (same order) and 1 (reversed), with

@@ -23,9 +23,13 @@ def canonical(spec: str) -> str:
 
 
 def build(
-    spec: str, *, classes: int, student: str | None = None, teacher: str | None = None,
+    spec: str,
+    *,
+    classes: int,
+    student: str | None = None,
+    teacher: str | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> Objective:  # fmt: skip
+) -> Objective:
     """The objective of a method or of several joined by "+".
 
     A sum of methods keeps each one's distillation term at its own weight; cross-entropy is counted once, with the
@@ -117,8 +121,10 @@ def _overrides(settings: Mapping[str, Any], known: Mapping[str, Any]) -> dict[st
         if isinstance(default, float) and not full.endswith("temperature"):
             value = _number(full, value)
         elif isinstance(value, bool) != isinstance(default, bool):
-            raise KdvizError(f"{full} must be {'true or false' if isinstance(default, bool) else 'a value like '}"
-                             f"{'' if isinstance(default, bool) else repr(default)}, got {value!r}")  # fmt: skip
+            raise KdvizError(
+                f"{full} must be {'true or false' if isinstance(default, bool) else 'a value like '}"
+                f"{'' if isinstance(default, bool) else repr(default)}, got {value!r}"
+            )
         found[full] = value
     return found
 

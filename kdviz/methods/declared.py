@@ -29,12 +29,17 @@ for method in (
     Method("ce", (Term("ce"),), "The labels alone, no teacher."),
     Method("kd", (Term("ce", 0.1), Term("kd", 0.9)), "KL divergence at temperature 4.", papers.KD),
     Method(
-        "ctkd", (Term("ce", 0.1), Term("ctkd", 0.9, settings=LEARNT, module=LearntTemperature)),
-        "KD at a temperature learnt against the student.", papers.CTKD,
+        "ctkd",
+        (Term("ce", 0.1), Term("ctkd", 0.9, settings=LEARNT, module=LearntTemperature)),
+        "KD at a temperature learnt against the student.",
+        papers.CTKD,
     ),
     Method(
-        "dkd", (Term("ce"), Term("dkd", warmup=20.0)),
-        "KD split into the target class and the rest, 20 warm-up epochs.", papers.DKD, DKD_PAIRS,
+        "dkd",
+        (Term("ce"), Term("dkd", warmup=20.0)),
+        "KD split into the target class and the rest, 20 warm-up epochs.",
+        papers.DKD,
+        DKD_PAIRS,
     ),
     Method("mlkd", MLKD, "KD and Gram matrices at five temperatures, plain and strong view.", papers.MLKD),
     Method("lskd", (Term("ce", 0.1), Term("lskd", 9.0)), "KD of z-scored logits.", papers.LSKD),
@@ -45,5 +50,5 @@ for method in (
     Method("p_list_mle", (Term("p_list_mle"),), "ListMLE with the head weighing most.", papers.P_LIST_MLE),
     Method("rkd", (Term("ce"), Term("rkd")), "Distances and angles between pooled features.", papers.RKD),
     Method("rk", (Term("rank_kendall", 0.9),), "Smooth Kendall's tau, a plug-in: kd+rk, dkd+rk.", papers.RKKD),
-):  # fmt: skip
+):
     METHODS.add(method.name, method)

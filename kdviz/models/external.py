@@ -35,10 +35,7 @@ def build_external(name: str, classes: int) -> nn.Module:
     )
     make = {"timm": _timm, "torchvision": _torchvision}.get(library, _own)
     model = make(library, net, classes)
-    require(
-        isinstance(model, nn.Module),
-        f"{name}: returned a {type(model).__name__}; expected a torch.nn.Module",
-    )
+    require(isinstance(model, nn.Module), f"{name}: returned a {type(model).__name__}; expected a torch.nn.Module")
     return model
 
 

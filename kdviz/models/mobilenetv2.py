@@ -22,10 +22,12 @@ class InvertedResidual(nn.Module):
         super().__init__()
         inner = width_in * expansion
         self.conv = nn.Sequential(
-            *_normalised(width_in, inner, 1), nn.ReLU(),
-            *_normalised(inner, inner, 3, stride, groups=inner), nn.ReLU(),
+            *_normalised(width_in, inner, 1),
+            nn.ReLU(),
+            *_normalised(inner, inner, 3, stride, groups=inner),
+            nn.ReLU(),
             *_normalised(inner, width, 1),
-        )  # fmt: skip
+        )
         self.residual = stride == 1 and width_in == width
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -3,12 +3,32 @@
 from kdviz.papers.entry import Entry, Inputs, Paper
 
 _LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "τ": r"$\tau$", "α": r"$\alpha$", "β": r"$\beta$",
-    "γ": r"$\gamma$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "−": "--", "–": "--", "…": r"\ldots{}",
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "τ": r"$\tau$",
+    "α": r"$\alpha$",
+    "β": r"$\beta$",
+    "γ": r"$\gamma$",
+    "×": r"$\times$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "−": "--",
+    "–": "--",
+    "…": r"\ldots{}",
     "²": "$^2$",
-}  # fmt: skip
+}
 SHIPPED = (
     "Small-scale nets that come with kdviz, trained on the synthetic data set {data}; "
     "this illustrates the method and is not the paper's result."

@@ -155,10 +155,17 @@ def findings(entry: Entry, results: Results) -> list[dict[str, Any]]:
     found = []
     for claim in entry.claims:
         measured = claim.measure(results)
-        values = {key: float(f"{value:.6g}") if isinstance(value, float) else value
-                  for key, value in measured.values.items()}  # fmt: skip
+        values = {
+            key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in measured.values.items()
+        }
         found.append(
-            {"claim": claim.says, "where": claim.where, "reading": claim.reading, "measured": values,
-             "agrees": measured.agrees, "note": measured.note}
-        )  # fmt: skip
+            {
+                "claim": claim.says,
+                "where": claim.where,
+                "reading": claim.reading,
+                "measured": values,
+                "agrees": measured.agrees,
+                "note": measured.note,
+            }
+        )
     return found

@@ -43,9 +43,10 @@ def best(rows: Sequence[str], *, expected: str) -> Callable[[Results], Measured]
         means = {row: float(results["table"]["published"].sel(row=row).mean()) for row in rows}
         winner = max(means, key=lambda row: means[row])
         return Measured(
-            {row: round(mean, 3) for row, mean in means.items()}, YES if winner == expected else NO,
+            {row: round(mean, 3) for row, mean in means.items()},
+            YES if winner == expected else NO,
             f"highest printed mean: {winner}",
-        )  # fmt: skip
+        )
 
     return measure
 

@@ -45,9 +45,14 @@ def produce(
     draw(entry, results, out, venue=venue, formats=formats, say=say)
     found = findings(entry, results)
     record = {
-        "paper": paper.name, "entry": entry.name, "title": entry.title, "source": entry.source,
-        "provenance": caption.provenance(inputs), "settings": entry.resolved(inputs), "findings": found,
-    }  # fmt: skip
+        "paper": paper.name,
+        "entry": entry.name,
+        "title": entry.title,
+        "source": entry.source,
+        "provenance": caption.provenance(inputs),
+        "settings": entry.resolved(inputs),
+        "findings": found,
+    }
     texts = {
         "caption.tex": caption.latex(paper, entry, inputs),
         "findings.json": json.dumps(record, indent=2, ensure_ascii=False, default=list) + "\n",

@@ -180,8 +180,9 @@ def plain(table: Table, result: "xr.Dataset") -> str:
     lines = [["", *(head[level] if level < len(head) else "" for head in heads)] for level in range(depth)]
     lines += [[row.name, *texts] for row, texts in zip(table.rows, cells, strict=True)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rendered = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-                for line in lines]  # fmt: skip
+    rendered = [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    ]
     apart = [f"not a cell of this table: {one}" for one in result.attrs["apart"].splitlines()]
     return "\n".join([f"{table.title}; {table.metric}", *rendered, *apart])
 

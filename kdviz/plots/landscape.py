@@ -99,9 +99,14 @@ def scale(fig: "Figure", filled: Any, axis: "Axes", levels: np.ndarray) -> Any:
 
 
 def surface(
-    datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), elevation: float = 30.0,
-    azimuth: float = -58.0, **_: Any,
-) -> "Figure":  # fmt: skip
+    datasets: "Sequence[xr.Dataset]",
+    *,
+    venue: str = "icml",
+    loss: Sequence[str] = (),
+    elevation: float = 30.0,
+    azimuth: float = -58.0,
+    **_: Any,
+) -> "Figure":
     """Shaded surfaces of every loss (rows) of every net (columns); heights on a log scale where a loss is positive.
 
     Checkpoints that the result marks stand on pins, a trajectory lies on the surface.
@@ -173,17 +178,44 @@ def _mark(axis: "Axes", dataset: "xr.Dataset", name: str) -> None:
         for a, b, text in zip(dataset["mark_alpha"], dataset["mark_beta"], dataset["mark"].values, strict=True):
             axis.plot(a, b, "D", color="white", markeredgecolor="black", markersize=4, markeredgewidth=0.7, zorder=5)
             axis.annotate(
-                title(str(text)), (float(a), float(b)), (-5, -5), textcoords="offset points", ha="right", va="top",
-                fontsize=7, zorder=6, bbox=PLATE,
-            )  # fmt: skip
+                title(str(text)),
+                (float(a), float(b)),
+                (-5, -5),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                fontsize=7,
+                zorder=6,
+                bbox=PLATE,
+            )
     else:
-        axis.plot(0, 0, "P", color="white", markeredgecolor="black", markersize=5.5, markeredgewidth=0.7,
-                  linestyle="none", label="trained weights", zorder=5)  # fmt: skip
+        axis.plot(
+            0,
+            0,
+            "P",
+            color="white",
+            markeredgecolor="black",
+            markersize=5.5,
+            markeredgewidth=0.7,
+            linestyle="none",
+            label="trained weights",
+            zorder=5,
+        )
     best = (dataset[name].argmax if name in BETTER else dataset[name].argmin)(["alpha", "beta"])
     a, b = dataset["alpha"][best["alpha"]], dataset["beta"][best["beta"]]
     star, text = ("^", "greatest on the grid") if name in BETTER else ("*", "least on the grid")
-    axis.plot(a, b, star, color=RED, markeredgecolor="white", markersize=6, markeredgewidth=0.5,
-              linestyle="none", label=text, zorder=6)  # fmt: skip
+    axis.plot(
+        a,
+        b,
+        star,
+        color=RED,
+        markeredgecolor="white",
+        markersize=6,
+        markeredgewidth=0.5,
+        linestyle="none",
+        label=text,
+        zorder=6,
+    )
 
 
 def _relief(axis: Any, dataset: "xr.Dataset", z: np.ndarray, low: float, high: float) -> None:
@@ -199,8 +231,18 @@ def _relief(axis: Any, dataset: "xr.Dataset", z: np.ndarray, low: float, high: f
     )
     floor = low - 0.3 * (high - low)
     axis.contour(a, b, z, 10, zdir="z", offset=floor, cmap=SEQUENTIAL, linewidths=0.6)
-    axis.plot_surface(a, b, z, facecolors=lit, rcount=len(b), ccount=len(a), linewidth=0.1, edgecolor=(0, 0, 0, 0.2),
-                      antialiased=True, shade=False)  # fmt: skip
+    axis.plot_surface(
+        a,
+        b,
+        z,
+        facecolors=lit,
+        rcount=len(b),
+        ccount=len(a),
+        linewidth=0.1,
+        edgecolor=(0, 0, 0, 0.2),
+        antialiased=True,
+        shade=False,
+    )
     axis.set_zlim(floor, high)
 
 

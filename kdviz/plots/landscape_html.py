@@ -91,13 +91,19 @@ def _height(arrays: "Sequence[xr.DataArray]") -> tuple[Any, dict[str, list], tup
 def _surface(dataset: "xr.Dataset", name: str, height: Any, axis: dict, span: tuple) -> dict[str, Any]:
     values = dataset[name].transpose("beta", "alpha").values
     return {
-        "x": dataset["alpha"].values, "y": dataset["beta"].values, "z": height(values), "customdata": values,
-        "cmin": span[0], "cmax": span[1], "colorscale": SEQUENTIAL,
-        "colorbar": {"len": 0.7, "thickness": 14, **axis}, "name": "",
+        "x": dataset["alpha"].values,
+        "y": dataset["beta"].values,
+        "z": height(values),
+        "customdata": values,
+        "cmin": span[0],
+        "cmax": span[1],
+        "colorscale": SEQUENTIAL,
+        "colorbar": {"len": 0.7, "thickness": 14, **axis},
+        "name": "",
         "hovertemplate": "α %{x:.3f}<br>β %{y:.3f}<br>" + NAMES.get(name, name) + " %{customdata:.5g}",
         "contours": {"z": {"show": True, "project": {"z": True}, "usecolormap": True, "width": 1}},
         "lighting": {"ambient": 0.55, "diffuse": 0.7, "specular": 0.15, "roughness": 0.7},
-    }  # fmt: skip
+    }
 
 
 def _nets(dataset: "xr.Dataset", name: str, height: Any, top: float) -> list[dict[str, Any]]:
@@ -107,15 +113,26 @@ def _nets(dataset: "xr.Dataset", name: str, height: Any, top: float) -> list[dic
         return []
     alpha, beta, values, names, run = found
     z = height(values)
-    seen = {"customdata": values, "hovertemplate": "%{text}<br>on the plane: %{customdata:.5g}", "name": "", "x": alpha,
-            "y": beta, "showlegend": False}  # fmt: skip
+    seen = {
+        "customdata": values,
+        "hovertemplate": "%{text}<br>on the plane: %{customdata:.5g}",
+        "name": "",
+        "x": alpha,
+        "y": beta,
+        "showlegend": False,
+    }
     if run:
         stops = {"size": [8 if epoch else 0 for epoch in names], "color": RED, "line": {"width": 0}}
         way = {"mode": "lines+markers", "marker": stops, "line": {"color": RED, "width": 5}}
         text = [f"epoch {epoch}" if epoch else "" for epoch in names]
         return [{**seen, **way, "z": z + 0.01 * (top - z.min()), "text": text}]
-    ends = {"mode": "markers+text", "textposition": "top center", "textfont": {"color": "black"}, "text": names,
-            "marker": {"size": 3, "color": "black"}}  # fmt: skip
+    ends = {
+        "mode": "markers+text",
+        "textposition": "top center",
+        "textfont": {"color": "black"},
+        "text": names,
+        "marker": {"size": 3, "color": "black"},
+    }
     line = {"mode": "lines", "line": {"color": "black", "width": 3}, "hoverinfo": "skip", "showlegend": False}
     pins = [{"x": [a, a], "y": [b, b], "z": [low, top], **line} for a, b, low in zip(alpha, beta, z, strict=True)]
     return [*pins, {**seen, **ends, "z": np.full_like(z, top)}]
@@ -132,9 +149,15 @@ def _room(low: float, high: float) -> list[float]:
 
 def _box(dataset: "xr.Dataset", zaxis: dict[str, Any]) -> dict[str, Any]:
     eye, centre = {"x": 1.35, "y": -1.5, "z": 0.95}, {"x": 0, "y": 0, "z": -0.18}
-    x, y = ({"title": {"text": sign}, "range": _room(float(dataset[name].min()), float(dataset[name].max()))}
-            for sign, name in (("α", "alpha"), ("β", "beta")))  # fmt: skip
+    x, y = (
+        {"title": {"text": sign}, "range": _room(float(dataset[name].min()), float(dataset[name].max()))}
+        for sign, name in (("α", "alpha"), ("β", "beta"))
+    )
     return {
-        "xaxis": x, "yaxis": y, "zaxis": zaxis, "aspectmode": "manual", "aspectratio": {"x": 1, "y": 1, "z": 0.7},
+        "xaxis": x,
+        "yaxis": y,
+        "zaxis": zaxis,
+        "aspectmode": "manual",
+        "aspectratio": {"x": 1, "y": 1, "z": 0.7},
         "camera": {"eye": eye, "center": centre},
-    }  # fmt: skip
+    }

@@ -14,17 +14,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAMES = {
-    "loss": "loss", "ce": "cross-entropy", "kd": "KD loss", "rank_kendall": "ranking loss", "pld": "PLD loss",
-    "dist": "DIST loss", "dkd": "DKD loss", "accuracy": "top-1 accuracy", "kendall_tau": "Kendall's $\\tau$",
+    "loss": "loss",
+    "ce": "cross-entropy",
+    "kd": "KD loss",
+    "rank_kendall": "ranking loss",
+    "pld": "PLD loss",
+    "dist": "DIST loss",
+    "dkd": "DKD loss",
+    "accuracy": "top-1 accuracy",
+    "kendall_tau": "Kendall's $\\tau$",
     "agreement": "agreement with teacher",
-}  # fmt: skip
+}
 RED = COLOURS[1]
 SHARES = ("accuracy", "agreement")
 BETTER = (*SHARES, "kendall_tau")  # the more the better; levels in even steps
 MANTISSAS = (
-    (1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    (1.0,),
+    (1.0, 3.0),
+    (1.0, 2.0, 5.0),
+    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
     (1.0, 1.2, 1.4, 1.7, 2.0, 2.4, 2.9, 3.5, 4.2, 5.0, 6.0, 7.2, 8.5),
-)  # fmt: skip
+)
 
 
 def chosen(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str] = ()) -> list[str]:
@@ -37,9 +47,11 @@ def chosen(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str] = ()) -> 
     there = [
         str(name)
         for name, values in datasets[0].data_vars.items()
-        if values.dims and set(values.dims) <= grid and not str(name).endswith(("_halfwidth", "_error"))
+        if values.dims
+        and set(values.dims) <= grid
+        and not str(name).endswith(("_halfwidth", "_error"))
         and all(name in one for one in datasets)
-    ]  # fmt: skip
+    ]
     wanted = [loss] if isinstance(loss, str) else list(loss)
     for name in wanted:
         if name not in there:

@@ -12,9 +12,13 @@ from kdviz.plots.style import BLACK, COLOURS, VENUES, dash, figure, letter, look
 
 # what the figure of a comparison shows -> its heading.
 MEASURES = {
-    "centre": "loss (nats)", "convex_share": "convex share", "flatness_radius": "flat radius", "minima": "minima",
-    "top_eigenvalue": r"$\lambda_{\max}$", "trace": "Hessian trace",
-}  # fmt: skip
+    "centre": "loss (nats)",
+    "convex_share": "convex share",
+    "flatness_radius": "flat radius",
+    "minima": "minima",
+    "top_eigenvalue": r"$\lambda_{\max}$",
+    "trace": "Hessian trace",
+}
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -89,9 +93,15 @@ def _barrier(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several
         left = at > 0.5  # where there is more room below the curve
         plate = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"}
         axis.annotate(
-            f"barrier {compact(round(barrier, 2))}", (at, base + 0.2 * barrier), (-5 if left else 5, 0), va="center",
-            textcoords="offset points", ha="right" if left else "left", fontsize=8, bbox=plate,
-        )  # fmt: skip
+            f"barrier {compact(round(barrier, 2))}",
+            (at, base + 0.2 * barrier),
+            (-5 if left else 5, 0),
+            va="center",
+            textcoords="offset points",
+            ha="right" if left else "left",
+            fontsize=8,
+            bbox=plate,
+        )
 
 
 def trajectory(

@@ -49,12 +49,7 @@ _FIXED = {
     "p_list_mle": (COLOURS[7], "*", 2),
     "mlkd": (COLOURS[6], "p", 3),
 }
-_TITLES = {
-    "rank_kendall": "ranking",
-    "list_mle": "ListMLE",
-    "p_list_mle": "P-ListMLE",
-    "kl+rk": "KL+ranking",
-}
+_TITLES = {"rank_kendall": "ranking", "list_mle": "ListMLE", "p_list_mle": "P-ListMLE", "kl+rk": "KL+ranking"}
 SEQUENTIAL, DIVERGING = "viridis", "PuOr"
 
 # Times-like, as the venues' own text; both families come with matplotlib, so a figure is the same everywhere.

@@ -42,9 +42,15 @@ def _probabilities(place: Any, toy: "xr.Dataset") -> None:
         colour = BLACK if at == 0 else STUDENTS[(at - 1) % len(STUDENTS)]
         name = net if at == 0 else f"{net} ({'right' if right else 'wrong'})"
         axis.bar(
-            x, values, 0.9 * width, color=colour, hatch=HATCHES[at % len(HATCHES)] if at else "", edgecolor="white",
-            linewidth=0, label=name,
-        )  # fmt: skip
+            x,
+            values,
+            0.9 * width,
+            color=colour,
+            hatch=HATCHES[at % len(HATCHES)] if at else "",
+            edgecolor="white",
+            linewidth=0,
+            label=name,
+        )
         best = int(values.argmax())
         axis.plot(x[best], values[best] + 0.025, "v", color=colour, markersize=4, clip_on=False)
     axis.set(xlabel="class", ylabel="probability", xticks=range(channels), xticklabels=range(1, channels + 1))
@@ -57,15 +63,25 @@ def _verdict(axis: Any, toy: "xr.Dataset", name: str) -> None:
     values = toy["loss"].sel(criterion=name).values
     for at, value in enumerate(values):
         axis.bar(
-            at, value, 0.66, color=STUDENTS[at % len(STUDENTS)], hatch=HATCHES[(at + 1) % len(HATCHES)],
-            edgecolor="white", linewidth=0,
-        )  # fmt: skip
+            at,
+            value,
+            0.66,
+            color=STUDENTS[at % len(STUDENTS)],
+            hatch=HATCHES[(at + 1) % len(HATCHES)],
+            edgecolor="white",
+            linewidth=0,
+        )
         shown = f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.4f}"
         offset = 2 if value >= 0 else -2
         axis.annotate(
-            shown.replace("-", "\N{MINUS SIGN}"), (at, value), (0, offset), textcoords="offset points", ha="center",
-            va="bottom" if value >= 0 else "top", fontsize=7.5,
-        )  # fmt: skip
+            shown.replace("-", "\N{MINUS SIGN}"),
+            (at, value),
+            (0, offset),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if value >= 0 else "top",
+            fontsize=7.5,
+        )
     best = int(values.argmin())
     verdict = "right" if bool(toy["right"][best]) else "wrong"
     axis.set_xticks(range(len(values)), [f"{at + 1}" for at in range(len(values))])
@@ -88,9 +104,16 @@ def overlap(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) 
         if chosen.any():
             share = np.histogram(np.clip(values[chosen], floor, None), edges)[0] / chosen.sum()
             left.stairs(
-                share, edges, fill=True, color=colour, alpha=0.6, hatch=hatch, edgecolor="white", linewidth=0.3,
+                share,
+                edges,
+                fill=True,
+                color=colour,
+                alpha=0.6,
+                hatch=hatch,
+                edgecolor="white",
+                linewidth=0.3,
                 label=f"{name} ({chosen.sum():,})",
-            )  # fmt: skip
+            )
     left.set(xscale="log", xlabel="KL to the teacher (nats)", ylabel="share of samples")
     if edges[-1] < 30 * edges[0]:  # too short for ticks at the powers of ten alone
         left.set_xticks(
@@ -116,9 +139,14 @@ def _shares(axis: Any, datasets: "Sequence[xr.Dataset]") -> None:
         if len(datasets) == 1:
             for place, share, pairs in zip(x, shares, one["pairs"].values, strict=True):
                 axis.annotate(
-                    f"{share:.1f} %\n{int(pairs):,}", (place, share), (0, 2), textcoords="offset points", ha="center",
-                    va="bottom", fontsize=7,
-                )  # fmt: skip
+                    f"{share:.1f} %\n{int(pairs):,}",
+                    (place, share),
+                    (0, 2),
+                    textcoords="offset points",
+                    ha="center",
+                    va="bottom",
+                    fontsize=7,
+                )
     axis.set_xticks(range(len(criteria)), [title(name) for name in criteria])
     axis.set(xlabel="criterion", ylabel="of all pairs (%)")
     axis.margins(y=0.25)

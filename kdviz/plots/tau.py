@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 
 TAU = "mean $\\tau_b$"
 MEASURES = {
-    "tau_a": "$\\tau_a$", "tau_b": "$\\tau_b$", "tau_c": "$\\tau_c$", "spearman": "Spearman's $\\rho$",
-    "top1": "top 1", "top5": "top 5", "top10": "top 10",
-}  # fmt: skip
+    "tau_a": "$\\tau_a$",
+    "tau_b": "$\\tau_b$",
+    "tau_c": "$\\tau_c$",
+    "spearman": "Spearman's $\\rho$",
+    "top1": "top 1",
+    "top5": "top 5",
+    "top10": "top 10",
+}
 
 
 def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: Any) -> "Figure":
@@ -33,17 +38,35 @@ def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **opt
     for row, (one, values) in enumerate(zip(datasets, taus, strict=True)):
         base, colour = len(datasets) - 1 - row, look(_label(one), row)["color"]
         counts, _ = np.histogram(values, edges)
-        axis.stairs(base + 0.75 * counts / max(counts.max(), 1), edges, baseline=base, fill=True, color=colour,
-                    alpha=0.25)  # fmt: skip
+        axis.stairs(
+            base + 0.75 * counts / max(counts.max(), 1), edges, baseline=base, fill=True, color=colour, alpha=0.25
+        )
         axis.stairs(base + 0.75 * counts / max(counts.max(), 1), edges, baseline=base, color=colour, lw=0.9)
         mean, ends = _mean(one, "mean", measure="tau_b")
         marker = look(_label(one), row)["marker"]
-        axis.errorbar(mean, base, xerr=ends, fmt=marker, color=colour, ms=8 if marker == "." else 4, capsize=2,
-                      mec="white", mew=0.4)  # fmt: skip
-        axis.annotate(f"{mean:.3f}", (1, base), (6, 0), textcoords="offset points", va="center", annotation_clip=False,
-                      fontsize=8)  # fmt: skip
-    axis.annotate("mean", (1, len(datasets) - 0.45), (6, 0), textcoords="offset points", va="center", fontsize=8,
-                  annotation_clip=False)  # fmt: skip
+        axis.errorbar(
+            mean,
+            base,
+            xerr=ends,
+            fmt=marker,
+            color=colour,
+            ms=8 if marker == "." else 4,
+            capsize=2,
+            mec="white",
+            mew=0.4,
+        )
+        axis.annotate(
+            f"{mean:.3f}", (1, base), (6, 0), textcoords="offset points", va="center", annotation_clip=False, fontsize=8
+        )
+    axis.annotate(
+        "mean",
+        (1, len(datasets) - 0.45),
+        (6, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        annotation_clip=False,
+    )
     axis.set_yticks(range(len(datasets)), [title(_label(one)) for one in reversed(datasets)])
     axis.set(xlabel="Kendall's $\\tau_b$, student against teacher", ylabel="samples' distribution")
     axis.set(xlim=(edges[0], 1), ylim=(-0.25, len(datasets)))
@@ -124,8 +147,13 @@ def _measures(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     names = [str(name) for name in one.measure.values]
     mean, ends = _mean(one, "mean")
     axis.errorbar(_beside(len(names), index, many), mean, yerr=ends, **_look(one, index, line=False))
-    axis.set_xticks(range(len(names)), [MEASURES.get(name, f"top {name[3:]}") for name in names], rotation=40,
-                    ha="right", rotation_mode="anchor")  # fmt: skip
+    axis.set_xticks(
+        range(len(names)),
+        [MEASURES.get(name, f"top {name[3:]}") for name in names],
+        rotation=40,
+        ha="right",
+        rotation_mode="anchor",
+    )
     axis.set(xlabel="measure", ylabel="mean (1: same)")
 
 
@@ -136,11 +164,20 @@ def _shares(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     whole = 1.0 in one.share.values
     places = places if whole else [place for place in places if place[1] < 1]
     found = [_mean(one, "share_mean", end=end, share=share) for end, share in places]
-    axis.errorbar(_beside(len(places), index, many), [mean for mean, _ in found],
-                  yerr=np.hstack([ends for _, ends in found]), **_look(one, index, line=False))  # fmt: skip
+    axis.errorbar(
+        _beside(len(places), index, many),
+        [mean for mean, _ in found],
+        yerr=np.hstack([ends for _, ends in found]),
+        **_look(one, index, line=False),
+    )
     names = {"min": "min", "top": "top"}
-    axis.set_xticks(range(len(places)), ["all" if share == 1 else f"{names[end]} {share:.0%}" for end, share in places],
-                    rotation=40, ha="right", rotation_mode="anchor")  # fmt: skip
+    axis.set_xticks(
+        range(len(places)),
+        ["all" if share == 1 else f"{names[end]} {share:.0%}" for end, share in places],
+        rotation=40,
+        ha="right",
+        rotation_mode="anchor",
+    )
     axis.set(xlabel="share of the channels", ylabel=TAU)
 
 

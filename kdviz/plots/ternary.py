@@ -97,9 +97,15 @@ def _triangles(count: int, width: float, lines: int) -> tuple["Figure", list[Any
         for at, (x, y) in enumerate(CORNERS):
             offset = (0, 3) if at == 2 else (0, -3)
             axis.annotate(
-                f"class {at + 1}", (x, y), offset, textcoords="offset points", ha="center",
-                va="bottom" if at == 2 else "top", fontsize=7.5, annotation_clip=False,
-            )  # fmt: skip
+                f"class {at + 1}",
+                (x, y),
+                offset,
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if at == 2 else "top",
+                fontsize=7.5,
+                annotation_clip=False,
+            )
     return fig, axes
 
 
@@ -112,8 +118,16 @@ def _note(axis: Any, text: str) -> None:
 def _mark(axes: list[Any], dataset: "xr.Dataset", right: str | None) -> None:
     """The teacher as a cross, the right student as a ring, named once below."""
     for axis in axes:
-        axis.plot(*(dataset["teacher"].values @ CORNERS), "X", color=BLACK, markersize=5.5, zorder=5, label="teacher",
-                  markeredgecolor="white", markeredgewidth=0.6)  # fmt: skip
+        axis.plot(
+            *(dataset["teacher"].values @ CORNERS),
+            "X",
+            color=BLACK,
+            markersize=5.5,
+            zorder=5,
+            label="teacher",
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+        )
         if right:
             ring = {"markerfacecolor": "white", "markeredgecolor": BLACK, "markersize": 5, "linestyle": "none"}
             axis.plot(*(dataset["right"].values @ CORNERS), "o", zorder=5, label=right, **ring)

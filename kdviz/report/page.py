@@ -34,9 +34,11 @@ def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
     ]
     template = Template((resources.files("kdviz.report") / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
-        title=escape(heading), lead=escape(_lead(subjects)), body="\n".join(part for part in parts if part),
+        title=escape(heading),
+        lead=escape(_lead(subjects)),
+        body="\n".join(part for part in parts if part),
         version=escape(versions().get("kdviz", "")),
-    )  # fmt: skip
+    )
 
 
 def _lead(subjects: Sequence[Subject]) -> str:
@@ -63,9 +65,19 @@ def _summary(subjects: Sequence[Subject]) -> str:
         one = subject.checkpoint
         best, last = one.metrics.get("best", {}), one.metrics.get("last", {})
         rows.append(
-            [subject.label, _text(one.method), one.name, _text((one.teacher or {}).get("name")), _text(one.epoch),
-             _text(one.seed), _text(best.get("epoch")), _percent(best), _percent(last), _nats(last)]
-        )  # fmt: skip
+            [
+                subject.label,
+                _text(one.method),
+                one.name,
+                _text((one.teacher or {}).get("name")),
+                _text(one.epoch),
+                _text(one.seed),
+                _text(best.get("epoch")),
+                _percent(best),
+                _percent(last),
+                _nats(last),
+            ]
+        )
     return "<h2>Results</h2>" + table(head, rows, numbers=6, top=(7, 8)) + _over_seeds(subjects)
 
 
@@ -84,8 +96,15 @@ def _over_seeds(subjects: Sequence[Subject]) -> str:
             continue
         tops = [100 * member.checkpoint.metrics["last"]["top1"] for member in members]
         first = members[0].checkpoint
-        rows.append([_text(first.method), first.name, str(len(tops)), f"{statistics.fmean(tops):.2f} %",
-                     f"{statistics.stdev(tops):.2f}"])  # fmt: skip
+        rows.append(
+            [
+                _text(first.method),
+                first.name,
+                str(len(tops)),
+                f"{statistics.fmean(tops):.2f} %",
+                f"{statistics.stdev(tops):.2f}",
+            ]
+        )
     head = ["method", "student", "seeds", "mean of last", "std, points"]
     return "<h3>Over seeds</h3>" + table(head, rows, numbers=3, top=(3,)) if rows else ""
 
@@ -125,11 +144,16 @@ def _details(subject: Subject, common: Sequence[Any]) -> str:
     """Figures measured on the subject alone, its settings and where it comes from."""
     one = subject.checkpoint
     facts = {
-        "file": str(one.path), "sha256": one.sha256, "producer": one.producer, "architecture": one.name,
-        "parameters": f"{one.parameters:,}", "classes": str(one.classes), "data": _text(one.data),
+        "file": str(one.path),
+        "sha256": one.sha256,
+        "producer": one.producer,
+        "architecture": one.name,
+        "parameters": f"{one.parameters:,}",
+        "classes": str(one.classes),
+        "data": _text(one.data),
         "dropped": ", ".join(one.dropped) or "nothing",
         **flat({"teacher": one.teacher or {}, "versions": one.versions}),
-    }  # fmt: skip
+    }
     recipe = _settings(subject)
     folded = "".join(
         f"<details><summary>{escape(name)}</summary>{table(['', ''], content.items())}</details>"

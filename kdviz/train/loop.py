@@ -15,7 +15,7 @@ from kdviz.base.files import sha256
 from kdviz.base.seeds import derive
 from kdviz.checkpoints import Checkpoint, save_checkpoint
 from kdviz.data import Data, load_data
-from kdviz.losses import check_door
+from kdviz.losses import validate_logits
 from kdviz.methods import Objective
 from kdviz.methods import build as build_objective
 from kdviz.models import Outputs, logits_of
@@ -50,10 +50,17 @@ class Run:
 
 
 def train(
-    recipe: Recipe, *, out: Path | str, teacher: Checkpoint | None = None, root: Path | None = None,
-    device: str | None = None, teacher_cache: Path | None = None, fresh: bool = False,
-    progress: Progress | None = None, tell: Callable[[dict[str, Any]], None] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    recipe: Recipe,
+    *,
+    out: Path | str,
+    teacher: Checkpoint | None = None,
+    root: Path | None = None,
+    device: str | None = None,
+    teacher_cache: Path | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+    tell: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
     """Train `recipe` into the folder `out`, or go on where a run of the same recipe stopped there.
 
     `out` gets journal.jsonl, last.pt and best.pt (best by top-1 on val, which is held out of train), state.pt for
@@ -101,19 +108,31 @@ def _prepare(
     parameters = [*student.parameters(), *objective.parameters()]
     normalization = {"mean": list(data.mean), "std": list(data.std)}
     record = {
-        "name": recipe.student, "classes": data.classes, "data": recipe.data, "method": recipe.method,
-        "seed": recipe.seed, "teacher": _reference(teacher, out) if frozen is not None else None,
+        "name": recipe.student,
+        "classes": data.classes,
+        "data": recipe.data,
+        "method": recipe.method,
+        "seed": recipe.seed,
+        "teacher": _reference(teacher, out) if frozen is not None else None,
         "recipe": {**recipe.result(), "settings": objective.settings, "normalization": normalization},
-    }  # fmt: skip
+    }
     batches = resident(recipe, data, where, strong_view=objective.needs_strong_view)
     shared = cache is not None and teacher is not None and frozen is not None
     shared = shared and not (objective.needs_features or objective.needs_strong_view)
     run = Run(
-        recipe, out, student, torch.compile(student) if recipe.compile else student, frozen, objective,
-        build_optimizer(recipe, parameters), batches, val,
+        recipe,
+        out,
+        student,
+        torch.compile(student) if recipe.compile else student,
+        frozen,
+        objective,
+        build_optimizer(recipe, parameters),
+        batches,
+        val,
         TeacherCache(cache, recipe, data, teacher.sha256, precision) if shared else None,  # type: ignore
-        precision, record,
-    )  # fmt: skip
+        precision,
+        record,
+    )
     _check_first_step(run)
     return run, load_data(recipe.data, split="test", root=root)
 
@@ -156,7 +175,7 @@ def _check_first_step(run: Run) -> None:
         logits = logits_of(run.student(batch.images[:2]))
         taught = None if run.teacher is None else logits_of(run.teacher(batch.images[:2]))
     run.student.train()
-    check_door(logits, taught, batch.labels[:2], who="train")
+    validate_logits(logits, taught, batch.labels[:2], who="train")
 
 
 def _outputs(model: Callable[..., Any], images: torch.Tensor, features: bool) -> Outputs:

@@ -33,9 +33,12 @@ def keep(
 ) -> None:
     """Write state.pt, atomically."""
     holder = {
-        "fingerprint": mark, "position": tuple(at), "student": student.state_dict(),
-        "objective": objective.state_dict(), "optimizer": optimizer.state_dict(),
-    }  # fmt: skip
+        "fingerprint": mark,
+        "position": tuple(at),
+        "student": student.state_dict(),
+        "objective": objective.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
     with atomic(out / "state.pt") as partial:
         torch.save(holder, partial)
 

@@ -6,7 +6,7 @@
 from kdviz.analysis.landscape.build import describe, landscape, profiles, remembered, survey
 from kdviz.analysis.landscape.directions import random_direction, random_pair
 from kdviz.analysis.landscape.evaluate import Evaluator
-from kdviz.analysis.landscape.neighbours import export, from_metric
+from kdviz.analysis.landscape.interop import export, from_metric
 from kdviz.analysis.landscape.sweep import assemble, axis, sweep
 
 __all__ = [

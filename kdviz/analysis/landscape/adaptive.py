@@ -26,9 +26,13 @@ class Filled(NamedTuple):
 
 
 def refine(
-    axes: Sequence[np.ndarray], measure: Measure, *, share: float = 1 / 3, tolerance: float = 0.01,
+    axes: Sequence[np.ndarray],
+    measure: Measure,
+    *,
+    share: float = 1 / 3,
+    tolerance: float = 0.01,
     watched: Callable[[str], bool] = lambda name: True,
-) -> Filled:  # fmt: skip
+) -> Filled:
     """Measure where the values are uncertain, until they are certain enough or the share of points is spent.
 
     Half of the points make an even coarse grid. Then, round by round, the polyharmonic splines |r|^5 and |r|^3 through
@@ -72,10 +76,17 @@ def refine(
 
 
 def adaptive(
-    objective: Objective, weights: Weights, directions: Weights | Sequence[Weights], alphas: Sequence[float],
-    betas: Sequence[float] | None = None, *, share: float = 1 / 3, tolerance: float = 0.01, journal: Any = None,
+    objective: Objective,
+    weights: Weights,
+    directions: Weights | Sequence[Weights],
+    alphas: Sequence[float],
+    betas: Sequence[float] | None = None,
+    *,
+    share: float = 1 / 3,
+    tolerance: float = 0.01,
+    journal: Any = None,
     progress: Progress | None = None,
-) -> xr.Dataset:  # fmt: skip
+) -> xr.Dataset:
     """`sweep` from a share of its points, the others interpolated with their estimated error; see `refine`.
 
     Args:
@@ -174,9 +185,12 @@ def _worst(size: np.ndarray, shape: tuple[int, ...], count: int) -> list[int]:
 
 
 def _ratios(
-    predicted: dict[str, np.ndarray], gap: dict[str, np.ndarray], fresh: dict[str, np.ndarray], new: list[int],
+    predicted: dict[str, np.ndarray],
+    gap: dict[str, np.ndarray],
+    fresh: dict[str, np.ndarray],
+    new: list[int],
     watched: Callable[[str], bool],
-) -> list[float]:  # fmt: skip
+) -> list[float]:
     """|measured - predicted| over the gap, for every watched variable at every new point."""
     kept = [name for name in fresh if watched(name)]
     errors = [np.abs(fresh[name] - predicted[name][new]) / np.maximum(gap[name][new], 1e-30) for name in kept]

@@ -16,23 +16,43 @@ from kdviz.data import Data
 
 # Correlations and Gram matrices have no unit; every other loss is a logarithm of probabilities.
 UNITS: dict[str, str] = {
-    "accuracy": "fraction", "agreement": "fraction", "kendall_tau": "1", "rank_kendall": "1", "dist": "1",
-    "class_gram": "1", "batch_gram": "1",
-}  # fmt: skip
+    "accuracy": "fraction",
+    "agreement": "fraction",
+    "kendall_tau": "1",
+    "rank_kendall": "1",
+    "dist": "1",
+    "class_gram": "1",
+    "batch_gram": "1",
+}
 ALONG = {
-    "filter": "filter-normalised directions", "layer": "layer-normalised directions", "none": "unnormalised directions",
+    "filter": "filter-normalised directions",
+    "layer": "layer-normalised directions",
+    "none": "unnormalised directions",
     "hessian": "the top eigenvectors of the Hessian",
-}  # fmt: skip
+}
 BN = {"frozen": "frozen", "recompute": "recomputed at each point", "interpolate": "interpolated with the weights"}
 
 
 def landscape(
-    model: Any, data: Data, *, losses: Sequence[str] = ("ce",), teacher: Any = None,
-    span: float = 1.0, steps: int = 51, seed: int = 0, samples: int | None = None, normalize: str = "filter",
-    precision: str = "fp32", bn: str = "frozen", one_d: bool = False, settings: Mapping[str, Any] | None = None,
-    chunk: int | str = "auto", fold: bool = True, journal: str | os.PathLike | None = None,
+    model: Any,
+    data: Data,
+    *,
+    losses: Sequence[str] = ("ce",),
+    teacher: Any = None,
+    span: float = 1.0,
+    steps: int = 51,
+    seed: int = 0,
+    samples: int | None = None,
+    normalize: str = "filter",
+    precision: str = "fp32",
+    bn: str = "frozen",
+    one_d: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    chunk: int | str = "auto",
+    fold: bool = True,
+    journal: str | os.PathLike | None = None,
     progress: Progress | None = None,
-) -> xr.Dataset:  # fmt: skip
+) -> xr.Dataset:
     """Losses and accuracy of a net on a plane (or line) through its weights, in random normalised directions.
 
         L(alpha, beta) = mean over images of loss(net(w + alpha d + beta e)),  alpha, beta in [-span, span]
@@ -63,20 +83,43 @@ def landscape(
     Differs from: loss-landscapes 3.0.6, whose plane has sheared rows and no centre.
     """
     evaluator = Evaluator(
-        model, data, losses=losses, teacher=teacher, precision=precision, bn=bn, samples=samples, seed=seed,
-        settings=settings, chunk=remembered(journal, chunk), fold=fold,
-    )  # fmt: skip
+        model,
+        data,
+        losses=losses,
+        teacher=teacher,
+        precision=precision,
+        bn=bn,
+        samples=samples,
+        seed=seed,
+        settings=settings,
+        chunk=remembered(journal, chunk),
+        fold=fold,
+    )
     return survey(
-        evaluator, span=span, steps=steps, seed=seed, normalize=normalize, one_d=one_d, journal=journal,
+        evaluator,
+        span=span,
+        steps=steps,
+        seed=seed,
+        normalize=normalize,
+        one_d=one_d,
+        journal=journal,
         progress=progress,
-    )  # fmt: skip
+    )
 
 
 def survey(
-    evaluator: Evaluator, *, span: float = 1.0, steps: int = 51, seed: int = 0, normalize: str = "filter",
-    one_d: bool = False, directions: Sequence[Weights] | None = None, journal: str | os.PathLike | None = None,
-    progress: Progress | None = None, engine: Callable[..., Any] = sweep,
-) -> Any:  # fmt: skip
+    evaluator: Evaluator,
+    *,
+    span: float = 1.0,
+    steps: int = 51,
+    seed: int = 0,
+    normalize: str = "filter",
+    one_d: bool = False,
+    directions: Sequence[Weights] | None = None,
+    journal: str | os.PathLike | None = None,
+    progress: Progress | None = None,
+    engine: Callable[..., Any] = sweep,
+) -> Any:
     """The landscape of an evaluator: what `landscape` does once net and images are ready.
 
     Args:
@@ -98,10 +141,16 @@ def survey(
 
 
 def profiles(
-    evaluator: Evaluator, *, span: float = 1.0, steps: int = 51, seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    normalize: str = "filter", journal: str | os.PathLike | None = None, progress: Progress | None = None,
+    evaluator: Evaluator,
+    *,
+    span: float = 1.0,
+    steps: int = 51,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    normalize: str = "filter",
+    journal: str | os.PathLike | None = None,
+    progress: Progress | None = None,
     engine: Callable[..., Any] = sweep,
-) -> Any:  # fmt: skip
+) -> Any:
     """The losses along several random lines through the weights, so that no picture hangs on one draw.
 
     Args:

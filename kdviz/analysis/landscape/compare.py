@@ -30,12 +30,25 @@ MEASURES = {
 
 
 def compare(
-    nets: Mapping[str, nn.Module], data: Data, *, losses: Sequence[str] = ("ce",), teacher: nn.Module | None = None,
-    seeds: Sequence[int] = (0, 1, 2), span: float = 1.0, steps: int = 21, normalize: str = "filter",
-    epsilon: float = 0.1, share: float = 0.01, samples: int | None = None, eigenvalues: int = 1, probes: int = 16,
-    settings: Mapping[str, Any] | None = None, journal: str | os.PathLike | None = None,
-    progress: Progress | None = None, **engine: Any,
-) -> tuple[xr.Dataset, list[xr.Dataset]]:  # fmt: skip
+    nets: Mapping[str, nn.Module],
+    data: Data,
+    *,
+    losses: Sequence[str] = ("ce",),
+    teacher: nn.Module | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    span: float = 1.0,
+    steps: int = 21,
+    normalize: str = "filter",
+    epsilon: float = 0.1,
+    share: float = 0.01,
+    samples: int | None = None,
+    eigenvalues: int = 1,
+    probes: int = 16,
+    settings: Mapping[str, Any] | None = None,
+    journal: str | os.PathLike | None = None,
+    progress: Progress | None = None,
+    **engine: Any,
+) -> tuple[xr.Dataset, list[xr.Dataset]]:
     """Geometry of several nets on planes of the same random seeds, and the top of their Hessians' spectra.
 
     Args:
@@ -63,9 +76,15 @@ def compare(
         files = [f"{os.fspath(journal)}.{len(planes) + i}" if journal else None for i in range(len(seeds))]
         chunk = remembered(files[0], engine.get("chunk", "auto"))
         evaluator = Evaluator(
-            model, data, losses=losses, teacher=teacher, settings=settings, samples=samples, seed=seeds[0],
+            model,
+            data,
+            losses=losses,
+            teacher=teacher,
+            settings=settings,
+            samples=samples,
+            seed=seeds[0],
             **{**engine, "chunk": chunk},
-        )  # fmt: skip
+        )
         terms = evaluator.terms if eigenvalues else {}
         total = len(nets) * (len(seeds) + len(terms)) * steps**2
         for seed, file in zip(seeds, files, strict=True):
@@ -119,14 +138,31 @@ def _joined(spectra: list[dict[str, xr.Dataset]], nets: list[str]) -> xr.Dataset
 def _told(result: xr.Dataset, plane: xr.Dataset, *, epsilon: float, share: float) -> xr.Dataset:
     for name, (unit, words) in MEASURES.items():
         result[name].attrs.update(units=unit, long_name=words)
-    kept = ("data", "split", "data_sha256", "samples", "synthetic", "precision", "bn", "span", "steps", "normalize",
-            "settings")  # fmt: skip
+    kept = (
+        "data",
+        "split",
+        "data_sha256",
+        "samples",
+        "synthetic",
+        "precision",
+        "bn",
+        "span",
+        "steps",
+        "normalize",
+        "settings",
+    )
     told = {name: plane.attrs[name] for name in kept if name in plane.attrs}
     caption = f"flat: a rise of up to {epsilon:g} nats; minima: persistence of {100 * share:g} % of the range or more"
     return result.assign_attrs(
-        {**told, "kind": "comparison", "epsilon": epsilon, "share": share, "caption": caption,
-         "versions": json.dumps(versions())}
-    )  # fmt: skip
+        {
+            **told,
+            "kind": "comparison",
+            "epsilon": epsilon,
+            "share": share,
+            "caption": caption,
+            "versions": json.dumps(versions()),
+        }
+    )
 
 
 def rows(comparison: xr.Dataset) -> list[list[str]]:

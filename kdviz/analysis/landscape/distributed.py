@@ -61,9 +61,15 @@ def local_device() -> str:
 
 
 def distributed_sweep(
-    objective: Objective, weights: Weights, directions: Weights | Sequence[Weights], alphas: Sequence[float],
-    betas: Sequence[float] | None = None, *, journal: str | os.PathLike, progress: Progress | None = None,
-) -> xr.Dataset | None:  # fmt: skip
+    objective: Objective,
+    weights: Weights,
+    directions: Weights | Sequence[Weights],
+    alphas: Sequence[float],
+    betas: Sequence[float] | None = None,
+    *,
+    journal: str | os.PathLike,
+    progress: Progress | None = None,
+) -> xr.Dataset | None:
     """`sweep` by all ranks of torchrun together, each calling this with the same arguments.
 
     Args:

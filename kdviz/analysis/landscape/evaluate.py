@@ -16,7 +16,7 @@ from kdviz.analysis.landscape.threads import in_threads
 from kdviz.base.check import one_of, require
 from kdviz.base.files import versions
 from kdviz.data import Data
-from kdviz.losses import LOSSES, check_door, evaluate, resolve
+from kdviz.losses import LOSSES, evaluate, resolve, validate_logits
 from kdviz.metrics import kendall_tau, topk_overlap
 from kdviz.models import net_of
 
@@ -59,11 +59,21 @@ class Evaluator:
     """
 
     def __init__(
-        self, model: Any, data: Data, *, losses: Sequence[str] = ("ce",),
-        teacher: Any = None, chunk: int | str = "auto", precision: str = "fp32",
-        fold: bool = True, bn: str = "frozen", samples: int | None = None, seed: int = 0,
-        settings: Mapping[str, Any] | None = None, device: torch.device | str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: Any,
+        data: Data,
+        *,
+        losses: Sequence[str] = ("ce",),
+        teacher: Any = None,
+        chunk: int | str = "auto",
+        precision: str = "fp32",
+        fold: bool = True,
+        bn: str = "frozen",
+        samples: int | None = None,
+        seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
         one_of("landscape", ("frozen", "recompute"), bn=bn)
         model, teacher = net_of(model), teacher if teacher is None or isinstance(teacher, Tensor) else net_of(teacher)
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -84,13 +94,21 @@ class Evaluator:
         self._ready = list(self._chunks()) if size <= RESIDENT else None
         self._pass = recorded(self._whole, device) if device.type == "cuda" and self._ready else self._whole
         self.attrs = {
-            "data": data.name, "split": data.split, "data_sha256": data.sha256, "synthetic": int(data.synthetic),
-            "samples": len(self.data), "population": len(whole), "samples_seed": seed,
+            "data": data.name,
+            "split": data.split,
+            "data_sha256": data.sha256,
+            "synthetic": int(data.synthetic),
+            "samples": len(self.data),
+            "population": len(whole),
+            "samples_seed": seed,
             "losses": " ".join([*self.terms, *self.metrics]),
             "settings": json.dumps(dict(settings or {}), sort_keys=True),
-            "precision": precision, "bn": bn, "folded": len(self.network.pairs), "device": device.type,
+            "precision": precision,
+            "bn": bn,
+            "folded": len(self.network.pairs),
+            "device": device.type,
             "versions": json.dumps(versions()),
-        }  # fmt: skip
+        }
 
     def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
         """Every loss and metric at these weights."""
@@ -135,9 +153,16 @@ class Evaluator:
         """The same measurement in another precision, of the same images (as all there are: without half-widths)."""
         settings = {f"{name}.{key}": value for name, term in self.terms.items() for key, value in term.items()}
         return Evaluator(
-            self.network.plain, self.data, losses=[*self.terms, *self.metrics], teacher=self.logits_teacher,
-            chunk=self.chunk, precision=precision, bn=self.bn, settings=settings, device=self.network.device,
-        )  # fmt: skip
+            self.network.plain,
+            self.data,
+            losses=[*self.terms, *self.metrics],
+            teacher=self.logits_teacher,
+            chunk=self.chunk,
+            precision=precision,
+            bn=self.bn,
+            settings=settings,
+            device=self.network.device,
+        )
 
     def _chunks(self) -> Iterator[Tensor]:
         return (self.network.prepare(images) for images, _ in self.data.batches(self.chunk))
@@ -190,8 +215,8 @@ class Evaluator:
                 f"landscape: the student has {shapes[0]} classes but the teacher {shapes[1]};"
                 " were they trained on different data sets?",
             )
-            check_door(self.logits_teacher, self.logits_teacher, self.target, who="landscape")
-        check_door(logits, None, self.target[: len(logits)], who="landscape")
+            validate_logits(self.logits_teacher, self.logits_teacher, self.target, who="landscape")
+        validate_logits(logits, None, self.target[: len(logits)], who="landscape")
         most = int(self.target.max())
         require(most < logits.shape[1], f"landscape: label {most}, but the net has {logits.shape[1]} classes")
 

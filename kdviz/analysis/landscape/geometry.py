@@ -163,9 +163,10 @@ def loss_names(dataset: "xr.Dataset") -> list[str]:
     """The variables of a landscape that are losses on its full grid."""
     dims = tuple(name for name in ("alpha", "beta") if name in dataset.dims)
     return [
-        str(name) for name, array in dataset.data_vars.items()
+        str(name)
+        for name, array in dataset.data_vars.items()
         if array.dims == dims and name not in NOT_LOSSES and not str(name).endswith(("_halfwidth", "_error"))
-    ]  # fmt: skip
+    ]
 
 
 def summary(dataset: "xr.Dataset", *, epsilon: float = 0.1, share: float = 0.01) -> dict[str, dict[str, Any]]:

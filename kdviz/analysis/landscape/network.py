@@ -39,9 +39,14 @@ class Network:
     """
 
     def __init__(
-        self, model: nn.Module, example: Tensor, *, fold: bool = True, precision: str = "fp32",
+        self,
+        model: nn.Module,
+        example: Tensor,
+        *,
+        fold: bool = True,
+        precision: str = "fp32",
         device: torch.device | str = "cpu",
-    ) -> None:  # fmt: skip
+    ) -> None:
         one_of("landscape", PRECISIONS, precision=precision)
         self.precision, self.device = precision, torch.device(device)
         wide = torch.float64 if precision == "fp64" else torch.float32
@@ -143,9 +148,12 @@ class Network:
         return self._use(_formed(fast, form), form, pairs, copies)
 
     def _use(
-        self, fast: nn.Module, form: torch.memory_format, pairs: Sequence[Pair] = (),
+        self,
+        fast: nn.Module,
+        form: torch.memory_format,
+        pairs: Sequence[Pair] = (),
         copies: Sequence[tuple[Tensor, Tensor]] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.fast, self.form, self.pairs, self._copies = fast, form, pairs, copies
         half = self.precision == "bf16" and isinstance(fast, fx.GraphModule) and _only_linear(fast)
         self._autocast = self.precision == "bf16" and not half

@@ -18,9 +18,10 @@ from kdviz.data import Data
 Progress = Callable[[int, int], None]
 State = dict[str, Tensor]
 WHERE = {
-    "path": "on the line between the nets", "plane": "on the plane through the nets",
+    "path": "on the line between the nets",
+    "plane": "on the plane through the nets",
     "trajectory": "on the plane of the run's two principal components",
-}  # fmt: skip
+}
 POLICIES = ("interpolate", "recompute", "frozen")
 
 
@@ -47,8 +48,9 @@ class Carried:
         self.first = {name: buffer.clone() for name, buffer in self.buffers.items()}
         self.least = {
             name: torch.stack([state[name] for state in states]).amin(0).to(buffer)
-            for name, buffer in self.buffers.items() if name.endswith("running_var")
-        }  # fmt: skip
+            for name, buffer in self.buffers.items()
+            if name.endswith("running_var")
+        }
 
     def of(self, state: State) -> State:
         """The part of a state that moves under this policy."""
@@ -76,9 +78,18 @@ class Carried:
 
 
 def interpolation(
-    first: nn.Module, second: nn.Module, data: Data, *, labels: Sequence[str] = ("first", "second"), steps: int = 25,
-    margin: float = 0.0, bn: str = "interpolate", journal: Any = None, progress: Progress | None = None, **engine: Any,
-) -> xr.Dataset:  # fmt: skip
+    first: nn.Module,
+    second: nn.Module,
+    data: Data,
+    *,
+    labels: Sequence[str] = ("first", "second"),
+    steps: int = 25,
+    margin: float = 0.0,
+    bn: str = "interpolate",
+    journal: Any = None,
+    progress: Progress | None = None,
+    **engine: Any,
+) -> xr.Dataset:
     """Losses on the straight line between two nets, w(alpha) = (1 - alpha) first + alpha second, and their barrier.
 
     barrier = max over alpha in [0, 1] of  L(alpha) - ((1 - alpha) L(0) + alpha L(1)),  never below 0
@@ -131,9 +142,17 @@ def barrier(alphas: np.ndarray, losses: np.ndarray) -> tuple[float, float]:
 
 
 def plane(
-    models: Sequence[nn.Module], data: Data, *, labels: Sequence[str] = ("first", "second", "third"), steps: int = 25,
-    margin: float = 0.25, bn: str = "interpolate", journal: Any = None, progress: Progress | None = None, **engine: Any,
-) -> xr.Dataset:  # fmt: skip
+    models: Sequence[nn.Module],
+    data: Data,
+    *,
+    labels: Sequence[str] = ("first", "second", "third"),
+    steps: int = 25,
+    margin: float = 0.25,
+    bn: str = "interpolate",
+    journal: Any = None,
+    progress: Progress | None = None,
+    **engine: Any,
+) -> xr.Dataset:
     """Losses on the plane through three nets, in orthonormal coordinates with the first at the origin.
 
     u = (w2 - w1) / |w2 - w1|,  v = (w3 - w1 - <w3 - w1, u> u) / |...|,  w(alpha, beta) = w1 + alpha u + beta v
@@ -171,9 +190,17 @@ def plane(
 
 
 def trajectory(
-    models: Sequence[nn.Module], data: Data, *, epochs: Sequence[int] | None = None, steps: int = 25,
-    margin: float = 0.25, bn: str = "recompute", journal: Any = None, progress: Progress | None = None, **engine: Any,
-) -> xr.Dataset:  # fmt: skip
+    models: Sequence[nn.Module],
+    data: Data,
+    *,
+    epochs: Sequence[int] | None = None,
+    steps: int = 25,
+    margin: float = 0.25,
+    bn: str = "recompute",
+    journal: Any = None,
+    progress: Progress | None = None,
+    **engine: Any,
+) -> xr.Dataset:
     """A run's way through weight space on the plane of its two principal components, through the last net.
 
     The components are those of the centred weights of all nets (as Li et al. have it); each net is drawn where it
@@ -209,14 +236,17 @@ def trajectory(
     axes = [_around(places[:, i], steps, margin) for i in (0, 1)]
     result = sweep(carried, start, directions, *axes, journal=journal, progress=progress)
     loss = _terms(carried, result)[0]
-    shadows = [{n: t + float(a) * directions[0][n] + float(b) * directions[1][n] for n, t in start.items()}
-               for a, b in places]  # fmt: skip
+    shadows = [
+        {n: t + float(a) * directions[0][n] + float(b) * directions[1][n] for n, t in start.items()} for a, b in places
+    ]
     columns = {
-        "alpha": places[:, 0], "beta": places[:, 1], "epoch": np.array(epochs),
+        "alpha": places[:, 0],
+        "beta": places[:, 1],
+        "epoch": np.array(epochs),
         "loss": np.array([carried.own(state)[loss] for state in states]),
         "projected": np.array([carried(shadow)[loss] for shadow in shadows]),
         "off_plane": np.linalg.norm(moved - places @ components, axis=1),
-    }  # fmt: skip
+    }
     for name, values in columns.items():
         result[f"trajectory_{name}"] = ("checkpoint", values)
     return _told(result, "trajectory", carried, explained_variance=explained.tolist())

@@ -129,9 +129,16 @@ def _flat(tensors: Sequence[Tensor]) -> np.ndarray:
 
 
 def spectrum(
-    parts: Sequence[Part], weights: Weights, *, eigenvalues: int = 5, probes: int = 30, seed: int = 0,
-    tolerance: float = 1e-3, exact: bool = True, progress: Callable[[int, int], None] | None = None,
-) -> tuple[xr.Dataset, list[dict[str, Tensor]]]:  # fmt: skip
+    parts: Sequence[Part],
+    weights: Weights,
+    *,
+    eigenvalues: int = 5,
+    probes: int = 30,
+    seed: int = 0,
+    tolerance: float = 1e-3,
+    exact: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[xr.Dataset, list[dict[str, Tensor]]]:
     """Top eigenpairs and trace of the Hessian of a sum of parts.
 
     Eigenvalues by implicitly restarted Lanczos; trace by Hutchinson's estimator, the mean of z'Hz over Rademacher
@@ -211,9 +218,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def loss_parts(
-    model: nn.Module, data: "Data", *, loss: str = "ce", teacher: nn.Module | None = None,
-    settings: Mapping[str, Any] | None = None, chunk: int = 32, dtype: torch.dtype = torch.float32,
-) -> list[Part]:  # fmt: skip
+    model: nn.Module,
+    data: "Data",
+    *,
+    loss: str = "ce",
+    teacher: nn.Module | None = None,
+    settings: Mapping[str, Any] | None = None,
+    chunk: int = 32,
+    dtype: torch.dtype = torch.float32,
+) -> list[Part]:
     """A loss over `data` as the parts that `HessianProduct` wants: one per chunk, weighted so that they sum to it.
 
     A loss that couples samples (dist, batch_gram) is one part over all images. The weights are the caller's; buffers
@@ -277,9 +290,16 @@ def _differentiates_twice(loss: str, settings: Mapping[str, Any] | None) -> bool
 
 
 def hessian(
-    model: nn.Module, data: "Data", *, loss: str = "ce", teacher: nn.Module | None = None,
-    settings: Mapping[str, Any] | None = None, samples: int | None = None, chunk: int = 32, **options: Any,
-) -> tuple[xr.Dataset, list[dict[str, Tensor]]]:  # fmt: skip
+    model: nn.Module,
+    data: "Data",
+    *,
+    loss: str = "ce",
+    teacher: nn.Module | None = None,
+    settings: Mapping[str, Any] | None = None,
+    samples: int | None = None,
+    chunk: int = 32,
+    **options: Any,
+) -> tuple[xr.Dataset, list[dict[str, Tensor]]]:
     """Sharpness of a net and its top Hessian eigenvectors, in eval mode with frozen batch norm statistics.
 
     Args:
@@ -308,11 +328,16 @@ def hessian(
     result, vectors = spectrum(parts, weights, exact=exact, **options)
     result["loss"] = value
     result.attrs.update(
-        loss_name=name, settings=json.dumps(dict(settings or {})), samples=len(used), data=data.name,
-        data_split=data.split, data_sha256=data.sha256, versions=json.dumps(versions()),
+        loss_name=name,
+        settings=json.dumps(dict(settings or {})),
+        samples=len(used),
+        data=data.name,
+        data_split=data.split,
+        data_sha256=data.sha256,
+        versions=json.dumps(versions()),
         method="second derivative" if exact else "central differences of the gradient, float64",
         caption=f"Hessian of {name} over {len(used)} images, batch norm statistics frozen; trace by Hutchinson",
-    )  # fmt: skip
+    )
     own = dict(model.named_parameters())
     return result, [{key: v.to(own[key].dtype) for key, v in vector.items()} for vector in vectors]
 

@@ -33,10 +33,16 @@ def axis(span: float, steps: int) -> np.ndarray:
 
 
 def sweep(
-    objective: Objective, weights: Weights, directions: Weights | Sequence[Weights], alphas: Axis,
-    betas: Axis | None = None, *, journal: str | os.PathLike | None = None,
-    schedule: Iterable[int] | None = None, progress: Progress | None = None,
-) -> xr.Dataset:  # fmt: skip
+    objective: Objective,
+    weights: Weights,
+    directions: Weights | Sequence[Weights],
+    alphas: Axis,
+    betas: Axis | None = None,
+    *,
+    journal: str | os.PathLike | None = None,
+    schedule: Iterable[int] | None = None,
+    progress: Progress | None = None,
+) -> xr.Dataset:
     """An objective at every point w + alpha d + beta e of a plane (or w + alpha d of a line).
 
     Args:

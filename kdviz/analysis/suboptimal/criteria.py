@@ -50,9 +50,16 @@ def criteria(
 
 
 def criterion(
-    name: str, student: Tensor, teacher: Tensor, target: Tensor, *,
-    temperature: float, alpha: float, gamma: float, ranking: Mapping[str, Any] | None,
-) -> Tensor:  # fmt: skip
+    name: str,
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor,
+    *,
+    temperature: float,
+    alpha: float,
+    gamma: float,
+    ranking: Mapping[str, Any] | None,
+) -> Tensor:
     """One of `criteria`, `[n]`."""
     if name == "pld":
         return pld(student, teacher, target, reduction="none")

@@ -14,9 +14,14 @@ from kdviz.base.check import one_of, positive, require
 
 LOSSES = ("kl", "kl+rk", "pld")
 STARTS = (
-    (0.05, 0.90, 0.05), (0.05, 0.05, 0.90), (0.10, 0.60, 0.30), (0.10, 0.30, 0.60),
-    (0.30, 0.65, 0.05), (0.35, 0.05, 0.60), (0.90, 0.05, 0.05),
-)  # fmt: skip
+    (0.05, 0.90, 0.05),
+    (0.05, 0.05, 0.90),
+    (0.10, 0.60, 0.30),
+    (0.10, 0.30, 0.60),
+    (0.30, 0.65, 0.05),
+    (0.35, 0.05, 0.60),
+    (0.90, 0.05, 0.05),
+)
 
 
 def descent(
@@ -70,9 +75,12 @@ def descent(
             "descent",
             f"Gradient descent of a student's logits (step size {rate:g}, {steps} steps) from the same starts under"
             f" each loss; teacher {tuple(round(float(one), 3) for one in t)}, KL at temperature {temperature:g}.",
-            label=int(t.argmax()), rate=rate, steps=steps, **options,
+            label=int(t.argmax()),
+            rate=rate,
+            steps=steps,
+            **options,
         ),
-    )  # fmt: skip
+    )
     dataset["teacher"] = ("channel", t.numpy())
     ends = stacked["probability"][:, :, -1]
     dataset["to_teacher"] = (("loss", "start"), np.abs(ends - t.numpy()).sum(-1) / 2)
@@ -80,9 +88,8 @@ def descent(
 
 
 def _descend(
-    name: str, start: Tensor, teacher: Tensor, rate: float, steps: int, kept: np.ndarray,
-    options: dict[str, Any],
-) -> dict[str, np.ndarray]:  # fmt: skip
+    name: str, start: Tensor, teacher: Tensor, rate: float, steps: int, kept: np.ndarray, options: dict[str, Any]
+) -> dict[str, np.ndarray]:
     student = start.clone().requires_grad_()
     label, scale = int(teacher.argmax()), options["temperature"] ** 2 if name == "kl" else 1.0
     target = torch.full((len(start),), label)

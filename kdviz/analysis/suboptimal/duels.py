@@ -100,9 +100,13 @@ def mine_students(
             "duels",
             "Samples on which one student (row) is nearer to the teacher than another (column) and yet wrong where the"
             f" other is right; KL at temperature {temperature:g}, truth: {TRUTHS[truth]}.",
-            truth=truth, samples=len(ids), dropped=sum(one.dropped for one in scans), **options, **shared,
+            truth=truth,
+            samples=len(ids),
+            dropped=sum(one.dropped for one in scans),
+            **options,
+            **shared,
         )
-    )  # fmt: skip
+    )
 
 
 def _unique(names: list[str]) -> list[str]:

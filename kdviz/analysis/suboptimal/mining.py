@@ -223,9 +223,14 @@ def add_names(dataset: xr.Dataset, data: "Data | None", channels: int) -> None:
 
 
 def add_images(
-    who: str, dataset: xr.Dataset, data: "Data | None", ids: np.ndarray, labels: np.ndarray, dims: tuple[str, ...],
+    who: str,
+    dataset: xr.Dataset,
+    data: "Data | None",
+    ids: np.ndarray,
+    labels: np.ndarray,
+    dims: tuple[str, ...],
     truth: str,
-) -> None:  # fmt: skip
+) -> None:
     """Keep the images of the samples `ids` (uint8) in `dataset`, after a look whether these are their data."""
     if data is None or not ids.size:
         return

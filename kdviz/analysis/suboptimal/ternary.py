@@ -76,9 +76,12 @@ def ternary(
             "Students over three classes; level lines of each criterion; shaded: students that it prefers to the right"
             f" student (ring) although their argmax is wrong, as a share of all. Teacher {_told(t)}, right student"
             f" {_told(r)}, KL at temperature {temperature:g}.",
-            label=label, steps=steps, fine=fine, **options,
+            label=label,
+            steps=steps,
+            fine=fine,
+            **options,
         ),
-    )  # fmt: skip
+    )
 
 
 def _told(values: Tensor) -> str:

@@ -64,6 +64,10 @@ def toy(
             "suboptimal",
             "Class probabilities of a teacher and students, with each student's KL (nats), ranking loss, weighted sum"
             f" and PLD (nats); KL at temperature {temperature:g}. The numbers are an example of ours.",
-            label=label, temperature=temperature, alpha=alpha, gamma=gamma, ranking=ranking,
+            label=label,
+            temperature=temperature,
+            alpha=alpha,
+            gamma=gamma,
+            ranking=ranking,
         ),
-    )  # fmt: skip
+    )

@@ -32,8 +32,9 @@ def curvature_mean(dataset: "xr.Dataset") -> np.ndarray:
 def curvature_median(dataset: "xr.Dataset") -> np.ndarray:
     """The median over the slice of the larger absolute curvature, of every panel."""
     axes = dataset["alpha"].to_numpy(), dataset["beta"].to_numpy()
-    return np.array([np.median(np.abs(slice_curvature(panel, *axes)).max(axis=0))
-                     for panel in dataset["value"].to_numpy()])  # fmt: skip
+    return np.array(
+        [np.median(np.abs(slice_curvature(panel, *axes)).max(axis=0)) for panel in dataset["value"].to_numpy()]
+    )
 
 
 def compute(losses: str | Sequence[str], temperatures: Sequence[float], settings: Mapping[str, Any], progress: Any):

@@ -43,9 +43,11 @@ def _little(results: Results) -> Measured:
     found = _by_temperature(results, "curvature_mean")
     above, below = found[:, 1] / found[:, 0] - 1, found[:, 3] / found[:, 1] - 1
     holds = (np.abs(above) < 0.1) & (np.abs(above) < np.abs(below))
-    values: dict[str, Any] = {"change from 2 to 1": float(np.median(above)),
-                              "change from 1 to .1": float(np.median(below)),
-                              "holds in": f"{holds.sum()} of {len(holds)} draws"}  # fmt: skip
+    values: dict[str, Any] = {
+        "change from 2 to 1": float(np.median(above)),
+        "change from 1 to .1": float(np.median(below)),
+        "holds in": f"{holds.sum()} of {len(holds)} draws",
+    }
     return Measured(values, YES if holds.mean() > 0.5 else NO, "medians over the draws")
 
 
@@ -57,14 +59,25 @@ ENTRY = Entry(
     settings={"classes": 10, "steps": 51, "span": 5.0, "seed": 0, "draws": 20},
     drawings=(Drawing("both", "surface", ("surface",)),),
     claims=(
-        Claim("a temperature of 2 or 1 makes little difference", "Fig. 3",
-              "the slice's mean curvature changes by less than a tenth from 2 to 1, and by less than from 1 to .1, in"
-              " most draws", _little),
-        Claim("below 1 a lower temperature flattens the convexity", "Fig. 3",
-              "the slice's mean curvature falls from 1 to .5 to .1 in most draws", _flattens("curvature_mean")),
-        Claim("the same, read where teacher and student agree", "Fig. 3",
-              "the mean curvature at the teacher's logits falls from 1 to .5 to .1 in most draws",
-              _flattens("curvature_origin")),
+        Claim(
+            "a temperature of 2 or 1 makes little difference",
+            "Fig. 3",
+            "the slice's mean curvature changes by less than a tenth from 2 to 1, and by less than from 1 to .1, in"
+            " most draws",
+            _little,
+        ),
+        Claim(
+            "below 1 a lower temperature flattens the convexity",
+            "Fig. 3",
+            "the slice's mean curvature falls from 1 to .5 to .1 in most draws",
+            _flattens("curvature_mean"),
+        ),
+        Claim(
+            "the same, read where teacher and student agree",
+            "Fig. 3",
+            "the mean curvature at the teacher's logits falls from 1 to .5 to .1 in most draws",
+            _flattens("curvature_origin"),
+        ),
     ),
     choices=(
         "number of classes: not stated; {classes}",
@@ -73,4 +86,4 @@ ENTRY = Entry(
         "grid: not stated; {steps} × {steps} over [-{span:g}, {span:g}]² in lengths of the teacher's logits t",
         "heights: each panel on its own scale",
     ),
-)  # fmt: skip
+)

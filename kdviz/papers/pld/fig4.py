@@ -62,12 +62,24 @@ ENTRY = Entry(
     settings={"temperature": 1.0, "classes": 10, "steps": 51, "span": 5.0, "seed": 0, "draws": 20},
     drawings=(Drawing("both", "surface", ("surface",)),),
     claims=(
-        Claim("DIST has a sharp dip and is otherwise planar", "Fig. 4a",
-              "its curvature at the minimum is over ten times the median over the slice, in most draws", _dip),
-        Claim("KD is moderately convex and PLD more so", "Fig. 4b, c",
-              "the convex share of the slice is largest for PLD, then KD, then DIST, in most draws", _convexity),
-        Claim("PLD's contours are mostly centred at the origin", "Fig. 4c",
-              "its minimum lies within one length of the teacher's logits from them, in most draws", _centred),
+        Claim(
+            "DIST has a sharp dip and is otherwise planar",
+            "Fig. 4a",
+            "its curvature at the minimum is over ten times the median over the slice, in most draws",
+            _dip,
+        ),
+        Claim(
+            "KD is moderately convex and PLD more so",
+            "Fig. 4b, c",
+            "the convex share of the slice is largest for PLD, then KD, then DIST, in most draws",
+            _convexity,
+        ),
+        Claim(
+            "PLD's contours are mostly centred at the origin",
+            "Fig. 4c",
+            "its minimum lies within one length of the teacher's logits from them, in most draws",
+            _centred,
+        ),
     ),
     choices=(
         "number of classes: not stated; {classes}",
@@ -77,4 +89,4 @@ ENTRY = Entry(
         "seed of teacher and directions: not stated; {seed} drawn, {draws} behind the findings",
         "grid: not stated; {steps} × {steps} over [-{span:g}, {span:g}]² in lengths of the teacher's logits t",
     ),
-)  # fmt: skip
+)

@@ -91,14 +91,24 @@ ENTRY = Entry(
     settings={"temperature": 4.0, "small": 0.9, "samples": None, "seed": 0},
     drawings=(Drawing("values", "values"), Drawing("ranks", "ranks")),
     claims=(
-        Claim("small values make up most of what teacher and student put out over the training set",
-              "Sec. 1, Fig. 1a", "share of logits in the lower half of the net's own range is above one half",
-              _low_half),
-        Claim("the imbalance stays after a softmax at temperature 4", "Sec. 1, Fig. 1b",
-              "a large channel's mean probability is at least twice a small one's", _imbalance),
-        Claim("KL attends to the large channels; the ranking loss balances this towards the small ones",
-              "Secs. 3 and 4", "the small channels' share of the gradient is larger for the ranking loss than for KL",
-              _attention),
+        Claim(
+            "small values make up most of what teacher and student put out over the training set",
+            "Sec. 1, Fig. 1a",
+            "share of logits in the lower half of the net's own range is above one half",
+            _low_half,
+        ),
+        Claim(
+            "the imbalance stays after a softmax at temperature 4",
+            "Sec. 1, Fig. 1b",
+            "a large channel's mean probability is at least twice a small one's",
+            _imbalance,
+        ),
+        Claim(
+            "KL attends to the large channels; the ranking loss balances this towards the small ones",
+            "Secs. 3 and 4",
+            "the small channels' share of the gradient is larger for the ranking loss than for KL",
+            _attention,
+        ),
     ),
     choices=(
         "pair of nets: not named; students and teacher as given",
@@ -106,4 +116,4 @@ ENTRY = Entry(
         "split: training set, without augmentation",
         "which channels are small: not stated; the smallest {small:.0%} of a sample's, by a net's own ranking",
     ),
-)  # fmt: skip
+)

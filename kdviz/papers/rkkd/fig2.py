@@ -48,8 +48,10 @@ def _real(results: Results) -> Measured:
         duels = results["duels"].sel(criterion="kl")
         values |= {
             f"{this} nearer and wrong, {that} right": f"{int(duels['pairs'].sel(this=this, that=that))} samples"
-            for this in duels["this"].values for that in duels["that"].values if this != that
-        }  # fmt: skip
+            for this in duels["this"].values
+            for that in duels["that"].values
+            if this != that
+        }
     counts = [int(one["pairs"].sel(criterion="kl")) for one in _students(results).values()]
     return Measured(values, YES if min(counts) > 0 else NO, "the paper gives one case and no count")
 
@@ -58,10 +60,13 @@ def _ranking_helps(results: Results) -> Measured:
     """The share of wrongly ordered pairs under KL, and under KL and the ranking loss together."""
     values = {
         f"{label} share under {criterion}": float(one["share"].sel(criterion=criterion))
-        for label, one in _students(results).items() for criterion in ("kl", "kl+rk")
-    }  # fmt: skip
-    drops = [float(one["share"].sel(criterion="kl") - one["share"].sel(criterion="kl+rk"))
-             for one in _students(results).values()]  # fmt: skip
+        for label, one in _students(results).items()
+        for criterion in ("kl", "kl+rk")
+    }
+    drops = [
+        float(one["share"].sel(criterion="kl") - one["share"].sel(criterion="kl+rk"))
+        for one in _students(results).values()
+    ]
     falls = " to ".join(f"{100 * drop:.2g}" for drop in sorted({min(drops), max(drops)}))
     note = f"the share falls by {falls} percentage points"
     return Measured(values, YES if min(drops) > 0 else NO, note)
@@ -72,8 +77,9 @@ def _ranking_judges(results: Results) -> Measured:
     loss, right = results["toy"]["loss"], results["toy"]["right"].to_numpy()
     values = {
         f"student {at + 1} {what}": float(loss.sel(criterion=criterion)[at])
-        for criterion, what in (("rank_kendall", "ranking loss"), ("kl+rk", "KL+ranking")) for at in range(2)
-    }  # fmt: skip
+        for criterion, what in (("rank_kendall", "ranking loss"), ("kl+rk", "KL+ranking"))
+        for at in range(2)
+    }
     preferred = {name: int(loss.sel(criterion=name).to_numpy().argmin()) for name in ("rank_kendall", "kl+rk")}
     return Measured(values, YES if right[list(preferred.values())].all() else NO, "the smaller loss is preferred")
 
@@ -102,20 +108,40 @@ ENTRY = Entry(
         Drawing("duels", "duels", ("duels",)),
     ),
     claims=(
-        Claim("the student with the smaller KL can have the wrong class while one with a larger KL has the right one",
-              "Sec. 1, Fig. 2", "KL of student 1 is below that of student 2, and only student 2 is right", _toy),
-        Claim("a smaller KL does not always mean a right class", "Sec. 1",
-              "pairs of samples, the nearer one wrong and the other right, are found for every student", _real),
-        Claim("the ranking loss puts the right class first, which corrects KL's direction", "Secs. 1 and 4",
-              "the ranking loss, alone and with KL, prefers student 2 of the toy case", _ranking_judges),
-        Claim("the ranking loss eliminates some of the suboptimal cases of KL", "Sec. 4",
-              "fewer such pairs under KL and ranking loss together than under KL, for every student", _ranking_helps),
-        Claim("training with the ranking loss helps to avoid suboptimal solutions", "Secs. 1 and 4",
-              "where one student alone errs, the one with the ranking loss is less often the nearer one", _escapes),
+        Claim(
+            "the student with the smaller KL can have the wrong class while one with a larger KL has the right one",
+            "Sec. 1, Fig. 2",
+            "KL of student 1 is below that of student 2, and only student 2 is right",
+            _toy,
+        ),
+        Claim(
+            "a smaller KL does not always mean a right class",
+            "Sec. 1",
+            "pairs of samples, the nearer one wrong and the other right, are found for every student",
+            _real,
+        ),
+        Claim(
+            "the ranking loss puts the right class first, which corrects KL's direction",
+            "Secs. 1 and 4",
+            "the ranking loss, alone and with KL, prefers student 2 of the toy case",
+            _ranking_judges,
+        ),
+        Claim(
+            "the ranking loss eliminates some of the suboptimal cases of KL",
+            "Sec. 4",
+            "fewer such pairs under KL and ranking loss together than under KL, for every student",
+            _ranking_helps,
+        ),
+        Claim(
+            "training with the ranking loss helps to avoid suboptimal solutions",
+            "Secs. 1 and 4",
+            "where one student alone errs, the one with the ranking loss is less often the nearer one",
+            _escapes,
+        ),
     ),
     choices=(
         "probabilities of the toy case: not stated; an example of ours, KL at temperature 1",
         "real cases: not in the paper; KL at temperature {temperature:g} over the test split",
         "weights of KL and ranking loss in their sum: equal, with KL times the squared temperature",
     ),
-)  # fmt: skip
+)

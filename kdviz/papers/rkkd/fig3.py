@@ -25,9 +25,17 @@ def compute(inputs: Inputs, settings: Mapping[str, Any]) -> Results:
         name = f"landscape_{label}"
         journal = None if inputs.work is None else inputs.work / f".{name}.journal"
         one = landscape(
-            student.model, data, losses=(LOSS,), span=settings["span"], steps=settings["steps"],
-            seed=settings["seed"], samples=samples, chunk=CHUNK, journal=journal, progress=_part(inputs, at),
-        )  # fmt: skip
+            student.model,
+            data,
+            losses=(LOSS,),
+            span=settings["span"],
+            steps=settings["steps"],
+            seed=settings["seed"],
+            samples=samples,
+            chunk=CHUNK,
+            journal=journal,
+            progress=_part(inputs, at),
+        )
         facts = {"label": label, "student_name": student.name, "student_sha256": student.sha256}
         found[name] = one.assign_attrs(facts)
         few = min(settings["hessian_samples"], len(data))
@@ -49,8 +57,9 @@ def _geometry(results: Results, key: str) -> dict[str, Any]:
 
     return {
         str(one.attrs["label"]): summary(one)[LOSS][key]
-        for name, one in results.items() if name.startswith("landscape_")
-    }  # fmt: skip
+        for name, one in results.items()
+        if name.startswith("landscape_")
+    }
 
 
 def _pair(values: Mapping[str, Any]) -> bool:
@@ -120,12 +129,24 @@ ENTRY = Entry(
     settings={"span": 1.0, "steps": 25, "samples": 500, "hessian_samples": 500, "seed": 0},
     drawings=(Drawing("surface", "surface", ("landscape_",)), Drawing("contour", "contour", ("landscape_",))),
     claims=(
-        Claim("with the ranking loss the landscape is markedly flatter", "Sec. 5.3",
-              "the largest radius around the trained weights within which the loss rises by at most .1 nats", _flatter),
-        Claim("the same, read over all directions at the trained weights", "Sec. 5.3",
-              "the largest eigenvalue of the Hessian of the same loss", _less_sharp),
-        Claim("with the ranking loss there are fewer local optima", "Sec. 5.3, Fig. 3",
-              "count of minima on the slice with a persistence of 1 % of the range or more", _fewer_optima),
+        Claim(
+            "with the ranking loss the landscape is markedly flatter",
+            "Sec. 5.3",
+            "the largest radius around the trained weights within which the loss rises by at most .1 nats",
+            _flatter,
+        ),
+        Claim(
+            "the same, read over all directions at the trained weights",
+            "Sec. 5.3",
+            "the largest eigenvalue of the Hessian of the same loss",
+            _less_sharp,
+        ),
+        Claim(
+            "with the ranking loss there are fewer local optima",
+            "Sec. 5.3, Fig. 3",
+            "count of minima on the slice with a persistence of 1 % of the range or more",
+            _fewer_optima,
+        ),
         Claim("suboptimal solutions are reduced", "Fig. 3", "a larger share of the slice is convex", _convex),
     ),
     choices=(
@@ -137,4 +158,4 @@ ENTRY = Entry(
         "nets: not named; students as given",
         "one seed of training and of directions, so that differences within their spread mean nothing",
     ),
-)  # fmt: skip
+)

@@ -22,41 +22,65 @@ def _temperatures(results: Results) -> Measured:
 
 CLAIMS = {
     "tab1": (
-        Claim("the ranking loss improves every logit method that it is added to", "Sec. 5.1", _IN_ALL,
-              above(*_PLUGGED)),
+        Claim(
+            "the ranking loss improves every logit method that it is added to", "Sec. 5.1", _IN_ALL, above(*_PLUGGED)
+        ),
         Claim("added to plain KD it gains 1.83 points on average", "Sec. 5.1", "mean of KD+RKKD minus KD", _mean_gain),
     ),
     "tab2": (
-        Claim("the ranking loss improves every logit method that it is added to", "Sec. 5.1", _IN_ALL,
-              above(*_PLUGGED)),
+        Claim(
+            "the ranking loss improves every logit method that it is added to", "Sec. 5.1", _IN_ALL, above(*_PLUGGED)
+        ),
     ),
     "tab3": (Claim("the gain holds on a large data set", "Sec. 5.1", _IN_ALL, above(("KD", "KD+RKKD"))),),
     "tab4": (Claim("the gain holds for transformer students", "Sec. 5.2", _IN_ALL, above(("KD", "KD+RKKD"))),),
     "tab5": (
-        Claim("in detection it beats KD and the feature-based detectors' methods", "Sec. 5.2", _IN_ALL,
-              above(("KD", "KD+RKKD"), ("FitNet", "KD+RKKD"), ("FGFI", "KD+RKKD"))),
+        Claim(
+            "in detection it beats KD and the feature-based detectors' methods",
+            "Sec. 5.2",
+            _IN_ALL,
+            above(("KD", "KD+RKKD"), ("FitNet", "KD+RKKD"), ("FGFI", "KD+RKKD")),
+        ),
     ),
     "tab6": (
-        Claim("form 1 is the best, then form 2, then form 3, all above KD", "Sec. 5.2",
-              "printed means rise from KD over forms 3 and 2 to 1",
-              rising(("KD", "KD+form 3", "KD+form 2", "KD+form 1"))),
+        Claim(
+            "form 1 is the best, then form 2, then form 3, all above KD",
+            "Sec. 5.2",
+            "printed means rise from KD over forms 3 and 2 to 1",
+            rising(("KD", "KD+form 3", "KD+form 2", "KD+form 1")),
+        ),
     ),
     "tab7": (
-        Claim("the ranking loss helps under every weight that was tried", "Sec. 5.2, Table 7", _IN_ALL,
-              above(*(("KD", f"gamma {value}") for value in ("0.1", "0.5", "0.9", "2", "4", "6")))),
+        Claim(
+            "the ranking loss helps under every weight that was tried",
+            "Sec. 5.2, Table 7",
+            _IN_ALL,
+            above(*(("KD", f"gamma {value}") for value in ("0.1", "0.5", "0.9", "2", "4", "6"))),
+        ),
     ),
     "tab8": (
-        Claim("a larger k does better, because the loss comes closer to Kendall's tau", "Sec. 5.2",
-              "printed means over the pairs rise with k",
-              rising(tuple(f"k {value}" for value in ("0.1", "0.5", "1", "2", "4", "6")))),
+        Claim(
+            "a larger k does better, because the loss comes closer to Kendall's tau",
+            "Sec. 5.2",
+            "printed means over the pairs rise with k",
+            rising(tuple(f"k {value}" for value in ("0.1", "0.5", "1", "2", "4", "6"))),
+        ),
     ),
     "tab9": (Claim("the ranking loss helps at every temperature", "App. A.3", _IN_ALL, _temperatures),),
     "tab10": (
-        Claim("the gain does not come from the normalisation", "App. A.4",
-              "cells in which the loss without normalisation is above KD", above(("KD", "KD+RKKD without"))),
-        Claim("normalisation is there for a stable start, not for accuracy", "App. A.4",
-              "highest printed mean of the two", best(("KD+RKKD without", "KD+RKKD with"), expected="KD+RKKD without")),
+        Claim(
+            "the gain does not come from the normalisation",
+            "App. A.4",
+            "cells in which the loss without normalisation is above KD",
+            above(("KD", "KD+RKKD without")),
+        ),
+        Claim(
+            "normalisation is there for a stable start, not for accuracy",
+            "App. A.4",
+            "highest printed mean of the two",
+            best(("KD+RKKD without", "KD+RKKD with"), expected="KD+RKKD without"),
+        ),
     ),
-}  # fmt: skip
+}
 
 ENTRIES = declare("rkkd", "arXiv 2409.17823", CLAIMS)

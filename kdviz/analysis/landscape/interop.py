@@ -33,8 +33,9 @@ class MetricObjective:
         modules = self.wrapped.get_modules()
         self.own: dict[str, Tensor] = {
             name if len(modules) == 1 else f"{i}.{name}": tensor
-            for i, module in enumerate(modules) for name, tensor in module.named_parameters()
-        }  # fmt: skip
+            for i, module in enumerate(modules)
+            for name, tensor in module.named_parameters()
+        }
         self.weights = {name: tensor.detach().clone() for name, tensor in self.own.items()}
         self.attrs = {"metric": type(metric).__name__}
 
@@ -151,10 +152,17 @@ def _vtp(grid: "xr.Dataset", path: Path, loss: str) -> None:
     quads = np.stack([corner, corner + 1, corner + a + 1, corner + a], axis=1)
     x, y = np.meshgrid(rows["alpha"].values, rows["beta"].values)
     root = ElementTree.Element("VTKFile", type="PolyData", version="1.0", byte_order="LittleEndian")
-    piece = ElementTree.SubElement(ElementTree.SubElement(root, "PolyData"), "Piece", {
-        "NumberOfPoints": str(a * b), "NumberOfVerts": "0", "NumberOfLines": "0", "NumberOfStrips": "0",
-        "NumberOfPolys": str(len(quads)),
-    })  # fmt: skip
+    piece = ElementTree.SubElement(
+        ElementTree.SubElement(root, "PolyData"),
+        "Piece",
+        {
+            "NumberOfPoints": str(a * b),
+            "NumberOfVerts": "0",
+            "NumberOfLines": "0",
+            "NumberOfStrips": "0",
+            "NumberOfPolys": str(len(quads)),
+        },
+    )
     data = ElementTree.SubElement(piece, "PointData", Scalars=loss)
     for name in rows.data_vars:
         _array(data, str(name), rows[name].values.astype(np.float64).ravel())
@@ -178,8 +186,10 @@ def _array(parent: ElementTree.Element, name: str, values: np.ndarray) -> None:
 
 def _npz(grid: "xr.Dataset", path: Path, loss: str) -> None:
     arrays = {str(name): array.values for name, array in (*grid.coords.items(), *grid.data_vars.items())}
-    told = {name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-            for name, value in grid.attrs.items()}  # fmt: skip
+    told = {
+        name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        for name, value in grid.attrs.items()
+    }
     with path.open("wb") as stream:
         np.savez_compressed(stream, **arrays, attrs=np.array(json.dumps(told)))  # pyright: ignore[reportArgumentType]
 

@@ -83,9 +83,18 @@ def save_checkpoint(
     """
     one_of("save_checkpoint", ("last", "best"), which=which)
     facts = {
-        "name": name, "classes": classes, "data": data, "method": method, "seed": seed, "epoch": epoch, "which": which,
-        "recipe": recipe, "metrics": metrics, "teacher": teacher, "versions": versions(),
-    }  # fmt: skip
+        "name": name,
+        "classes": classes,
+        "data": data,
+        "method": method,
+        "seed": seed,
+        "epoch": epoch,
+        "which": which,
+        "recipe": recipe,
+        "metrics": metrics,
+        "teacher": teacher,
+        "versions": versions(),
+    }
     payload = {"kdviz": FORMAT} | {key: plain(value, where=key) for key, value in facts.items()}
     payload["state_dict"] = _tensors(model)
     buffer = io.BytesIO()  # torch writes a file's own name into it, which would make the bytes depend on the path

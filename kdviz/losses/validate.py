@@ -7,7 +7,7 @@ from kdviz.base.check import require
 from kdviz.losses.inputs import labels, pair, rows
 
 
-def check_door(
+def validate_logits(
     logits_student: Tensor, logits_teacher: Tensor | None = None, target: Tensor | None = None, *, who: str
 ) -> None:
     """Refuse logits that are not finite, shapes that do not fit and labels out of range. It waits for the device.
@@ -21,7 +21,7 @@ def check_door(
     Raises: KdvizError.
 
     >>> import torch
-    >>> check_door(torch.zeros(1, 3), target=torch.tensor([3]), who="train")
+    >>> validate_logits(torch.zeros(1, 3), target=torch.tensor([3]), who="train")
     Traceback (most recent call last):
     kdviz.base.check.KdvizError: train: target has label 3 in row 0 but there are 3 classes (0..2)
     """
