@@ -17,7 +17,7 @@ def _pearson(x: Tensor, y: Tensor, dim: int) -> Tensor:
     return (x * y).sum(dim) / scale
 
 
-@loss(DIST)
+@loss(DIST, unit="1", long_name="DIST loss")
 def dist(
     logits_student: Tensor, logits_teacher: Tensor, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0
 ) -> Tensor:

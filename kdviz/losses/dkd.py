@@ -18,7 +18,7 @@ def _split(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     return functional.log_softmax(two, 1), functional.log_softmax(rest, 1).masked_fill(mask, 0.0)
 
 
-@loss(DKD)
+@loss(DKD, unit="nats", long_name="DKD loss")
 def dkd(
     logits_student: Tensor,
     logits_teacher: Tensor,

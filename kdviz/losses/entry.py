@@ -17,10 +17,18 @@ Function = TypeVar("Function", bound=Callable[..., Tensor])
 
 @dataclass(frozen=True)
 class Loss:
-    """A registered loss; whatever can be read off its function's signature and docstring is read there."""
+    """A registered loss; whatever can be read off its function's signature and docstring is read there.
+
+    Attributes:
+        unit: of its value, "nats" or "1".
+        long_name: what an axis calls it, "cross-entropy".
+        source: its paper.
+    """
 
     name: str
     function: Callable[..., Tensor]
+    unit: str
+    long_name: str
     source: Paper | None = None
 
     @cached_property
@@ -78,11 +86,11 @@ class Loss:
 LOSSES: Registry[Loss] = Registry("loss")
 
 
-def loss(source: Paper | None = None) -> Callable[[Function], Function]:
+def loss(source: Paper | None = None, *, unit: str, long_name: str) -> Callable[[Function], Function]:
     """The decorator that registers a function under its own name and returns it unchanged."""
 
     def register(function: Function) -> Function:
-        LOSSES.add(function.__name__, Loss(function.__name__, function, source))
+        LOSSES.add(function.__name__, Loss(function.__name__, function, unit, long_name, source))
         return function
 
     return register

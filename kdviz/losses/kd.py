@@ -15,7 +15,7 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return functional.kl_div(log_p, functional.log_softmax(teacher, -1), reduction="none", log_target=True).sum(-1)
 
 
-@loss(KD)
+@loss(KD, unit="nats", long_name="KD loss")
 def kd(
     logits_student: Tensor,
     logits_teacher: Tensor,

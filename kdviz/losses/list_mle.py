@@ -12,7 +12,7 @@ from kdviz.losses.papers import LIST_MLE, P_LIST_MLE
 from kdviz.losses.plackett_luce import costs, ranking
 
 
-@loss(LIST_MLE)
+@loss(LIST_MLE, unit="nats", long_name="ListMLE loss")
 def list_mle(
     logits_student: Tensor, logits_teacher: Tensor, target: Tensor, *, reduction: Reduction = "mean"
 ) -> Tensor:
@@ -41,7 +41,7 @@ def list_mle(
     return reduce("list_mle", costs(student, order).sum(1), reduction)
 
 
-@loss(P_LIST_MLE)
+@loss(P_LIST_MLE, unit="nats", long_name="P-ListMLE loss")
 def p_list_mle(
     logits_student: Tensor,
     logits_teacher: Tensor,

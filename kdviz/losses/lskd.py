@@ -9,7 +9,7 @@ from kdviz.losses.kd import divergence
 from kdviz.losses.papers import LSKD
 
 
-@loss(LSKD)
+@loss(LSKD, unit="nats", long_name="LSKD loss")
 def lskd(
     logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 2.0, reduction: Reduction = "mean"
 ) -> Tensor:

@@ -18,7 +18,7 @@ def _grams(who: str, nets: tuple[Tensor, Tensor], temperature: float, normalize:
     return gap.square().sum()
 
 
-@loss(MLKD)
+@loss(MLKD, unit="1", long_name="class Gram loss")
 def class_gram(
     logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 4.0, normalize: Normalize = "none"
 ) -> Tensor:
@@ -48,7 +48,7 @@ def class_gram(
     )
 
 
-@loss(MLKD)
+@loss(MLKD, unit="1", long_name="batch Gram loss")
 def batch_gram(
     logits_student: Tensor, logits_teacher: Tensor, *, temperature: float = 4.0, normalize: Normalize = "none"
 ) -> Tensor:

@@ -9,7 +9,7 @@ from kdviz.losses.kd import divergence
 from kdviz.losses.papers import NORMKD
 
 
-@loss(NORMKD)
+@loss(NORMKD, unit="nats", long_name="NormKD loss")
 def normkd(
     logits_student: Tensor, logits_teacher: Tensor, *, scale: float = 2.0, reduction: Reduction = "mean"
 ) -> Tensor:

@@ -10,7 +10,7 @@ from kdviz.losses.papers import PLD
 from kdviz.losses.plackett_luce import costs, ranking
 
 
-@loss(PLD)
+@loss(PLD, unit="nats", long_name="PLD loss")
 def pld(
     logits_student: Tensor,
     logits_teacher: Tensor,

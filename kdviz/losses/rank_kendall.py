@@ -62,7 +62,7 @@ def _chosen(teacher: Tensor, channels: tuple[str, float]) -> Tensor:
     return teacher.argsort(dim=1, descending=which == "top", stable=True)[:, :count]
 
 
-@loss(RKKD)
+@loss(RKKD, unit="1", long_name="ranking loss")
 def rank_kendall(
     logits_student: Tensor,
     logits_teacher: Tensor,

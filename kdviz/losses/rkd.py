@@ -22,7 +22,7 @@ def _angles(points: Tensor) -> Tensor:
     return ways @ ways.mT
 
 
-@loss(RKD)
+@loss(RKD, unit="1", long_name="RKD loss")
 def rkd(pooled_student: Tensor, pooled_teacher: Tensor, *, distance: float = 25.0, angle: float = 50.0) -> Tensor:
     """Relations of a batch: pairwise distances and triple-wise angles of the pooled features.
 
