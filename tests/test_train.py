@@ -19,6 +19,7 @@ from kdviz.checkpoints import RunFolder
 from kdviz.train import evaluate, load_recipe, train
 from kdviz.train.batches import resident
 from kdviz.train.step import Step
+from kdviz.train.teach import fill_table
 from kdviz.train.teacher_table import TeacherTable
 
 SCRIPT = Path(__file__).with_name("tiny.py")
@@ -106,6 +107,16 @@ def test_runs_share_the_teachers_logits_whatever_their_method_batch_and_seed(tea
     assert len(list((tmp_path / "table").iterdir())) == 1
     monkeypatch.setattr(Step, "teach", lambda *_: pytest.fail("the teacher ran although its logits are known"))
     train(recipe(method="kd+rk", epochs=2), out=tmp_path / "known", **shared)
+
+
+def test_a_table_filled_ahead_serves_a_run_without_the_teacher(teacher, tmp_path, monkeypatch):
+    table = fill_table(recipe(batch=96), teacher[2], tmp_path / "table", device="cpu")
+    assert table.share == 1.0
+    assert table.shape == (192, 81, CLASSES)  # tiny is never mirrored
+    monkeypatch.setattr(Step, "teach", lambda *_: pytest.fail("the teacher ran although its logits are known"))
+    known = {"teacher": teacher[2], "device": "cpu", "teacher_cache": tmp_path / "table"}
+    train(recipe(method="kd", epochs=1), out=tmp_path / "known", **known)
+    fill_table(recipe(batch=96), teacher[2], tmp_path / "table", device="cpu")  # nothing is left to do
 
 
 def test_the_teachers_logits_are_rounded_by_no_more_than_float16_does(teacher, tmp_path):
