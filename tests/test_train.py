@@ -135,8 +135,9 @@ def test_the_teachers_logits_are_rounded_by_no_more_than_float16_does(teacher, t
     bound = 2.0**-11 * exact.abs().clamp_min(2.0**-14)
     assert ((again.get(torch.arange(192), views) - exact).abs() <= bound).all()
     assert again.share == 1.0
-    other = TeacherTable(tmp_path, shape=(192, 1, CLASSES), **{**key, "precision": "bf16"})
-    assert other.get(ids, views) is None
+    for fact in ("teacher_sha256", "data_sha256", "precision"):
+        other = TeacherTable(tmp_path, shape=(192, 1, CLASSES), **{**key, fact: "other"})
+        assert other.get(ids, views) is None
     (again.path / "logits.f16").write_bytes(b"torn")
     with pytest.raises(KdvizError, match="damaged teacher table"):
         TeacherTable(tmp_path, shape=(192, 1, CLASSES), **key)

@@ -95,8 +95,8 @@ def train(
     if at.epoch >= recipe.epochs and (done := folder.result()):
         return dict(done)
     started = at.epoch == 0 and at.step == 0
-    folder.log("start" if started else "resume", **run.record, precision=run.step.precision)
     with stop_requested() as stop, torch.random.fork_rng():
+        folder.log("start" if started else "resume", **run.record, precision=run.step.precision)
         loop = Loop(fingerprint, stop, 60 * save_minutes, progress, report)
         while at.epoch < recipe.epochs:
             at = _epoch(run, loop, at)
