@@ -12,7 +12,6 @@ from kdviz.base import files
 from kdviz.base.check import KdvizError
 from kdviz.base.signals import Terminated, exit_code, interruptible, stop_requested
 
-
 SCRIPT = """
 import resource, sys
 from pathlib import Path

@@ -114,7 +114,7 @@ def test_an_empty_folder_goes_with_its_lock_and_an_error_releases_it(tmp_path):
 
 def test_a_file_in_the_way_is_one_line(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(KdvizError, match="cannot write into .*file"), locked(tmp_path / "file"):
+    with pytest.raises(KdvizError, match=r"cannot write into .*file"), locked(tmp_path / "file"):
         pass
 
 
