@@ -32,7 +32,7 @@ def run(monkeypatch, capsys, *words, raising=None):
         (OSError(28, "No space left on device", "x.nc"), "kdviz: No space left on device x.nc\n"),
         (MemoryError(), "kdviz: not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "kdviz: not enough memory"),
-        (ZeroDivisionError("float\ndivision"), "kdviz: unexpected ZeroDivisionError (test_cli_errors.py, line"),
+        (ZeroDivisionError("float\ndivision"), "kdviz: unexpected ZeroDivisionError (app.py, line"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), "kdviz: unexpected UnicodeDecodeError"),
     ],
 )

@@ -108,7 +108,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - the last one to see it
+    except Exception as error:  # the last one to see it
         if debug:
             raise
         typer.echo(f"kdviz: {_message(error)}", err=True)
@@ -119,7 +119,7 @@ def _message(error: Exception) -> str:
     """An error in one line; one that nobody foresaw with its place and a request to report it."""
     if isinstance(error, KdvizError):
         return str(error)
-    if isinstance(error, MemoryError) or "memory" in str(error) and "allocate" in str(error):  # torch's RuntimeErrors
+    if isinstance(error, MemoryError) or ("memory" in str(error) and "allocate" in str(error)):
         return "not enough memory for this; fewer images (--samples), points (--steps) or a smaller batch need less"
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f" {one_line(os.fsdecode(error.filename))}"
