@@ -1,6 +1,6 @@
 """What every net of the house returns, and the way to the logits of any net."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 from torch import Tensor, nn
 
@@ -8,7 +8,14 @@ from kdviz.base.check import KdvizError
 
 
 class Outputs(NamedTuple):
-    """Logits `[n, k]`; on request also the stage maps `[n, c, h, w]`, stem first, and the pooled features `[n, c]`.
+    """The logits of a batch and, on request, what the net computed on the way to them.
+
+    Attributes:
+        logits: `[n, k]`.
+        features: the stages' maps `[n, c, h, w]`, stem first, each after its activation where it has one.
+        pooled: the classifier's input `[n, c]`.
+        preactivations: the same stages' maps before their activation, stem first.
+        strong: the outputs of the same net on the strongly augmented view of the batch.
 
     >>> import torch
     >>> Outputs(torch.zeros(2, 5)).pooled is None
@@ -18,6 +25,8 @@ class Outputs(NamedTuple):
     logits: Tensor
     features: tuple[Tensor, ...] = ()
     pooled: Tensor | None = None
+    preactivations: tuple[Tensor, ...] = ()
+    strong: Optional["Outputs"] = None
 
 
 def logits_of(output: Any) -> Tensor:
