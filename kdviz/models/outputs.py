@@ -1,6 +1,6 @@
 """What every net of the house returns, and the way to the logits of any net."""
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -8,14 +8,14 @@ from kdviz.base.check import KdvizError
 
 
 class Outputs(NamedTuple):
-    """The logits of a batch and, on request, what the net computed on the way to them.
+    """What a net returns: its logits and, on request, its features.
 
     Attributes:
         logits: `[n, k]`.
-        features: the stages' maps `[n, c, h, w]`, stem first, each after its activation where it has one.
-        pooled: the classifier's input `[n, c]`.
-        preactivations: the same stages' maps before their activation, stem first.
-        strong: the outputs of the same net on the strongly augmented view of the batch.
+        features: the stages' maps after the activation, `[n, c, h, w]` each, the stem's first.
+        pooled: the features that the classifier sees, `[n, c]`.
+        preactivations: the same stages' maps before the activation.
+        strong: outputs of the same net for the strongly augmented view, in training steps that have one.
 
     >>> import torch
     >>> Outputs(torch.zeros(2, 5)).pooled is None
@@ -26,7 +26,7 @@ class Outputs(NamedTuple):
     features: tuple[Tensor, ...] = ()
     pooled: Tensor | None = None
     preactivations: tuple[Tensor, ...] = ()
-    strong: Optional["Outputs"] = None
+    strong: "Outputs | None" = None
 
 
 def logits_of(output: Any) -> Tensor:
