@@ -18,8 +18,9 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 def nst(features_student: Maps, features_teacher: Maps, *, reduction: Reduction = "mean") -> Tensor:
     """Squared maximum mean discrepancy of the channels' patterns, summed over stages.
 
-    L = sum_l mean_i [k(t, t) - 2 k(s, t) + k(s, s)], k(x, y) the mean over channels a, b of <x_a, y_b>^2, each channel's
-    map divided by its L2 norm over positions. Where a stage's maps differ in size, the larger one is averaged down.
+    L = sum_l mean_i [k(t, t) - 2 k(s, t) + k(s, s)], k(x, y) the mean over channels a, b of <x_a, y_b>^2, each
+    channel's map divided by its L2 norm over positions. Where a stage's maps differ in size, the larger one
+    is averaged down to the smaller.
 
     Args:
         features_student: maps `[n, c, h, w]` of the stages, without the stem.
@@ -30,7 +31,7 @@ def nst(features_student: Maps, features_teacher: Maps, *, reduction: Reduction 
 
     Raises: KdvizError for wrong shapes or types, or nets whose numbers of stages differ.
 
-    Source: Huang and Wang 2017 (arXiv), eq. 7, with the polynomial kernel of degree 2 and offset 0.
+    Source: Huang and Wang 2017, sec. 4, with the polynomial kernel of degree 2 and offset 0.
 
     >>> import torch
     >>> maps = torch.rand(2, 3, 4, 4)

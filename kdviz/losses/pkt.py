@@ -32,7 +32,7 @@ def pkt(pooled_student: Tensor, pooled_teacher: Tensor) -> Tensor:
 
     Raises: KdvizError for wrong shapes or types.
 
-    Source: Passalis and Tefas 2018, eqs. 3-7, with the cosine kernel.
+    Source: Passalis and Tefas 2018, sec. 3, with the cosine kernel.
 
     >>> pooled = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 1.0]])
     >>> abs(pkt(5 * pooled, pooled).item()) < 1e-6

@@ -30,7 +30,7 @@ def sp(features_student: Maps | Tensor, features_teacher: Maps | Tensor) -> Tens
 
     Raises: KdvizError for wrong shapes or types.
 
-    Source: Tung and Mori 2019, eqs. 2-4, on the last stage alone.
+    Source: Tung and Mori 2019, sec. 3.1, on the last stage alone.
 
     >>> import torch
     >>> maps = torch.rand(4, 3, 2, 2)

@@ -76,9 +76,10 @@ def _stage(width_in: int, width: int, splits: int) -> nn.Sequential:
 
 def _with_preactivation(stage: nn.Sequential, maps: Tensor) -> tuple[Tensor, Tensor]:
     """The stage's map, and the same with its worked half before the last activation."""
-    for unit in stage[:-1]:
+    *units, last = stage
+    for unit in units:
         maps = unit(maps)
-    kept, worked = cast(SplitUnit, stage[-1]).halves(maps)
+    kept, worked = cast(SplitUnit, last).halves(maps)
     return joined(kept, F.relu(worked)), joined(kept, worked)
 
 

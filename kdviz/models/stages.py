@@ -13,9 +13,7 @@ class Block(Protocol):
     def preactivation(self, maps: Tensor) -> Tensor: ...
 
 
-def with_preactivations(
-    stem: Tensor, stages: Iterable[nn.Sequential]
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def with_preactivations(stem: Tensor, stages: Iterable[nn.Sequential]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """The maps of a net after and before their activations, stem first.
 
     Nothing is computed twice: each stage runs up to its last block's sum, whose ReLU follows here.
@@ -28,9 +26,10 @@ def with_preactivations(
     """
     features, preactivations = [F.relu(stem)], [stem]
     for stage in stages:
+        *blocks, last = stage
         maps = features[-1]
-        for block in stage[:-1]:
+        for block in blocks:
             maps = block(maps)
-        preactivations.append(cast(Block, stage[-1]).preactivation(maps))
+        preactivations.append(cast(Block, last).preactivation(maps))
         features.append(F.relu(preactivations[-1]))
     return tuple(features), tuple(preactivations)

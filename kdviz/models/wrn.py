@@ -53,7 +53,7 @@ class Stage(nn.Module):
         """The stage's map and its first batch norm's output: the previous stage's map before its activation."""
         normal = self.first.bn1(maps)
         maps = self.first.rest(maps, normal)
-        for block in self.layer[1:]:
+        for block in list(self.layer)[1:]:
             maps = block(maps)
         return maps, normal
 
