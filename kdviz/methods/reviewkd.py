@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kdviz.base.check import require
 from kdviz.losses import papers
 from kdviz.losses.inputs import unmixed, wide
 from kdviz.methods.batch import Batch
@@ -89,6 +90,8 @@ class ReviewKD(nn.Module):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, *, epoch: float) -> Tensor:
         """The loss as a scalar, without its warm-up."""
+        n = len(student.logits)
+        require(n > 1, f"reviewkd: needs batches of 2 images or more for its batch norms, got {n}; raise batch")
         total, deeper = torch.zeros((), device=student.logits.device), None
         pairs = reversed(list(zip(_student(student), _teacher(teacher), strict=True)))
         with unmixed(total.device):
