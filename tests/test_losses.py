@@ -51,8 +51,12 @@ def test_golden_numbers(loss, tensors, settings, value):
 
 
 def value_of(name, student, teacher=t, target=y, **rest):
-    """The loss of whatever it takes; logits stand for pooled features as well."""
-    return losses.evaluate(name, student, teacher, target, pooled_student=student, pooled_teacher=teacher, **rest)
+    """The loss of whatever it takes; logits stand for pooled features, and for maps of one channel and row, as well."""
+    features = {
+        f"features_{net}": [logits[:, None, None]] * 2 for net, logits in (("student", student), ("teacher", teacher))
+    }
+    pooled = {"pooled_student": student, "pooled_teacher": teacher}
+    return losses.evaluate(name, student, teacher, target, **pooled, **features, **rest)
 
 
 def gradient_of(name, student, teacher=t, target=y, **rest):
@@ -156,6 +160,10 @@ BEST = {  # a student that nothing improves on, and the loss there; the others w
     "class_gram": (t + OFFSETS, 0),
     "batch_gram": (t + OFFSETS, 0),
     "rkd": (3 * t + 1, 0),
+    "at": (3 * t, 0),
+    "nst": (3 * t, 0),
+    "sp": (3 * t, 0),
+    "pkt": (3 * t, 0),
 }
 
 
@@ -184,6 +192,16 @@ def test_the_ranking_loss_can_be_differentiated_twice(form):
     assert torch.autograd.gradgradcheck(lambda x: losses.rank_kendall(x, t[:2, :4], form=form), student)
 
 
+SCALES = ("at", "nst", "sp", "pkt")  # of features as they are: a factor is nothing to them, a shift is something
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_common_factors_of_features_are_nothing(name):
+    before = float(value_of(name, s, t))
+    assert float(value_of(name, 3 * s, t)) == pytest.approx(before, rel=1e-6)
+    assert float(value_of(name, s, 0.1 * t)) == pytest.approx(before, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_only_the_student_learns_and_common_shifts_are_nothing(name):
     student, teacher = s.clone().requires_grad_(), t.clone().requires_grad_()
@@ -191,6 +209,8 @@ def test_only_the_student_learns_and_common_shifts_are_nothing(name):
     value.backward()
     assert value.shape == ()
     assert teacher.grad is None
+    if name in SCALES:
+        return
     before = float(value.detach())
     offsets = OFFSETS if "logits_student" in LOSSES[name].takes else 3.0  # features share one origin
     assert float(value_of(name, s + offsets, t)) == pytest.approx(before, rel=1e-6)

@@ -1,4 +1,4 @@
-"""Pure functions of tensors: every logit loss of the house, one method per file.
+"""Pure functions of tensors: losses of logits, of pooled features and of stage maps, one method per file.
 
 >>> import torch
 >>> student, teacher = torch.tensor([[2.0, 1.0, -1.0]]), torch.tensor([[1.0, 2.0, -1.0]])
@@ -6,11 +6,12 @@
 0.4459
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from kdviz.losses.at import at
 from kdviz.losses.ce import ce
 from kdviz.losses.dist import dist
 from kdviz.losses.dkd import dkd
@@ -20,15 +21,19 @@ from kdviz.losses.list_mle import list_mle, p_list_mle
 from kdviz.losses.lskd import lskd
 from kdviz.losses.mlkd import batch_gram, class_gram
 from kdviz.losses.normkd import normkd
+from kdviz.losses.nst import nst
+from kdviz.losses.pkt import pkt
 from kdviz.losses.pld import pld
 from kdviz.losses.rank_kendall import rank_kendall
 from kdviz.losses.rkd import rkd
+from kdviz.losses.sp import sp
 from kdviz.losses.validate import validate_logits
 
 __all__ = [
     "ALIASES",
     "LOSSES",
     "Loss",
+    "at",
     "batch_gram",
     "ce",
     "class_gram",
@@ -39,11 +44,14 @@ __all__ = [
     "list_mle",
     "lskd",
     "normkd",
+    "nst",
     "p_list_mle",
+    "pkt",
     "pld",
     "rank_kendall",
     "resolve",
     "rkd",
+    "sp",
     "validate_logits",
 ]
 
@@ -75,6 +83,8 @@ def evaluate(
     *,
     pooled_student: Tensor | None = None,
     pooled_teacher: Tensor | None = None,
+    features_student: Sequence[Tensor] | None = None,
+    features_teacher: Sequence[Tensor] | None = None,
     settings: Mapping[str, Any] | None = None,
     reduction: str = "mean",
 ) -> Tensor:
@@ -85,6 +95,7 @@ def evaluate(
         logits_student, logits_teacher: `[n, k]`.
         target: class indices `[n]`.
         pooled_student, pooled_teacher: pooled features `[n, c]`; the two may differ in c.
+        features_student, features_teacher: maps `[n, c, h, w]` of the stages, without the stem.
         settings: the loss' own settings by name, `{"temperature": 2.0}`.
         reduction: "mean", or "none" (`[n]`) for a loss that is a mean over independent samples.
 
@@ -104,4 +115,6 @@ def evaluate(
         target=target,
         pooled_student=pooled_student,
         pooled_teacher=pooled_teacher,
+        features_student=features_student,
+        features_teacher=features_teacher,
     )
