@@ -21,7 +21,8 @@ RANK = {
     "analysis": 3,
     "papers": 4,
     "report": 4,
-    "cli": 5,
+    "tables": 5,
+    "cli": 6,
     "plots": 1,
 }
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT)

@@ -30,6 +30,7 @@ COMMANDS = (
     "list",
     "plot",
     "paper",
+    "table",
     "report",
     "doctor",
 )

@@ -1,0 +1,215 @@
+"""`kdviz table`: a paper's accuracy table, or one's own, run again under several seeds."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdviz.base.check import KdvizError, require
+from kdviz.cli.common import Root
+
+if TYPE_CHECKING:
+    from kdviz.tables.declare import Declaration
+    from kdviz.tables.plan import Plan
+    from kdviz.tables.queue import Queue
+    from kdviz.tables.status import Status
+
+NEEDS_ARGUMENTS = True
+
+
+def command(
+    paper: Annotated[str, typer.Argument(help="rkkd or pld, or the TOML file of a table of your own.")],
+    name: Annotated[str | None, typer.Argument(help="tab1, tab2, ... of the paper.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set [default: the table's].")] = None,
+    root: Root = None,
+    seeds: Annotated[int | None, typer.Option(help="Runs of each cell, seeds 0, 1, ... [default: 5].")] = None,
+    scale: Annotated[str, typer.Option(help="full, or small: small nets on glyphs100 or fashion-mnist.")] = "full",
+    row: Annotated[list[str] | None, typer.Option(help="Only these rows; repeat.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="Only these columns; repeat.")] = None,
+    teacher: Annotated[
+        list[str] | None, typer.Option(help="NET=CHECKPOINT; repeat. The others are trained first.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of every run, in place of the recipe's.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Train on so many images.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes [default: one per core or GPU].")] = None,
+    per_gpu: Annotated[int, typer.Option(min=1, help="Workers that share a GPU.")] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 [default: GPUs where there are some].")] = None,
+    teacher_cache: Annotated[bool, typer.Option(help="Runs share the teacher's logits on disk.")] = True,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show the plan and stop.")] = False,
+    print_commands: Annotated[bool, typer.Option(help="Print what is left as commands and stop.")] = False,
+    show_status: Annotated[bool, typer.Option("--status", help="Show how far the runs are and stop.")] = False,
+    save_minutes: Annotated[float, typer.Option(help="How old a run's saved state may get.")] = 1.0,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs, shared by all tables.")] = Path("runs/tables"),
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="[default: reports/tables/NAME].")] = None,
+) -> None:
+    """Run a table: every cell under several seeds, mean and spread beside the printed numbers, gains inside the noise
+    marked. The same command again goes on where it stopped.
+
+    Example: kdviz table rkkd tab2 --scale small --seeds 3 --workers 2
+    """
+    from kdviz.tables.plan import plan
+    from kdviz.tables.queue import Queue
+
+    changes = {key: value for key, value in (("epochs", epochs), ("limit", limit)) if value is not None}
+    table = _declaration(paper, name, data, scale, seeds).only(row or (), column or ())
+    given = dict(map(_net, teacher or []))
+    cache = runs / "teacher_logits" if teacher_cache else None
+    options: dict[str, Any] = {
+        "runs": runs,
+        "teachers": given,
+        "root": root,
+        "changes": changes,
+        "teacher_cache": cache,
+    }
+    folder = out or Path("reports") / "tables" / table.name
+    queue = Queue(runs / "queue.sqlite")
+    if show_status:
+        _status(queue, str(folder.resolve()), table.name, folder)
+        return
+    planned = plan(table, **options)
+    if print_commands:
+        from kdviz.tables.write import missing
+
+        typer.echo("\n".join(missing(planned)))
+        return
+    _show(planned, runs, workers)
+    if plan_only:
+        return
+    found = _train(planned, queue, folder, workers, per_gpu, device, save_minutes)
+    _write(plan(table, **options), folder, found)
+
+
+def _declaration(paper: str, name: str | None, data: str | None, scale: str, seeds: int | None) -> "Declaration":
+    """The table that was asked for."""
+    from dataclasses import replace
+
+    from kdviz.tables.declare import from_file
+    from kdviz.tables.published import from_paper
+
+    if paper.endswith(".toml"):
+        require(name is None, f"table: {paper} is a whole table; leave {name} out")
+        require(scale == "full", "table: --scale small is for the papers' tables; name small nets in your file")
+        table = from_file(Path(paper))
+        table = replace(table, data=data or table.data)
+    else:
+        require(name is not None, f"table: which table of {paper}? see: kdviz list figures")
+        table = from_paper(paper, str(name), scale=scale, data=data)
+    require(seeds is None or seeds > 0, f"table: --seeds must be above 0, got {seeds}")
+    return replace(table, seeds=tuple(range(seeds))) if seeds else table
+
+
+def _net(text: str) -> tuple[str, Path]:
+    """NET=CHECKPOINT, the file there."""
+    net, equals, path = text.partition("=")
+    require(net and equals and path, f"--teacher: expected NET=CHECKPOINT, got {text!r}")
+    require(Path(path).is_file(), f"--teacher: no checkpoint {path}")
+    return net, Path(path)
+
+
+def _show(planned: "Plan", runs: Path, workers: int | None) -> None:
+    """Print the plan: each cell's runs, what is finished, and how long the rest may take."""
+    from kdviz.tables.status import rates, seconds
+
+    table = planned.declaration
+    left = planned.left
+    typer.echo(f"{table.title}" + (f"\n{table.note}" if table.note else ""))
+    for cell_row in table.rows:
+        states = [_state(planned, (cell_row, column)) for column in table.columns]
+        typer.echo(f"  {cell_row}: {', '.join(states)}")
+    for name, why in planned.other.items():
+        typer.echo(f"another run is in {runs / name}: {why}; move it away or choose another --runs")
+    known = rates([runs, Path("runs")] if Path("runs").is_dir() else [runs])
+    costs = [seconds(job, known) for job in left]
+    teachers = len([job for job in left if job.id.split("/")[1].startswith("teacher_")])
+    told = f"{len(left)} runs to train ({teachers} of them teachers), {len(planned.finished)} finished"
+    if left:
+        unknown = costs.count(None)
+        total = sum(cost for cost in costs if cost is not None)
+        count = workers or 1
+        told += f"; about {_time(total / count)} with {count} worker{'s' * (count != 1)} by the pace of earlier runs"
+        told = told if unknown < len(left) else told.rpartition(";")[0] + "; no earlier run tells how long that takes"
+        told += f" ({unknown} runs not counted)" if 0 < unknown < len(left) else ""
+    typer.echo(told)
+
+
+def _state(planned: "Plan", key: tuple[str, str]) -> str:
+    cell, jobs = planned.declaration.cells[key], planned.cells[key]
+    if not cell.trainable:
+        return "–"
+    if not jobs:
+        return "given"
+    return f"{sum(job.id in planned.finished for job in jobs)}/{len(jobs)}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _train(
+    planned: "Plan",
+    queue: "Queue",
+    folder: Path,
+    workers: int | None,
+    per_gpu: int,
+    device: str | None,
+    save_minutes: float,
+) -> "Status | None":
+    """Train what is left; the queue's status at the end, None where nothing was left."""
+    from kdviz.tables import pool
+    from kdviz.tables.status import status
+
+    key, left = str(folder.resolve()), planned.left
+    wanted = [job for job in planned.jobs.values() if job in left or job.id in planned.finished]
+    entries = [(job.id, job.payload, job.after and job.after.id) for job in wanted]
+    queue.put(key, entries, planned.finished)
+    if not left:
+        return status(queue.entries(key))
+    where = pool.devices(workers, per_gpu, device)[: len(left)]
+    typer.echo(f"{len(where)} worker{'s' * (len(where) != 1)} on {', '.join(dict.fromkeys(where))}")
+    seen: dict[str, int] = {}
+
+    def report(now: "Status") -> None:
+        _page(now, planned.declaration.name, folder)
+        if (now.done, len(now.failed)) != (seen.get("done"), seen.get("failed")):
+            typer.echo(f"{now.done} of {now.total} runs done" + (f", {len(now.failed)} failed" if now.failed else ""))
+        seen.update(done=now.done, failed=len(now.failed))
+
+    return pool.run(queue, key, where, save_minutes=save_minutes, report=report)
+
+
+def _page(now: "Status", name: str, folder: Path) -> None:
+    from kdviz.base.files import atomic
+    from kdviz.tables.status import page
+
+    with atomic(folder / "status.html") as partial:
+        partial.write_text(page(now, name), encoding="utf-8")
+
+
+def _status(queue: "Queue", key: str, name: str, folder: Path) -> None:
+    from kdviz.tables.status import plain, status
+
+    entries = queue.entries(key)
+    require(entries, f"table: nothing was started yet in {folder}; run the same command without --status")
+    now = status(entries)
+    _page(now, name, folder)
+    typer.echo(f"{plain(now, name)}\n{folder / 'status.html'}")
+
+
+def _write(planned: "Plan", folder: Path, now: "Status | None") -> None:
+    """Collect, print and write the table; an error at the end where runs have failed."""
+    from kdviz.tables.collect import collect
+    from kdviz.tables.write import terminal, write
+
+    result = collect(planned)
+    words = shlex.join(["kdviz", *sys.argv[1:]])
+    paths = write(planned, result, folder, command=words)
+    typer.echo(f"\n{terminal(result)}\n")
+    for path in paths:
+        typer.echo(path)
+    if now and now.failed:
+        first = now.failed[0]
+        raise KdvizError(f"table: {len(now.failed)} runs failed, the first: {first[0]}: {first[1]}")

@@ -1,0 +1,164 @@
+"""The finished runs of a plan as one dataset: means, spreads, differences and what was printed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdviz.base.check import KdvizError
+from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.tables.hits import hits
+from kdviz.tables.job import Job
+from kdviz.tables.plan import Plan
+from kdviz.tables.statistics import LEVEL, RESAMPLES, difference, over_columns, spread
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+CELLS = ("measured", "std", "best", "best_std")
+GAINS = ("gain", "low", "high", "t_low", "t_high", "improvement")
+LONG = {
+    "published": "printed accuracy",
+    "measured": "mean accuracy of the last epoch",
+    "std": "standard deviation over seeds, last epoch",
+    "best": "mean accuracy of the epoch that is best on val",
+    "best_std": "standard deviation over seeds, best epoch",
+    "last_by_seed": "accuracy of the last epoch",
+    "best_by_seed": "accuracy of the epoch that is best on val",
+    "gain": "mean paired difference to the base row, last epoch",
+    "low": "bootstrap interval of the gain, lower end",
+    "high": "bootstrap interval of the gain, upper end",
+    "t_low": "Student's interval of the gain over seeds, lower end",
+    "t_high": "Student's interval of the gain over seeds, upper end",
+    "improvement": "probability of improvement over the base row",
+    "mean_gain": "gain averaged over columns",
+    "mean_low": "interval of the averaged gain, lower end",
+    "mean_high": "interval of the averaged gain, upper end",
+}
+
+
+def collect(plan: Plan, *, resamples: int = RESAMPLES, seed: int = 0) -> "xr.Dataset":
+    """What the plan's finished runs measured, beside what was printed.
+
+    Args:
+        plan: of the table.
+        resamples, seed: of the bootstrap.
+    Returns: kind "table", dims row, column, seed; accuracies in per cent, gains in points, on the test split. A gain
+        whose `clear` is 0 is inside the noise, or is of a single seed.
+    """
+    import xarray as xr
+
+    table = plan.declaration
+    shape = (len(table.rows), len(table.columns))
+    by_seed = {which: np.full((*shape, len(table.seeds)), np.nan) for which in ("last", "best")}
+    for i, row in enumerate(table.rows):
+        for j, column in enumerate(table.columns):
+            for which, found in by_seed.items():
+                found[i, j] = _accuracies(plan, row, column, which)
+    dims = ("row", "column")
+    moments = {}
+    for which, names in (("last", CELLS[:2]), ("best", CELLS[2:])):
+        pairs = np.array([[spread(one[np.isfinite(one)]) for one in line] for line in by_seed[which]])
+        moments |= {name: (dims, 100 * pairs[..., place]) for place, name in enumerate(names)}
+    published = [[table.cells[row, column].published for column in table.columns] for row in table.rows]
+    variables: dict[str, Any] = {
+        "published": (dims, np.array(published)),
+        **moments,
+        "runs": (dims, np.isfinite(by_seed["last"]).sum(-1)),
+        **{f"{which}_by_seed": ((*dims, "seed"), 100 * found) for which, found in by_seed.items()},
+        **_differences(plan, by_seed["last"], resamples, seed),
+    }
+    coords = {"row": list(table.rows), "column": list(table.columns), "seed": list(table.seeds)}
+    dataset = xr.Dataset(variables, coords, _attributes(plan, resamples))
+    for name, text in LONG.items():
+        units = "1" if name == "improvement" else "points" if name in GAINS or name.startswith("mean_") else "per cent"
+        dataset[name].attrs |= {"long_name": text, "units": units}
+    return dataset
+
+
+def _attributes(plan: Plan, resamples: int) -> dict[str, Any]:
+    table = plan.declaration
+    return {
+        "kind": "table",
+        "name": table.name,
+        "title": table.title,
+        "source": table.source,
+        "metric": table.metric,
+        "data": table.data or "",
+        "scale": table.scale,
+        "note": table.note,
+        "level": LEVEL,
+        "resamples": resamples,
+        "unmatched": "\n".join(f"{name}: {why}" for name, why in plan.other.items()),
+    }
+
+
+def _accuracies(plan: Plan, row: str, column: str, which: str) -> np.ndarray:
+    """The cell's accuracies on the test split, a fraction per seed; NaN where the run is not finished."""
+    cell, jobs = plan.declaration.cells[row, column], plan.cells[row, column]
+    found = np.full(len(plan.declaration.seeds), np.nan)
+    if cell.method == "teacher" and cell.teacher in plan.given:
+        found[0] = _given(plan.given[cell.teacher], which, cell.measure)
+    for place, job in enumerate(jobs):
+        if job.id in plan.finished:
+            metrics = RunFolder(job.folder).events("end")[-1]["metrics"]
+            found[place] = metrics.get(which, {}).get(cell.measure, np.nan)
+    return found
+
+
+def _given(path: Path, which: str, measure: str) -> float:
+    """What a given teacher's file says of its accuracy; NaN where it says nothing."""
+    from kdviz.checkpoints import load_checkpoint
+
+    try:
+        metrics = load_checkpoint(path).metrics
+    except KdvizError:
+        return np.nan
+    return float((metrics.get(which) or {}).get(measure, np.nan))
+
+
+def _differences(plan: Plan, last: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+    """Gains over the base rows, their intervals, and their averages over columns."""
+    table = plan.declaration
+    found = {name: np.full(last.shape[:2], np.nan) for name in GAINS}
+    clear, images = np.zeros(last.shape[:2], dtype=np.int8), np.zeros(last.shape[:2], dtype=np.int64)
+    means = np.full((len(table.rows), 3), np.nan)
+    place = {row: i for i, row in enumerate(table.rows)}
+    for row, base in table.against.items():
+        i, b, gaps = place[row], place[base], []
+        for j, column in enumerate(table.columns):
+            both = np.flatnonzero(np.isfinite(last[i, j]) & np.isfinite(last[b, j]))
+            if len(both) == 0:
+                continue
+            gaps.append(last[i, j, both] - last[b, j, both])
+            options = _hits(plan, (base, column), (row, column), both)
+            result = difference(last[b, j, both], last[i, j, both], **options, resamples=resamples, seed=seed)
+            for name in GAINS:
+                found[name][i, j] = getattr(result, name) * (1 if name == "improvement" else 100)
+            clear[i, j], images[i, j] = result.clear, result.images
+        means[i] = over_columns(gaps, resamples=resamples, seed=seed)
+    dims = ("row", "column")
+    return {
+        **{name: (dims, values) for name, values in found.items()},
+        "clear": (dims, clear),
+        "images": (dims, images),
+        "base": ("row", [table.against.get(row, "") for row in table.rows]),
+        **{f"mean_{name}": ("row", 100 * means[:, k]) for k, name in enumerate(("gain", "low", "high"))},
+    }
+
+
+def _hits(plan: Plan, base: tuple[str, str], other: tuple[str, str], seeds: Sequence[int]) -> dict[str, np.ndarray]:
+    """The hits of two cells under the same seeds; empty where they are not kept, or the number shown is not top-1."""
+    if plan.declaration.cells[other].measure != "top1":
+        return {}
+    kept = [[_of(plan.cells[key], place) for place in seeds] for key in (base, other)]
+    flat = [one for line in kept for one in line]
+    if any(one is None or len(one["target"]) != len(flat[0]["target"]) for one in flat):  # type: ignore[index]
+        return {}
+    found = [np.stack([one["last"] for one in line if one]) for line in kept]
+    return {"base_hits": found[0], "other_hits": found[1], "target": flat[0]["target"]}  # type: ignore[index]
+
+
+def _of(jobs: Sequence[Job], place: int) -> dict[str, np.ndarray] | None:
+    return hits(jobs[place].folder) if place < len(jobs) else None

@@ -1,0 +1,191 @@
+"""One run of a table: its recipe, teacher and folder, the command that is the same run, and whether it is finished."""
+
+import hashlib
+import importlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from kdviz.base.check import KdvizError
+from kdviz.base.files import sha256
+from kdviz.checkpoints.read import read_file
+from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.train.recipe import Recipe
+
+# Recipe settings that `kdviz train` takes as options of the same name.
+OPTIONS = ("method", "student", "data", "seed", "epochs", "batch", "optimizer", "lr", "weight_decay", "schedule")
+OPTIONS = (*OPTIONS, "warmup", "limit", "precision")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be trained.
+
+    Attributes:
+        id: its folder below the runs, unique among all tables; equal runs of several tables are one job.
+        folder: of the run.
+        recipe: whole.
+        based_on: the recipe that the command names.
+        teacher: its checkpoint's file; None where the method has none.
+        teacher_net: its net.
+        after: the job that makes that file; None where it is given.
+        root: folder of the data set's files.
+        imports: modules that register what the recipe names.
+        teacher_cache: folder in which runs over the same images share the teacher's logits.
+    """
+
+    id: str
+    folder: Path
+    recipe: Recipe
+    based_on: str
+    teacher: Path | None = None
+    teacher_net: str | None = None
+    after: "Job | None" = None
+    root: Path | None = None
+    imports: tuple[str, ...] = ()
+    teacher_cache: Path | None = None
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What a worker needs, as plain values."""
+        return {
+            "folder": str(self.folder.resolve()),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "teacher": None if self.teacher is None else str(self.teacher.resolve()),
+            "root": None if self.root is None else str(self.root.resolve()),
+            "imports": list(self.imports),
+            "teacher_cache": None if self.teacher_cache is None else str(self.teacher_cache.resolve()),
+            "command": self.command,
+        }
+
+    @property
+    def command(self) -> str:
+        """The `kdviz train` line of the same run."""
+        from kdviz.train.recipe import load_recipe
+
+        base, words = load_recipe(self.based_on), ["kdviz", "train", self.based_on]
+        if self.imports:
+            program = f"import {', '.join(self.imports)}; from kdviz.cli.app import main; main()"
+            words = ["python", "-c", program, "train", self.based_on]
+        for key in OPTIONS:
+            value = getattr(self.recipe, key)
+            if key in ("method", "student", "seed") or value != getattr(base, key):
+                words += [f"--{key.replace('_', '-')}", str(value)]
+        if self.teacher is not None:
+            words += ["--teacher", str(self.teacher)]
+        for key, value in self.recipe.settings.items():
+            if base.settings.get(key) != value or base.method != self.recipe.method:
+                words += ["--set", f"{key}={_text(value)}"]
+        words += ["--root", str(self.root)] if self.root is not None else []
+        words += ["--teacher-cache", str(self.teacher_cache)] if self.teacher_cache is not None else []
+        return shlex.join([*words, "--out", str(self.folder)])
+
+
+def _text(value: Any) -> str:
+    """A setting as `--set` takes it: a list with commas, true and false in small letters."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def digest(facts: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits of the facts, whatever their order."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def load_imports(modules: Iterable[str]) -> None:
+    """Import the user's own modules, from the working folder too. Raises KdvizError for one that cannot be imported."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise KdvizError(
+                f"imports: {module} cannot be imported ({error}); run from the folder that holds it"
+            ) from error
+
+
+def settings_in_force(recipe: Recipe, teacher: str | None) -> dict[str, Any]:
+    """Every setting of the recipe's method, defaults and presets of the pair included, as a run records them."""
+    from kdviz import methods
+
+    nets = {"student": recipe.student, "teacher": teacher}
+    found = getattr(methods, "settings_in_force", None)
+    if found is None:
+        return methods.build(recipe.method, classes=10, settings=recipe.settings, **nets).settings
+    return found(recipe.method, settings=recipe.settings, **nets)
+
+
+def expected(recipe: Recipe, teacher_net: str | None) -> dict[str, Any]:
+    """What a finished run of the recipe records of itself, less what is read from the data and the teacher's file."""
+    settings = settings_in_force(recipe, teacher_net)
+    return json.loads(json.dumps({**recipe.result(), "settings": settings}))
+
+
+def misfits(job: Job, data_sha256: str | None) -> list[str]:
+    """What keeps the run in the job's folder from being the job, by name; empty where it is, or where there is none.
+
+    Compared are the whole recipe with all settings in force, the sha256 of the training images and labels, and that of
+    the teacher's file; the last two where they can be read here.
+    """
+    state = RunFolder(job.folder).state
+    if not state.is_file():
+        return []
+    try:
+        found = json.loads(read_file(state)["fingerprint"])
+    except (KdvizError, KeyError, TypeError, ValueError) as error:
+        return [f"{state} cannot be read ({str(error).splitlines()[0]})"]
+    wanted: dict[str, Any] = expected(job.recipe, job.teacher_net)
+    if data_sha256 is not None:
+        wanted["data_sha256"] = data_sha256
+    if job.teacher is not None and job.teacher.is_file():
+        wanted["teacher"] = digest_of(job.teacher)
+    return [
+        f"{key} is {_brief(found.get(key))} there, {_brief(value)} in the table"
+        for key, value in sorted(wanted.items())
+        if found.get(key) != value
+    ]
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+@cache
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    return sha256(path)
+
+
+def digest_of(path: Path) -> str:
+    """The file's sha256, computed once as long as the file does not change."""
+    stat = path.stat()
+    return _digest_of(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def training_images(
+    data: str, limit: int | None, holdout: bool, seed: int, root: Path | None
+) -> tuple[int, str] | None:
+    """(number, sha256) of the training images; None where the data set is not here."""
+    from kdviz.train.batches import training_split
+
+    try:
+        found = training_split(Recipe(data=data, limit=limit, holdout=holdout, seed=seed), root)
+    except KdvizError:
+        return None
+    return len(found), found.sha256
+
+
+def images_of(job: Job) -> tuple[int, str] | None:
+    """(number, sha256) of the job's training images; None where the data set is not here."""
+    recipe = job.recipe
+    seed = recipe.seed if recipe.limit else 0  # without a limit the seed changes nothing
+    return training_images(recipe.data, recipe.limit, recipe.holdout, seed, job.root)

@@ -1,0 +1,164 @@
+"""From a declaration to runs: every cell under every seed, teachers first, what is finished already set aside."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kdviz.base.check import KdvizError
+from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.methods import METHODS, canonical
+from kdviz.tables.declare import Cell, Declaration
+from kdviz.tables.job import OPTIONS, Job, digest, expected, images_of, load_imports, misfits
+from kdviz.train.recipe import Recipe, load_recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A table's runs.
+
+    Attributes:
+        declaration: of the table.
+        jobs: all of them by id, each after the one that it waits for.
+        cells: (row, column) -> its jobs, one per seed; none where kdviz has no recipe, net or method for the cell.
+        finished: ids of jobs whose run is there, whole and of the same recipe, data and teacher.
+        other: id -> why the run in its folder is not the job's.
+        given: teacher's net -> the checkpoint that was given for it.
+    """
+
+    declaration: Declaration
+    jobs: Mapping[str, Job]
+    cells: Mapping[tuple[str, str], tuple[Job, ...]]
+    finished: frozenset[str]
+    other: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def left(self) -> list[Job]:
+        """Jobs to be trained, teachers only where a student of theirs is to be trained or they are a cell."""
+        students = [job for job in self.jobs.values() if job.id not in self.finished]
+        needed = {job.after.id for job in students if job.after}
+        listed = {job.id for jobs in self.cells.values() for job in jobs}
+        return [job for job in students if job.id in needed | listed]
+
+
+def plan(
+    declaration: Declaration,
+    *,
+    runs: Path,
+    teachers: Mapping[str, Path] | None = None,
+    root: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    teacher_cache: Path | None = None,
+) -> Plan:
+    """The runs of a table.
+
+    Args:
+        declaration: of the table.
+        runs: folder of the runs, shared by all tables.
+        teachers: net -> checkpoint; the others are trained.
+        root: folder of the data set's files.
+        changes: of every recipe, {"epochs": 1}.
+        teacher_cache: folder in which runs over the same images share the teacher's logits.
+    Raises: KdvizError for an unknown method, recipe or setting.
+    """
+    load_imports(declaration.imports)
+    builder = _Builder(declaration, runs, dict(teachers or {}), root, dict(changes or {}), teacher_cache)
+    cells = {key: builder.cell(cell) for key, cell in declaration.cells.items()}
+    finished, other = set(), {}
+    for job in builder.jobs.values():
+        images = images_of(job) if RunFolder(job.folder).state.is_file() else None
+        differing = misfits(job, images[1] if images else None)
+        if differing:
+            other[job.id] = "; ".join(differing)
+        elif RunFolder(job.folder).result() is not None:
+            finished.add(job.id)
+    return Plan(declaration, builder.jobs, cells, frozenset(finished), other, builder.given)
+
+
+class _Builder:
+    """Jobs by id; equal ones of several cells are made once."""
+
+    def __init__(
+        self,
+        declaration: Declaration,
+        runs: Path,
+        given: dict[str, Path],
+        root: Path | None,
+        changes: dict[str, Any],
+        teacher_cache: Path | None,
+    ) -> None:
+        self.declaration, self.runs, self.given, self.root, self.changes = declaration, runs, given, root, changes
+        self.teacher_cache = teacher_cache
+        self.jobs: dict[str, Job] = {}
+
+    def cell(self, cell: Cell) -> tuple[Job, ...]:
+        """The cell's jobs, one per seed; the teacher's row has one."""
+        if not cell.trainable:
+            return ()
+        if cell.method == "teacher":
+            return () if cell.teacher in self.given else (self.teacher(cell),)
+        return tuple(self.student(cell, seed) for seed in self.declaration.seeds)
+
+    def student(self, cell: Cell, seed: int) -> Job:
+        """The job of a cell under one seed."""
+        method = canonical(str(cell.method))
+        taught = any("teacher" in METHODS[name].needs for name in method.split("+"))
+        if taught and cell.teacher is None:
+            raise KdvizError(f"{cell.row}, {cell.column}: {method} needs a teacher; name its net in the column")
+        after = self.teacher(cell) if taught and cell.teacher not in self.given else None
+        file = None
+        if taught:
+            file = RunFolder(after.folder).last if after else self.given[str(cell.teacher)]
+        recipe = self._recipe(cell, str(cell.recipe), method, str(cell.student), seed, cell.settings)
+        kind = f"{cell.student}_{method}" + (f"_of_{cell.teacher}" if taught else "")
+        return self._add(recipe, str(cell.recipe), kind, file, after, cell.teacher if taught else None)
+
+    def teacher(self, cell: Cell) -> Job:
+        """The job that trains a cell's teacher, by the labels alone, under seed 0."""
+        based_on = self.declaration.teacher_recipe or str(cell.recipe)
+        recipe = self._recipe(cell, based_on, "ce", str(cell.teacher), 0, {}, teacher=True)
+        return self._add(recipe, based_on, f"teacher_{cell.teacher}", None, None, None)
+
+    def _recipe(
+        self,
+        cell: Cell,
+        based_on: str,
+        method: str,
+        student: str,
+        seed: int,
+        settings: Mapping[str, Any],
+        *,
+        teacher: bool = False,
+    ) -> Recipe:
+        asked = {**self.declaration.changes, **({} if teacher else cell.changes), **self.changes}
+        for key in asked:
+            if key not in OPTIONS:
+                raise KdvizError(f"changes: kdviz train has no option for {key}; write it into a recipe file")
+        if self.declaration.data is not None:
+            asked["data"] = self.declaration.data
+        base = load_recipe(based_on)
+        kept = base.settings if base.method == method else _own(base.settings, method)
+        fields = {**base.model_dump(exclude={"settings", "teacher"}), **asked}
+        fields |= {"method": method, "student": student, "seed": seed}
+        return load_recipe(None, **fields, settings={**kept, **settings})
+
+    def _add(
+        self, recipe: Recipe, based_on: str, kind: str, file: Path | None, after: Job | None, teacher: str | None
+    ) -> Job:
+        facts = {**recipe.result(), "teacher": after.id if after else file and str(file.resolve())}
+        facts.pop("seed")
+        facts["settings"] = expected(recipe, teacher)["settings"]
+        safe = re.sub(r"[^\w.+]+", "-", kind)
+        name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '-', recipe.data)}/{safe}_{digest(facts)}/seed{recipe.seed}"
+        cache = self.teacher_cache if file is not None else None
+        imports = self.declaration.imports
+        job = Job(name, self.runs / name, recipe, based_on, file, teacher, after, self.root, imports, cache)
+        return self.jobs.setdefault(name, job)
+
+
+def _own(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The settings of a recipe's file that belong to terms of another method than the file's."""
+    known = {key for name in method.split("+") for key in METHODS[name].defaults}
+    return {key: value for key, value in settings.items() if key in known}

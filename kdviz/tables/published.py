@@ -1,0 +1,121 @@
+"""The papers' tables as declarations, at full scale and at a small one that two CPU cores train."""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from kdviz.base.check import KdvizError, one_of, unknown
+from kdviz.papers import PAPERS
+from kdviz.papers import published as printed
+from kdviz.tables.declare import TEACHER_RECIPES, Declaration, declaration
+
+SCALES = ("full", "small")
+SMALL_DATA = ("glyphs100", "fashion-mnist")
+
+
+def from_paper(paper: str, name: str, *, scale: str = "full", data: str | None = None) -> Declaration:
+    """A table of a paper.
+
+    Args:
+        paper: "rkkd" or "pld".
+        name: "tab2".
+        scale: "full" for the paper's nets and recipe; "small" for small nets, a short recipe and a small data set.
+        data: at small scale "glyphs100" (the default) or "fashion-mnist"; at full scale the paper's own.
+    Raises: KdvizError for an unknown paper, table or scale, and for a table that has no small form.
+    """
+    one_of("table", SCALES, scale=scale)
+    found = printed.tables(PAPERS[paper].name)
+    if name not in found:
+        raise unknown(f"table of {paper}", name, found)
+    table = found[name]
+    if scale == "small":
+        return _small(paper, name, table, data or SMALL_DATA[0])
+    rows = [_row(row) for row in table.rows]
+    columns = [_column(column) for column in table.columns]
+    return declaration(
+        {
+            "name": f"{paper}_{name}",
+            "title": table.title,
+            "source": f"{PAPERS[paper].title}, Table {name.removeprefix('tab')}",
+            "metric": table.metric,
+            "data": data or table.data,
+            "rows": rows,
+            "columns": columns,
+            "teacher_recipe": TEACHER_RECIPES.get(paper),
+        },
+        where=f"{paper} {name}",
+    )
+
+
+def _row(row: printed.Row) -> dict[str, Any]:
+    own = {"recipes": dict(recipes)} if (recipes := getattr(row, "recipes", None)) else {}
+    return {"name": row.name, "values": row.values, "method": row.method, "set": dict(row.set), **own}
+
+
+def _column(column: printed.Column) -> dict[str, Any]:
+    found = {key: getattr(column, key) for key in ("teacher", "student", "recipe")}
+    return {"label": column.name, **found, "set": dict(column.set)}
+
+
+@cache
+def small_forms() -> Mapping[str, Any]:
+    """kdviz/tables/small.toml: which small pair stands for which, and tables whose printed form names no nets."""
+    return tomllib.loads((resources.files("kdviz.tables") / "small.toml").read_text(encoding="utf-8"))
+
+
+def _small(paper: str, name: str, table: printed.Table, data: str) -> Declaration:
+    one_of(f"{paper} {name} at small scale", SMALL_DATA, data=data)
+    forms = small_forms()
+    own = forms.get(paper, {}).get(name, {})
+    rows = [{**_row(row), **own.get("rows", {}).get(row.name, {})} for row in table.rows]
+    for row in rows:
+        row.pop("recipes", None)  # of the large scale
+    columns, kept, replaced = [], [], []
+    for place, column in enumerate(table.columns):
+        new = own["columns"][place] if "columns" in own else _small_pair(forms["pairs"], column)
+        if new is None:
+            continue
+        same = next((one for one in columns if _alike(one, new)), None)
+        if same is None:
+            columns.append({**new, "recipe": data})
+            kept.append(place)
+        original = f"{column.teacher} > {column.student}" if column.student else column.name
+        replaced.append(f"{new['teacher']} > {new['student']} stands for {original}")
+    if not columns or all(row.get("method") is None for row in rows):
+        raise KdvizError(f"{paper} {name}: has no form at small scale; its methods or nets are not among kdviz's")
+    for row in rows:
+        row["values"] = tuple(row["values"][place] for place in kept)
+    synthetic = " (synthetic)" if data == "glyphs100" else ""
+    choice = f" {own['choice']}." if "choice" in own else ""
+    return declaration(
+        {
+            "name": f"{paper}_{name}_small" + ("" if data == SMALL_DATA[0] else f"_{data}"),
+            "title": f"{table.title}: small scale, {data}{synthetic}",
+            "source": f"{PAPERS[paper].title}, Table {name.removeprefix('tab')}",
+            "metric": table.metric.replace("mean ", ""),
+            "data": data,
+            "scale": "small",
+            "note": f"Small scale: small nets on {data}{synthetic}, a short recipe; not the paper's setting, whose printed"
+            f" numbers stand beside ours for their order alone. {'; '.join(dict.fromkeys(replaced))}.{choice}",
+            "rows": rows,
+            "columns": columns,
+            "against": own.get("against", {}),
+            "teacher_recipe": data,
+        },
+        where=f"{paper} {name} at small scale",
+    )
+
+
+def _small_pair(pairs: Mapping[str, str], column: printed.Column) -> dict[str, Any] | None:
+    """The column with the small pair in place of its own; None where none is declared."""
+    to = pairs.get(f"{column.teacher} > {column.student}")
+    if to is None:
+        return None
+    teacher, student = to.split(" > ")
+    return {"label": column.label or to, "teacher": teacher, "student": student, "set": dict(column.set)}
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return {**one, "recipe": None} == {**other, "recipe": None}
