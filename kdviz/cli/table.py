@@ -53,7 +53,7 @@ def command(
     from kdviz.tables.queue import Queue
 
     changes = {key: value for key, value in (("epochs", epochs), ("limit", limit)) if value is not None}
-    table = _declaration(paper, name, data, scale, seeds).only(row or (), column or ())
+    table = _changed(_declaration(paper, name, data, scale, seeds).only(row or (), column or ()), changes)
     given = dict(map(_net, teacher or []))
     cache = runs / "teacher_logits" if teacher_cache else None
     options: dict[str, Any] = {
@@ -98,6 +98,17 @@ def _declaration(paper: str, name: str | None, data: str | None, scale: str, see
         table = from_paper(paper, str(name), scale=scale, data=data)
     require(seeds is None or seeds > 0, f"table: --seeds must be above 0, got {seeds}")
     return replace(table, seeds=tuple(range(seeds))) if seeds else table
+
+
+def _changed(table: "Declaration", changes: dict[str, Any]) -> "Declaration":
+    """The table under a name and with a note of its own, where every run departs from its recipe."""
+    from dataclasses import replace
+
+    if not changes:
+        return table
+    note = f"Every run has {', '.join(f'{key} {value}' for key, value in changes.items())} in place of its recipe's."
+    name = "_".join([table.name, *(f"{key}{value}" for key, value in changes.items())])
+    return replace(table, name=name, note=f"{table.note} {note}".strip())
 
 
 def _net(text: str) -> tuple[str, Path]:
@@ -207,7 +218,8 @@ def _write(planned: "Plan", folder: Path, now: "Status | None") -> None:
     result = collect(planned)
     words = shlex.join(["kdviz", *sys.argv[1:]])
     paths = write(planned, result, folder, command=words)
-    typer.echo(f"\n{terminal(result)}\n")
+    grey = (lambda text: typer.style(text, dim=True)) if sys.stdout.isatty() else str
+    typer.echo(f"\n{terminal(result, grey=grey)}\n")
     for path in paths:
         typer.echo(path)
     if now and now.failed:

@@ -1,6 +1,6 @@
 """The finished runs of a plan as one dataset: means, spreads, differences and what was printed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +99,7 @@ def _accuracies(plan: Plan, row: str, column: str, which: str) -> np.ndarray:
     cell, jobs = plan.declaration.cells[row, column], plan.cells[row, column]
     found = np.full(len(plan.declaration.seeds), np.nan)
     if cell.method == "teacher" and cell.teacher in plan.given:
-        found[0] = _given(plan.given[cell.teacher], which, cell.measure)
+        found[0] = _given(plan.given[str(cell.teacher)], which, cell.measure)
     for place, job in enumerate(jobs):
         if job.id in plan.finished:
             metrics = RunFolder(job.folder).events("end")[-1]["metrics"]
@@ -148,7 +148,7 @@ def _differences(plan: Plan, last: np.ndarray, resamples: int, seed: int) -> dic
     }
 
 
-def _hits(plan: Plan, base: tuple[str, str], other: tuple[str, str], seeds: Sequence[int]) -> dict[str, np.ndarray]:
+def _hits(plan: Plan, base: tuple[str, str], other: tuple[str, str], seeds: Iterable[int]) -> dict[str, Any]:
     """The hits of two cells under the same seeds; empty where they are not kept, or the number shown is not top-1."""
     if plan.declaration.cells[other].measure != "top1":
         return {}

@@ -1,4 +1,4 @@
-"""What a table asks for: a cell is a method, a pair of nets, a recipe and settings, each trained under several seeds."""
+"""What a table asks for: a cell is a method, a pair of nets, a recipe and settings, trained under several seeds."""
 
 import tomllib
 from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ from kdviz.base.check import KdvizError
 from kdviz.base.files import sha256
 from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.run_folder import RunFolder
-from kdviz.train.recipe import Recipe
+from kdviz.train.recipe import Recipe, load_recipe
 
 # Recipe settings that `kdviz train` takes as options of the same name.
 OPTIONS = ("method", "student", "data", "seed", "epochs", "batch", "optimizer", "lr", "weight_decay", "schedule")
@@ -67,8 +67,6 @@ class Job:
     @property
     def command(self) -> str:
         """The `kdviz train` line of the same run."""
-        from kdviz.train.recipe import load_recipe
-
         base, words = load_recipe(self.based_on), ["kdviz", "train", self.based_on]
         if self.imports:
             program = f"import {', '.join(self.imports)}; from kdviz.cli.app import main; main()"
@@ -178,7 +176,7 @@ def training_images(
     from kdviz.train.batches import training_split
 
     try:
-        found = training_split(Recipe(data=data, limit=limit, holdout=holdout, seed=seed), root)
+        found = training_split(load_recipe(data=data, limit=limit, holdout=holdout, seed=seed), root)
     except KdvizError:
         return None
     return len(found), found.sha256

@@ -97,8 +97,8 @@ def _small(paper: str, name: str, table: printed.Table, data: str) -> Declaratio
             "metric": table.metric.replace("mean ", ""),
             "data": data,
             "scale": "small",
-            "note": f"Small scale: small nets on {data}{synthetic}, a short recipe; not the paper's setting, whose printed"
-            f" numbers stand beside ours for their order alone. {'; '.join(dict.fromkeys(replaced))}.{choice}",
+            "note": f"Small scale: small nets on {data}{synthetic}, a short recipe; not the paper's setting, whose"
+            f" printed numbers stand beside ours for their order alone. {'; '.join(dict.fromkeys(replaced))}.{choice}",
             "rows": rows,
             "columns": columns,
             "against": own.get("against", {}),

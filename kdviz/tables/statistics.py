@@ -73,7 +73,7 @@ def improvement(base: Sequence[float], other: Sequence[float]) -> float:
     return float(((gaps > 0) + 0.5 * (gaps == 0)).mean())
 
 
-def student_interval(gaps: Sequence[float], *, level: float = LEVEL) -> tuple[float, float]:
+def student_interval(gaps: Sequence[float] | np.ndarray, *, level: float = LEVEL) -> tuple[float, float]:
     """Student's interval of the mean of paired differences, mean -+ t(n - 1) s / sqrt(n); NaN for one."""
     array = np.asarray(gaps, dtype=float)
     if len(array) < 2:

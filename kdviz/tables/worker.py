@@ -61,7 +61,7 @@ def _attempt(queue: Queue, worker: Worker, entry: Entry, device: str | None, sav
         queue.fail(entry.id, worker, str(error), final=not busy)
         time.sleep(POLL if busy else 0)
         return 0
-    except Exception as error:  # out of memory, a disk that failed: the job may succeed elsewhere or later
+    except (RuntimeError, OSError, MemoryError) as error:  # the job may succeed elsewhere or later
         line = " ".join(str(error).split()) or type(error).__name__
         queue.fail(entry.id, worker, f"{type(error).__name__}: {line}", final=False)
         return 0

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,19 +105,22 @@ def _gain(one: "xr.Dataset") -> str:
     return text + ("" if int(one["clear"]) else "; inside the noise")
 
 
-def terminal(result: "xr.Dataset") -> str:
-    """The table in aligned columns, its gains and its legend."""
+def terminal(result: "xr.Dataset", *, grey: Callable[[str], str] = str) -> str:
+    """The table in aligned columns, its gains and its legend; `grey` marks the cells whose gain is inside the noise."""
     heads = [str(name).split(" > ") for name in result["column"].values]
     depth = max(map(len, heads))
     lines = [["", *(head[level] if level < len(head) else "" for head in heads)] for level in range(depth)]
-    lines += [
-        [str(name), *(text.plain for text in line)]
-        for name, line in zip(result["row"].values, cells(result), strict=True)
-    ]
+    body = cells(result)
+    names = [str(name) for name in result["row"].values]
+    lines += [[name, *(text.plain for text in line)] for name, line in zip(names, body, strict=True)]
+    noise = [[False] * len(lines[0])] * depth + [[False, *(text.noise for text in line)] for line in body]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = [
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    ]
+    aligned = []
+    for line, marks in zip(lines, noise, strict=True):
+        padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
+        aligned.append(
+            "  ".join(grey(text) if mark else text for text, mark in zip(padded, marks, strict=True)).rstrip()
+        )
     return "\n".join([_title(result), *aligned, "", *gains(result), "", *legend(result)])
 
 

@@ -1,0 +1,148 @@
+"""Plans: every declared table becomes runs of known recipes, and every command is the run that it stands for."""
+
+import shlex
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from kdviz.base.check import KdvizError
+from kdviz.cli.app import app
+from kdviz.papers import PAPERS, published
+from kdviz.tables.declare import differences, from_file
+from kdviz.tables.plan import plan
+from kdviz.tables.published import from_paper
+
+EVERY = [(paper, name) for paper in PAPERS for name in published.tables(paper)]
+NO_SMALL_FORM = {("rkkd", "tab4"), ("rkkd", "tab5"), ("pld", "tab7")}
+MINE = """
+title = "mine"
+recipe = "glyphs100"
+seeds = [3, 4]
+imports = ["tiny"]
+data = "tiny"
+teacher_recipe = "glyphs100"
+columns = [{ teacher = "resnet14", student = "resnet8" }]
+rows = [
+  { name = "CE", method = "ce", values = [50.0] },
+  { name = "KD", method = "kd", values = [60.0], set = { "kd.temperature" = [2.0, 4.0] } },
+  { name = "long", method = "kd", changes = { epochs = 9 } },
+  { name = "unknown", values = [70.0] },
+]
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE)
+    return path
+
+
+@pytest.mark.parametrize("scale", ["full", "small"])
+@pytest.mark.parametrize(("paper", "name"), EVERY)
+def test_every_table_is_a_plan(paper, name, scale, tmp_path):
+    if scale == "small" and (paper, name) in NO_SMALL_FORM:
+        with pytest.raises(KdvizError, match="no form at small scale"):
+            from_paper(paper, name, scale=scale)
+        return
+    table = from_paper(paper, name, scale=scale)
+    assert ("Small scale" in table.note and "synthetic" in table.title) == (scale == "small")
+    found = plan(table, runs=tmp_path)
+    trained = [cell for cell in table.cells.values() if cell.trainable and cell.method != "teacher"]
+    assert sum(len(jobs) for jobs in found.cells.values()) >= len(trained) * len(table.seeds)
+    assert all(job.after is None or job.after.id in found.jobs for job in found.jobs.values())
+    assert len(found.left) == len(found.jobs)
+
+
+def test_the_numbers_beside_a_small_column_are_those_of_the_pair_that_it_stands_for():
+    table = from_paper("rkkd", "tab1", scale="small")
+    assert table.columns == ("resnet20 > wrn_16_1", "resnet32 > wrn_16_1", "wrn_16_2 > resnet8")
+    assert [table.cells["KD", column].published for column in table.columns] == [74.45, 67.35, 74.83]
+
+
+def test_equal_runs_of_two_tables_are_one(tmp_path):
+    jobs = [set(plan(from_paper("rkkd", name, scale="small"), runs=tmp_path).jobs) for name in ("tab2", "tab7")]
+    assert any("_kd_of_resnet20" in job for job in jobs[0] & jobs[1])
+    assert any(job.startswith("glyphs100/teacher_resnet20") for job in jobs[0] & jobs[1])
+
+
+def test_a_users_table(mine, tmp_path):
+    found = plan(from_file(mine), runs=tmp_path)
+    assert [len(found.cells[row, "resnet14 > resnet8"]) for row in ("CE", "KD", "long", "unknown")] == [2, 2, 2, 0]
+    kd, long = found.cells["KD", "resnet14 > resnet8"][0], found.cells["long", "resnet14 > resnet8"][1]
+    assert (kd.recipe.seed, kd.recipe.data, kd.recipe.settings["kd.temperature"]) == (3, "tiny", [2.0, 4.0])
+    assert (long.recipe.seed, long.recipe.epochs, long.after.recipe.epochs) == (4, 9, 5)
+    assert kd.after is long.after
+    assert kd.teacher == kd.after.folder / "last.pt"
+    assert found.declaration.against == {"KD": "CE", "long": "KD"}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("rows = [", "row = ["), "unknown key 'row'; did you mean 'rows'?"),
+        (('method = "ce"', 'methods = "ce"'), "did you mean 'method'?"),
+        (('name = "KD"', 'name = "CE"'), "two rows are called CE"),
+        (("seeds = [3, 4]", "seeds = []"), "seeds must be"),
+        (("seeds = [3, 4]", "seeds = ["), "not TOML"),
+        (("values = [50.0]", "values = []"), None),
+        (('method = "ce"', 'method = "cee"'), "unknown method 'cee'; did you mean 'ce'?"),
+        (('["tiny"]', '["tiny_that_is_not_there"]'), "imports: tiny_that_is_not_there cannot be imported"),
+        (("epochs = 9", "momentum = 0.5"), "kdviz train has no option for momentum"),
+        (('teacher = "resnet14", ', ""), "needs a teacher"),
+    ],
+)
+def test_mistakes_in_a_users_table_are_one_line(mine, tmp_path, change, says):
+    mine.write_text(MINE.replace(*change))
+    if says is None:
+        plan(from_file(mine), runs=tmp_path)
+        return
+    with pytest.raises(KdvizError, match=says.replace("?", r"\?")):
+        plan(from_file(mine), runs=tmp_path)
+
+
+def test_a_given_teacher_is_not_trained(mine, tmp_path):
+    found = plan(from_file(mine), runs=tmp_path, teachers={"resnet14": tmp_path / "mine.pt"})
+    assert not [job for job in found.jobs if "teacher_" in job]
+    assert found.cells["KD", "resnet14 > resnet8"][0].teacher == tmp_path / "mine.pt"
+
+
+def test_rows_and_columns_are_chosen_by_name():
+    table = from_paper("rkkd", "tab2").only(["KD", "KD+RKKD"], ["vgg13 > vgg8"])
+    assert (table.rows, table.columns, dict(table.against)) == (("KD", "KD+RKKD"), ("vgg13 > vgg8",), {"KD+RKKD": "KD"})
+    with pytest.raises(KdvizError, match="did you mean 'KD'"):
+        table.only(["KDD"])
+
+
+def test_what_a_row_is_compared_with():
+    assert differences({"a": "pld", "b": "kd", "c": "teacher", "d": None}) == {"a": "b"}
+    assert differences({"a": "kd"}) == {}
+
+
+def test_a_command_trains_the_run_that_it_stands_for(mine, tmp_path, monkeypatch):
+    trained = []
+
+    def train(recipe, **options):
+        trained.append((recipe, options))
+        return {which: {"epoch": 1, "top1": 0.5, "loss": 1.0} for which in ("best", "last")}
+
+    monkeypatch.setattr("kdviz.train.loop.train", train)
+    monkeypatch.setattr("kdviz.cli.common.open_checkpoint", lambda path, *_: path)
+    tables = (from_paper("pld", "tab8", scale="small"), from_paper("rkkd", "tab8"), from_paper("pld", "tab1"))
+    jobs = [job for table in tables for job in plan(table, runs=tmp_path, changes={"limit": 9}).jobs.values()]
+    own = plan(replace(from_file(mine), imports=()), runs=tmp_path, teacher_cache=tmp_path / "cache")
+    for job in [*jobs[::7], *own.jobs.values()]:
+        program, *words = shlex.split(job.command)
+        assert program == "kdviz"
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, (job.command, result.output)
+        recipe, options = trained.pop()
+        assert recipe.model_copy(update={"teacher": None}) == job.recipe, job.command
+        assert (options["out"], options["teacher"]) == (job.folder, job.teacher)
+        assert options["teacher_cache"] == job.teacher_cache
+
+
+def test_a_command_of_own_modules_imports_them(mine, tmp_path):
+    command = plan(from_file(mine), runs=tmp_path).cells["CE", "resnet14 > resnet8"][0].command
+    assert command.startswith("python -c 'import tiny; from kdviz.cli.app import main; main()' train glyphs100")
