@@ -25,7 +25,7 @@ def map_pairs(who: str, features_student: Maps, features_teacher: Maps) -> list[
     require(
         len(features_student) == len(features_teacher),
         f"{who}: the student has {len(features_student)} stages but the teacher has {len(features_teacher)};"
-        " choose nets with as many stages, or name the maps to compare",
+        " choose nets with as many stages, or name the maps to compare (--features-at)",
     )
     pairs = zip(features_student, features_teacher, strict=True)
     return [map_pair(who, student, teacher) for student, teacher in pairs]
