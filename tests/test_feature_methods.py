@@ -1,27 +1,20 @@
 """Feature and relation methods against the numbers of their original code, closed forms and common contracts."""
 
-import copy
 import json
-import math
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
-import scipy.stats
 import torch
 from golden_nets import LABELS, fill_term, images, net
-from torch import nn
 
 from kdviz import losses
-from kdviz.base.check import KdvizError
-from kdviz.methods import METHODS, Batch, Probe, build
-from kdviz.methods.crd import CRD, OfOtherClasses
+from kdviz.methods import METHODS, Batch, Probe
+from kdviz.methods.crd import CRD
 from kdviz.methods.fitnet import FitNet
-from kdviz.methods.ofd import OFD, margin
-from kdviz.methods.reviewkd import ReviewKD, hierarchical_context
+from kdviz.methods.ofd import OFD
+from kdviz.methods.reviewkd import ReviewKD
 from kdviz.methods.vid import VID
-from kdviz.models import Outputs
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "golden_feature_methods.json").read_text())
 PAIRS = ("resnet20>resnet8", "wrn_16_2>ShuffleV1")
