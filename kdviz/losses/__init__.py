@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from kdviz.losses.ce import ce
+from kdviz.losses.diff_kendall import diff_kendall
 from kdviz.losses.dist import dist
 from kdviz.losses.dkd import dkd
 from kdviz.losses.entry import LOSSES, Loss
@@ -19,10 +20,14 @@ from kdviz.losses.kd import kd
 from kdviz.losses.list_mle import list_mle, p_list_mle
 from kdviz.losses.lskd import lskd
 from kdviz.losses.mlkd import batch_gram, class_gram
+from kdviz.losses.mrkd import mrkd
+from kdviz.losses.nkd import nkd
 from kdviz.losses.normkd import normkd
 from kdviz.losses.pld import pld
 from kdviz.losses.rank_kendall import rank_kendall
 from kdviz.losses.rkd import rkd
+from kdviz.losses.rld import rld
+from kdviz.losses.ttm import ttm, wttm
 from kdviz.losses.validate import validate_logits
 
 __all__ = [
@@ -32,19 +37,25 @@ __all__ = [
     "batch_gram",
     "ce",
     "class_gram",
+    "diff_kendall",
     "dist",
     "dkd",
     "evaluate",
     "kd",
     "list_mle",
     "lskd",
+    "mrkd",
+    "nkd",
     "normkd",
     "p_list_mle",
     "pld",
     "rank_kendall",
     "resolve",
     "rkd",
+    "rld",
+    "ttm",
     "validate_logits",
+    "wttm",
 ]
 
 ALIASES = {
