@@ -30,7 +30,7 @@ def diff_kendall(
     Source: Zheng et al. 2023; RKKD's form 2 (Guan et al. 2025, sec. 5.2).
 
     Differs from: DiffKendall compares feature vectors in few-shot learning; here the vectors are the logits of the two
-    nets. Its tanh(beta x) is steepness = 2 beta. RKKD z-scores the logits first (`rank_kendall(form=2)`), this does not.
+    nets. Its tanh(beta x) is steepness = 2 beta. RKKD z-scores the logits first, `rank_kendall(form=2)`; this does not.
 
     >>> import torch
     >>> student, teacher = torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([[30.0, 10.0, 20.0]])

@@ -118,9 +118,9 @@ def rank_kendall(
     Source: Guan et al. 2025 (arXiv 2409.17823), eqs. 5-7 and sec. 4.2.
 
     Differs from: eq. 7 sums over all ordered pairs but divides by their half. Weight .9 with pairs="ordered", which is
-    what the method "rk", the recipes and the commands of the paper's tables train, is weight 1.8 with "unordered"; weight
-    .9 with "unordered" is eq. 7 at weight .45. Eq. 6 calls the same g tanh(kx), which is steeper by two: steepness=2
-    gives that. The paper normalises without saying how; normalize="none" is its arm without.
+    what the method "rk", the recipes and the commands of the paper's tables train, is weight 1.8 with "unordered";
+    weight .9 with "unordered" is eq. 7 at weight .45. Eq. 6 calls the same g tanh(kx), which is steeper by two:
+    steepness=2 gives that. The paper normalises without saying how; normalize="none" is its arm without.
 
     >>> student, teacher = torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([[30.0, 10.0, 20.0]])
     >>> round(rank_kendall(student, teacher, steepness=100.0).item(), 6)
