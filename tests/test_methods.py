@@ -1,7 +1,6 @@
 """Methods against the published weights, against losses called directly, and for every entry the same contracts."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +9,8 @@ import torch
 from kdviz import losses
 from kdviz.base.check import KdvizError
 from kdviz.cli.common import pairs
-from kdviz.methods import METHODS, build, canonical
+from kdviz.methods import METHODS, Batch, build, canonical
+from kdviz.models import Outputs
 
 generator = torch.Generator().manual_seed(0)
 S, T, S2, T2 = (torch.randn(6, 5, generator=generator, dtype=torch.float64) for _ in range(4))
@@ -31,7 +31,7 @@ PUBLISHED = {  # the weights of each paper, as far as they differ from 1
     "dkd": {"ce.weight": 1, "dkd.weight": 1, "dkd.warmup": 20, "dkd.alpha": 1, "dkd.beta": 8, "dkd.temperature": 4},
     "mlkd": {"ce.weight": 0.1}
     | {f"{name}.weight": 0.9 for name in ("kd", "class_gram", "batch_gram")}
-    | {f"{name}.temperature": "2,3,4,5,6" for name in ("kd", "class_gram", "batch_gram")},
+    | {f"{name}.temperature": (2, 3, 4, 5, 6) for name in ("kd", "class_gram", "batch_gram")},
     "lskd": {"ce.weight": 0.1, "lskd.weight": 9, "lskd.temperature": 2},
     "normkd": {"ce.weight": 0.1, "normkd.weight": 0.9, "normkd.scale": 2},
     "dist": {"ce.weight": 1, "dist.weight": 1, "dist.beta": 1, "dist.gamma": 1, "dist.temperature": 1},
@@ -45,21 +45,24 @@ PUBLISHED = {  # the weights of each paper, as far as they differ from 1
         "rank_kendall.steepness": 1,
         "rank_kendall.normalize": "zscore",
         "rank_kendall.pairs": "unordered",
-        "rank_kendall.channels": "all",
+        "rank_kendall.channels": None,
     },
 }
 
 
-def outputs(logits):
-    return SimpleNamespace(logits=logits, features=(), pooled=logits)
+def outputs(logits, strong=None):
+    return Outputs(logits, pooled=logits, strong=None if strong is None else Outputs(strong))
+
+
+def batch(target, ids=None):
+    return Batch(images=target, labels=target, ids=torch.arange(len(target)) if ids is None else ids)
 
 
 def terms(spec, student=S, teacher=T, target=Y, *, epoch=100.0, strong=(S2, T2), objective=None, **settings):
     """The objective's terms; `settings` with two underscores for the dot."""
     named = {key.replace("__", "."): value for key, value in settings.items()}
     objective = objective or build(spec, classes=student.shape[1], settings=named)
-    views = tuple(map(outputs, strong))
-    return objective(outputs(student), outputs(teacher), target, epoch=epoch, strong=views)
+    return objective(outputs(student, strong[0]), outputs(teacher, strong[1]), batch(target), epoch=epoch)
 
 
 def near(value, expected):
@@ -196,15 +199,16 @@ def test_aliases():
         ("kd", {"kd.weight": "high"}, "kd.weight must be a finite number, got 'high'"),
         ("kd", {"kd.weight": 0, "ce.weight": 0}, "kd: every weight is 0"),
         ("kd+rk", {"kd.temperature": 0}, "kd: temperature must be a finite number above 0, got 0"),
-        ("kd", {"kd.temperature": "2,-1"}, "kd: temperature must be a finite number above 0, got -1"),
-        ("kd", {"kd.temperature": "warm"}, "kd.temperature must be a number, or several as in 2,3,4; got 'warm'"),
-        ("kd", {"kd.temperature": True}, "kd.temperature must be a value like 4.0, got True"),
+        ("kd", {"kd.temperature": [2, -1]}, "kd: temperature must be a finite number above 0, got -1"),
+        ("kd", {"kd.temperature": "warm"}, "kd.temperature must be a number, or several as in 2,3,4, got 'warm'"),
+        ("kd", {"kd.temperature": "4"}, "kd.temperature must be a number, or several as in 2,3,4, got '4'"),
+        ("kd", {"kd.temperature": True}, "kd.temperature must be a number, or several as in 2,3,4, got True"),
         ("ctkd", {"ctkd.span": 0}, "ctkd: span must be a finite number above 0, got 0"),
         ("p_list_mle", {"p_list_mle.normalize": 1}, "p_list_mle.normalize must be true or false, got 1"),
-        ("rk", {"rank_kendall.form": 4}, "rank_kendall: form must be one of 1, 2, 3, got 4"),
-        ("rk", {"rank_kendall.channels": "top"}, "rank_kendall.channels must be all, top:SHARE or min:SHARE"),
-        ("rk", {"rank_kendall.channels": "mid:0.3"}, "rank_kendall: channels must be"),
-        ("rk", {"rank_kendall.channels": "top:30"}, "rank_kendall: channels must be"),
+        ("rk", {"rank_kendall.form": 4}, "rank_kendall.form must be one of 1, 2, 3, got 4"),
+        ("rk", {"rank_kendall.channels": "top"}, "rank_kendall.channels must be a list of text and a number, or none"),
+        ("rk", {"rank_kendall.channels": ["mid", 0.3]}, "rank_kendall: channels must be"),
+        ("rk", {"rank_kendall.channels": ["top", 30]}, "rank_kendall: channels must be"),
     ],
 )
 def test_refusals_name_what_is_wrong(spec, settings, message):
@@ -215,26 +219,30 @@ def test_refusals_name_what_is_wrong(spec, settings, message):
 
 
 def test_what_a_method_needs_is_said_and_asked_for():
-    assert not build("ce", classes=5).needs_teacher
-    assert not build("kd", classes=5, settings={"kd.weight": 0}).needs_teacher
-    assert build("rkd+rk", classes=5).needs_features
+    assert build("ce", classes=5).needs == set()
+    assert build("kd", classes=5, settings={"kd.weight": 0}).needs == set()
+    assert build("rkd+rk", classes=5).needs == {"teacher", "pooled"}
     with pytest.raises(KdvizError, match="needs at least 2 classes, got 1"):
         build("ce", classes=1)
     with pytest.raises(KdvizError, match=r"^ctkd: needs a teacher"):
-        build("ctkd", classes=5)(outputs(S), None, Y, epoch=0.0)
+        build("ctkd", classes=5)(outputs(S), None, batch(Y), epoch=0.0)
     mlkd = build("mlkd", classes=5)
-    assert mlkd.needs_strong_view
-    assert not mlkd.needs_features
+    assert mlkd.needs == {"teacher", "strong"}
     with pytest.raises(KdvizError, match=r"^mlkd: needs the strongly augmented view"):
-        mlkd(outputs(S), outputs(T), Y, epoch=0.0)
+        mlkd(outputs(S), outputs(T), batch(Y), epoch=0.0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_declares_the_needs_of_its_objective(name):
+    assert build(name, classes=5).needs == METHODS[name].needs
 
 
 @pytest.mark.parametrize("spec", [*METHODS, *(f"{name}+rk" for name in OTHERS), "kd+dist+rk"])
 def test_the_recorded_settings_build_the_same_again(spec):
-    given = {"rank_kendall.channels": ("min", 0.5), "rank_kendall.pairs": "ordered"} if "rk" in spec.split("+") else {}
+    given = {"rank_kendall.channels": ["min", 0.5], "rank_kendall.pairs": "ordered"} if "rk" in spec.split("+") else {}
     first = build(spec, classes=5, teacher="resnet56", student="resnet20", settings=given)
     again = build(first.spec, classes=5, settings=json.loads(json.dumps(first.settings)))
-    assert again.settings == first.settings
+    assert json.dumps(again.settings) == json.dumps(first.settings)
     near(terms("", objective=again)["total"], terms("", objective=first)["total"])
 
 
@@ -261,7 +269,7 @@ def test_contracts_of_every_method(name, hard):
     near(found["total"], sum(value for key, value in found.items() if key != "total"))
     found["total"].backward()
     assert torch.isfinite(student.grad).all()
-    assert (views[0].grad is not None) == objective.needs_strong_view
+    assert (views[0].grad is not None) == ("strong" in objective.needs)
     assert teacher.grad is None
     assert views[1].grad is None
     assert all(torch.isfinite(weight.grad).all() for weight in objective.parameters())

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from kdviz.base.check import KdvizError
-from kdviz.train import Recipe, journal, load_recipe, recipes
+from kdviz.checkpoints import RunFolder
+from kdviz.train import Recipe, load_recipe, recipes
 from kdviz.train.optim import build_optimizer, learning_rate
 
 
@@ -79,12 +80,12 @@ def test_optimizers(name, kind):
     assert optimizer.param_groups[0]["weight_decay"] == 0.125
 
 
-def test_journal_passes_over_a_torn_line_and_takes_the_last_of_an_epoch(tmp_path):
-    path = tmp_path / "journal.jsonl"
-    assert journal.epochs(path) == []
-    journal.append(path, "epoch", epoch=1, loss=3.0)
-    with path.open("a") as stream:
+def test_journal_skips_a_torn_line_and_takes_the_last_of_an_epoch(tmp_path):
+    run = RunFolder(tmp_path)
+    assert run.epochs() == []
+    run.log("epoch", epoch=1, loss=3.0)
+    with run.journal.open("a") as stream:
         stream.write('{"event": "epoch", "epoch": 2, "lo')
-    journal.append(path, "epoch", epoch=2, loss=2.0)
-    journal.append(path, "epoch", epoch=2, loss=1.0)
-    assert [(entry["epoch"], entry["loss"]) for entry in journal.epochs(path)] == [(1, 3.0), (2, 1.0)]
+    run.log("epoch", epoch=2, loss=2.0)
+    run.log("epoch", epoch=2, loss=1.0)
+    assert [(entry["epoch"], entry["loss"]) for entry in run.epochs()] == [(1, 3.0), (2, 1.0)]

@@ -238,8 +238,8 @@ def test_a_result_without_a_caption_says_what_it_is():
 
 
 def test_a_runs_folder_stands_for_its_last_epoch(tmp_path):
-    from kdviz.report import last
+    from kdviz.checkpoints import checkpoint_file
 
     run = run_folder(tmp_path / "run")
-    assert last(run) == run / "last.pt"
-    assert last(run / "last.pt") == run / "last.pt"
+    assert checkpoint_file(run) == run / "last.pt"
+    assert checkpoint_file(run / "last.pt") == run / "last.pt"

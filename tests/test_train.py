@@ -14,7 +14,8 @@ from tiny import CLASSES, load
 
 import kdviz
 from kdviz.base.check import KdvizError
-from kdviz.train import evaluate, journal, load_recipe, train
+from kdviz.checkpoints import RunFolder
+from kdviz.train import evaluate, load_recipe, train
 
 SCRIPT = Path(__file__).with_name("tiny.py")
 
@@ -44,7 +45,7 @@ def test_a_run_learns_and_records_itself(teacher):
     assert metrics["last"]["top1"] > 0.8  # chance is 1/6
     assert (checkpoint.name, checkpoint.classes, checkpoint.data, checkpoint.method) == ("resnet14", 6, "tiny", "ce")
     assert checkpoint.recipe["normalization"] == {"mean": [0.3] * 3, "std": [0.2] * 3}
-    lines = journal.epochs(out / "journal.jsonl")
+    lines = RunFolder(out).epochs()
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
     assert lines[-1]["train"]["total"] < lines[0]["train"]["total"]
     assert sorted(path.name for path in (out / "epochs").iterdir()) == ["epoch_0002.pt", "epoch_0004.pt"]
@@ -53,7 +54,7 @@ def test_a_run_learns_and_records_itself(teacher):
 
 def test_best_is_chosen_on_val_and_both_are_measured_on_test(teacher):
     out, metrics, _ = teacher
-    lines = journal.epochs(out / "journal.jsonl")
+    lines = RunFolder(out).epochs()
     tops = [line["val"]["top1"] for line in lines]
     assert metrics["best"]["epoch"] == 1 + tops.index(max(tops))
     for which in ("best", "last"):
@@ -77,7 +78,7 @@ def test_methods_train(teacher, tmp_path, method):
     student = kdviz.load_checkpoint(tmp_path / "last.pt")
     assert student.method == method
     assert student.teacher["sha256"] == teacher[2].sha256
-    first, *_, last = journal.epochs(tmp_path / "journal.jsonl")
+    first, *_, last = RunFolder(tmp_path).epochs()
     assert last["train"]["total"] < first["train"]["total"]
     assert metrics["last"]["top1"] >= 0
 
@@ -123,14 +124,14 @@ def test_a_killed_run_resumes_to_the_same_bits(teacher, tmp_path, how):
     last = teacher[0] / "last.pt"
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(recipe(method="kd"), out=whole, teacher=kdviz.load_checkpoint(last), device="cpu")
-    process = start(killed, "kd", last, until=lambda: len(journal.epochs(killed / "journal.jsonl")) >= 1)
+    process = start(killed, "kd", last, until=lambda: len(RunFolder(killed).epochs()) >= 1)
     os.kill(process.pid, how)
     assert process.wait(60) != 0
-    done = len(journal.epochs(killed / "journal.jsonl"))
+    done = len(RunFolder(killed).epochs())
     assert 1 <= done < 3
     train(recipe(method="kd"), out=killed, teacher=kdviz.load_checkpoint(last), device="cpu")
     assert same(weights(whole / "last.pt"), weights(killed / "last.pt"))
-    a, b = (journal.epochs(out / "journal.jsonl") for out in (whole, killed))
+    a, b = (RunFolder(out).epochs() for out in (whole, killed))
     assert [line["train"] for line in a] == [line["train"] for line in b]
     assert not list(killed.rglob("*.part"))
 
@@ -171,7 +172,7 @@ def test_teachers_that_do_not_fit_are_refused_before_the_first_step(teacher, tmp
 def test_holdout_false_trains_on_val_too_and_calls_the_last_epoch_best(tmp_path):
     metrics = train(recipe(holdout=False, epochs=2), out=tmp_path, device="cpu")
     assert metrics["best"]["epoch"] == metrics["last"]["epoch"] == 2
-    start_line = next(journal.read(tmp_path / "journal.jsonl"))
+    start_line = RunFolder(tmp_path).events("start")[0]
     assert json.loads(json.dumps(start_line))["recipe"]["holdout"] is False
 
 

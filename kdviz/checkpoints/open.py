@@ -15,6 +15,7 @@ from kdviz.checkpoints.fill import fill
 from kdviz.checkpoints.format import facts_of
 from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.record import Checkpoint
+from kdviz.checkpoints.run_folder import checkpoint_file
 from kdviz.models.external import is_external
 
 HUGGING_FACE = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
@@ -30,7 +31,7 @@ def load_checkpoint(
     Lightning, bare state_dicts (zip, legacy, safetensors) and folders of Hugging Face. Nothing in a file is ever run.
 
     Args:
-        path: the file, or Hugging Face's folder.
+        path: the file, Hugging Face's folder, or a run's folder, of which the last epoch is opened.
         model: the architecture, where the file does not say and its shapes are of no net of `MODELS`: a name for
             `kdviz.models.build`, or a net of yours, of which a copy is filled.
         classes: the class count that the file must have [default: whatever it has].
@@ -40,7 +41,7 @@ def load_checkpoint(
     Raises: KdvizError, in one line, for a file that is missing, truncated, hostile or no checkpoint, whose tensors fit
         no net, that has another class count, or whose weights are not finite.
     """
-    found = existing(path, what="checkpoint")
+    found = checkpoint_file(existing(path, what="checkpoint"))
     file, config = _folder(found) if found.is_dir() else (found, {})
     payload = read_file(file)
     try:

@@ -142,21 +142,25 @@ def open_teacher(checkpoint: "Checkpoint", path: Path | None) -> "Checkpoint | N
     return open_checkpoint(right)
 
 
-def pairs(given: Sequence[str]) -> dict[str, bool | int | float | str]:
-    """KEY=VALUE settings by key; numbers and true/false become what they say.
+def pairs(given: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE settings by key; numbers, true/false and lists become what they say.
 
-    >>> pairs(["kd.temperature=2", "pld.normalize=true"])
-    {'kd.temperature': 2, 'pld.normalize': True}
+    >>> pairs(["kd.temperature=2,4", "pld.normalize=true", "rank_kendall.channels=top:0.3"])
+    {'kd.temperature': [2, 4], 'pld.normalize': True, 'rank_kendall.channels': ['top', 0.3]}
     """
-    found: dict[str, bool | int | float | str] = {}
+    found: dict[str, Any] = {}
     for pair in given:
         key, equals, text = pair.partition("=")
         require(equals and key.strip() and text.strip(), f"--set: expected KEY=VALUE, got {pair!r}")
-        found[key.strip()] = _value(text.strip())
+        found[key.strip()] = setting_value(text.strip())
     return found
 
 
-def _value(text: str) -> bool | int | float | str:
+def setting_value(text: str) -> Any:
+    """A setting's text as a number, true or false, a list ("2,3,4", "top:0.3"), or itself."""
+    for separator in (",", ":"):
+        if separator in text:
+            return [setting_value(one.strip()) for one in text.split(separator)]
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):

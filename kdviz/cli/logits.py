@@ -140,7 +140,9 @@ def _from_checkpoints(
     out: Path | None,
     needs_teacher: bool,
 ) -> list[Student]:
-    opened = [open_checkpoint(_file(path), model=model) for path in paths]
+    from kdviz.checkpoints import checkpoint_file
+
+    opened = [open_checkpoint(checkpoint_file(path), model=model) for path in paths]
     teachers = [open_teacher(one, teacher) for one in opened]
     known = next((one for one in teachers if one is not None), None)
     require(known or not needs_teacher, f"{paths[0]} names no teacher; name its checkpoint with --teacher")
@@ -180,15 +182,6 @@ def _collected(checkpoint: "Checkpoint", teacher: "Checkpoint | None", data: "Da
         logits = collect_logits(checkpoint, data, teacher=teacher if shared is None else shared, progress=tell)
     write(logits, where)
     return logits
-
-
-def _file(path: Path) -> Path:
-    """The checkpoint, or a run's last one: papers report the last epoch."""
-    if not path.is_dir() or not (path / "journal.jsonl").is_file():
-        return path
-    last = path / "last.pt"
-    require(last.is_file(), f"{path}: a run without last.pt; has it finished an epoch?")
-    return last
 
 
 def _name(path: Path) -> str:

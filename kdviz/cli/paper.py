@@ -95,13 +95,12 @@ def _inputs(
 ) -> "Inputs":
     """What the entry needs, opened: the user's own nets, or the shipped ones."""
     from kdviz.papers import Inputs
-    from kdviz.report import last
 
     if not entry.students:
         return Inputs(settings=settings, work=work, progress=moved)
     shipped = not files
     paths = files or {label: _shipped(f"resnet8_{label}.pt") for label in entry.students}
-    students = {label: open_checkpoint(last(path)) for label, path in paths.items()}
+    students = {label: open_checkpoint(path) for label, path in paths.items()}
     first = next(iter(students.values()))
     taught = None
     if "teacher" in entry.needs:
@@ -146,9 +145,8 @@ def _table(paper: "Paper", entry: "Entry", runs: list[tuple[str, Path]], folder:
     from kdviz.base.files import atomic
     from kdviz.papers import Inputs, findings, published
     from kdviz.papers.produce import plain
-    from kdviz.report import last
 
-    opened = tuple((row, open_checkpoint(last(path))) for row, path in runs)
+    opened = tuple((row, open_checkpoint(path)) for row, path in runs)
     table = published.tables(paper.name)[entry.name]
     results = entry.results(Inputs(runs=opened))
     lines = published.commands(table, f"runs/{paper.name}/{entry.name}")

@@ -31,12 +31,16 @@ def command(
         list[str] | None, typer.Option("--set", help="A loss's setting, e.g. rank_kendall.steepness=2; repeat.")
     ] = None,
     keep_epochs: Annotated[int | None, typer.Option(help="Keep every N-th epoch's checkpoint in epochs/.")] = None,
+    score_every: Annotated[
+        int | None, typer.Option(help="Also measure the test split every N epochs; nothing is chosen by it.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 [default: a GPU where there is one].")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the student.")] = False,
     teacher_cache: Annotated[
         Path | None, typer.Option(help="Folder in which runs under one seed share the teacher's logits.")
     ] = None,
+    save_minutes: Annotated[float, typer.Option(help="How old the saved state may get; a kill loses no more.")] = 5.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of resuming.")] = False,
 ) -> None:
     """Train a student; the same command again resumes a run that was interrupted.
@@ -59,6 +63,7 @@ def command(
         "warmup": warmup,
         "limit": limit,
         "keep_epochs": keep_epochs,
+        "score_every": score_every,
         "precision": precision,
         "compile": compile or None,
         "teacher": str(teacher) if teacher else None,
@@ -80,8 +85,9 @@ def command(
             device=device,
             teacher_cache=teacher_cache,
             fresh=fresh,
+            save_minutes=save_minutes,
             progress=moved,
-            tell=_tell,
+            report=_report,
         )
     for which in ("best", "last"):
         found = metrics[which]
@@ -90,7 +96,7 @@ def command(
         typer.echo(where / name)
 
 
-def _tell(entry: dict[str, Any]) -> None:
+def _report(entry: dict[str, Any]) -> None:
     val = f", val top-1 {entry['val']['top1']:.2%}" if entry["val"] else ""
     pace = f"{entry['seconds']:.0f} s, {entry['images_per_second']} images/s"
     typer.echo(f"epoch {entry['epoch']}: loss {entry['train']['total']:.4f}{val} ({pace})")

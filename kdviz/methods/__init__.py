@@ -6,8 +6,10 @@
 """
 
 from kdviz.methods import declared as _declared  # noqa: F401  (fills METHODS)
+from kdviz.methods.batch import Batch
 from kdviz.methods.build import build, canonical
 from kdviz.methods.method import METHODS, Method, Term
 from kdviz.methods.objective import Objective
+from kdviz.methods.term import LossTerm, Probe
 
-__all__ = ["METHODS", "Method", "Objective", "Term", "build", "canonical"]
+__all__ = ["METHODS", "Batch", "LossTerm", "Method", "Objective", "Probe", "Term", "build", "canonical"]

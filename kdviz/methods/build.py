@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from kdviz.base.check import KdvizError, require, unknown
-from kdviz.losses import ALIASES
-from kdviz.methods.method import METHODS, Method, Term, plain
+from kdviz.base.seeds import derive
+from kdviz.losses import ALIASES, LOSSES
+from kdviz.methods.batch import Batch
+from kdviz.methods.method import METHODS, Method, Term
 from kdviz.methods.objective import Objective, Part
+from kdviz.methods.settings import checked, finite
+from kdviz.methods.term import LossTerm, Probe
+from kdviz.models import Outputs
 
 
 def canonical(spec: str) -> str:
@@ -29,6 +33,7 @@ def build(
     student: str | None = None,
     teacher: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    probe: Probe | None = None,
 ) -> Objective:
     """The objective of a method or of several joined by "+".
 
@@ -41,10 +46,12 @@ def build(
         spec: names of `METHODS`, "kd", "dkd+rk", "kd+dist+rk".
         classes: how many there are, at least 2.
         student, teacher: names of the nets, for presets of the paper (dkd's beta).
-        settings: overrides, "<term>.<setting>"; a temperature may be several, "2,3,4", whose losses are then summed;
-            rank_kendall.channels is "all", "top:0.3" or "min:0.5".
+        settings: overrides, "<term>.<setting>"; a temperature may be several, (2.0, 3.0, 4.0), whose losses are then
+            summed; rank_kendall.channels is ("top", 0.3), ("min", 0.5) or None.
+        probe: both nets' outputs for two images; methods that read features need it.
 
-    Raises: KdvizError for an unknown method or setting, a value out of range, or a term that two methods both bring.
+    Raises: KdvizError for an unknown method or setting, a value out of range, a term that two methods both bring, or
+        features that the nets do not give.
 
     >>> build("dkd+rk", classes=10, teacher="resnet56", student="resnet20").settings["dkd.beta"]
     2.0
@@ -53,23 +60,45 @@ def build(
     methods = _methods(spec)
     terms = _terms(methods)
     values = {f"{term.name}.{key}": value for term in terms for key, value in term.defaults.items()}
+    types = {f"{term.name}.{key}": annotation for term in terms for key, annotation in term.types.items()}
     values |= {key: value for key, value in _presets(methods, teacher, student).items() if key in values}
-    values |= _overrides(settings or {}, values)
-    parts, modules = [], {}
-    for term in terms:
-        own = {key: values[f"{term.name}.{key}"] for key in term.defaults}
-        weight, warmup = (_number(f"{term.name}.{key}", own.pop(key)) for key in ("weight", "warmup"))
-        if weight == 0:
-            continue
-        if term.module:
-            modules[term.name] = term.module(**own)
-        parts.append(
-            Part(term.name, weight, warmup, tuple(_spread(term.name, own)) if not term.module else (), term.strong)
-        )
+    values |= _overrides(settings or {}, types)
+    parts = [part for term in terms if (part := _part(term, values, probe or Probe.made_up(classes)))]
     require(parts, f"{spec}: every weight is 0; nothing is left to minimise")
-    objective = Objective("+".join(method.name for method in methods), parts, modules, values)
-    _rehearse(objective, classes)
-    return objective
+    return Objective("+".join(method.name for method in methods), parts, values)
+
+
+def _part(term: Term, values: Mapping[str, Any], probe: Probe) -> Part | None:
+    """The term with its settings in force, tried once on the probe; None at weight 0."""
+    own = {key: values[f"{term.name}.{key}"] for key in term.defaults}
+    weight, warmup = (finite(f"{term.name}.{key}", own.pop(key)) for key in ("weight", "warmup"))
+    if weight == 0:
+        return None
+    if term.build is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive(probe.seed, "term", term.name))
+            return Part(term.name, weight, warmup, term.build(probe, **own))
+    module = LossTerm(LOSSES[term.name], tuple(_per_temperature(own)), strong=term.strong)
+    if probe.measured or not module.needs & {"features", "preactivations"}:
+        _try(module, probe)
+    return Part(term.name, weight, warmup, module)
+
+
+def _per_temperature(own: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The loss' keyword arguments, once per temperature."""
+    temperature = own.get("temperature")
+    for one in temperature if isinstance(temperature, tuple) else (temperature,):
+        yield {**own, "temperature": one} if "temperature" in own else dict(own)
+
+
+def _try(module: LossTerm, probe: Probe) -> None:
+    """One evaluation on the probe, so that a setting out of range is refused now and not after an hour."""
+    student = probe.student._replace(strong=Outputs(probe.student.logits))
+    teacher = None if probe.teacher is None else probe.teacher._replace(strong=Outputs(probe.teacher.logits))
+    n, device = len(student.logits), student.logits.device
+    batch = Batch(student.logits, torch.zeros(n, dtype=torch.int64, device=device), torch.arange(n, device=device))
+    with torch.no_grad():
+        module(student, teacher, batch, epoch=0.0)
 
 
 def _methods(spec: str) -> list[Method]:
@@ -109,65 +138,14 @@ def _presets(methods: list[Method], teacher: str | None, student: str | None) ->
     return found
 
 
-def _overrides(settings: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The user's settings under their full names, numbers as the kind of number that the default is."""
+def _overrides(settings: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's settings under their full names, each checked against the type of the parameter that takes it."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
         term, _, option = key.partition(".")
         full = f"{ALIASES.get(term, term)}.{option}"
-        if full not in known:
-            raise unknown("setting", key, known)
-        value, default = plain(value), known[full]
-        if isinstance(default, float) and not full.endswith("temperature"):
-            value = _number(full, value)
-        elif isinstance(value, bool) != isinstance(default, bool):
-            raise KdvizError(
-                f"{full} must be {'true or false' if isinstance(default, bool) else 'a value like '}"
-                f"{'' if isinstance(default, bool) else repr(default)}, got {value!r}"
-            )
-        found[full] = value
+        if full not in types:
+            raise unknown("setting", key, types)
+        weighs = full.endswith((".weight", ".warmup"))
+        found[full] = finite(full, value) if weighs else checked(full, value, types[full])
     return found
-
-
-def _number(key: str, value: Any) -> float:
-    """A finite number, not negative where it is a weight or a warm-up."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-    require(good, f"{key} must be a finite number, got {value!r}")
-    if key.endswith((".weight", ".warmup")):
-        require(value >= 0, f"{key} must not be negative, got {value}")
-    return float(value)
-
-
-def _spread(name: str, own: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The loss' keyword arguments, once per temperature."""
-    if "channels" in own:
-        own = {**own, "channels": _channels(f"{name}.channels", own["channels"])}
-    if "temperature" not in own:
-        yield own
-        return
-    text = str(own["temperature"])
-    try:
-        temperatures = [float(entry) for entry in text.split(",")]
-    except ValueError:
-        raise KdvizError(f"{name}.temperature must be a number, or several as in 2,3,4; got {text!r}") from None
-    for temperature in temperatures:
-        yield {**own, "temperature": temperature}
-
-
-def _channels(key: str, text: str) -> tuple[str, float] | None:
-    """What rank_kendall takes: None for "all", ("top", 0.3) for "top:0.3"."""
-    if text == "all":
-        return None
-    side, _, share = str(text).partition(":")
-    try:
-        return side, float(share)
-    except ValueError:
-        raise KdvizError(f"{key} must be all, top:SHARE or min:SHARE, got {text!r}") from None
-
-
-def _rehearse(objective: Objective, classes: int) -> None:
-    """One evaluation on made-up outputs, so that a setting out of range is refused now and not after an hour."""
-    ramp = torch.linspace(0, 1, 3 * classes).view(3, classes)
-    made_up = SimpleNamespace(logits=ramp, features=(), pooled=ramp)
-    with torch.no_grad():
-        objective(made_up, made_up, torch.zeros(3, dtype=torch.long), epoch=0.0, strong=(made_up, made_up))

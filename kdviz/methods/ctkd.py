@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from kdviz.base.check import positive
 from kdviz.losses.inputs import pair
 from kdviz.losses.kd import divergence
+from kdviz.methods.batch import Batch
+from kdviz.methods.term import Probe
+from kdviz.models import Outputs
 
 
 class Scaled(torch.autograd.Function):
@@ -45,8 +48,10 @@ class LearntTemperature(nn.Module):
     Differs from: the original counts epochs from 1; here the epoch is a fraction that starts at 0.
     """
 
+    needs = frozenset({"teacher"})
+
     def __init__(
-        self, *, start: float = 1.0, floor: float = 1.0, span: float = 20.0, reversal_epochs: float = 10.0
+        self, probe: Probe, *, start: float = 1.0, floor: float = 1.0, span: float = 20.0, reversal_epochs: float = 10.0
     ) -> None:
         super().__init__()
         positive("ctkd", floor=floor, span=span, reversal_epochs=reversal_epochs)
@@ -57,8 +62,8 @@ class LearntTemperature(nn.Module):
     def temperature(self) -> Tensor:
         return self.floor + self.span * torch.sigmoid(self.theta)
 
-    def forward(self, logits_student: Tensor, logits_teacher: Tensor, target: Tensor, *, epoch: float) -> Tensor:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, *, epoch: float) -> Tensor:
         """The loss as a scalar in nats, mean over the batch."""
-        student, teacher = pair("ctkd", logits_student, logits_teacher)
+        learnt, taught = pair("ctkd", student.logits, teacher.logits)
         temperature = Scaled.apply(self.temperature, reversal(epoch, self.reversal_epochs))
-        return (divergence(student / temperature, teacher / temperature) * temperature**2).mean()
+        return (divergence(learnt / temperature, taught / temperature) * temperature**2).mean()

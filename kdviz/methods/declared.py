@@ -18,8 +18,7 @@ DKD_PAIRS = {
     ("resnet56", "resnet20"): {"dkd.beta": 2.0},
     ("resnet110", "resnet32"): {"dkd.beta": 2.0},
 }
-LEARNT = {"start": 1.0, "floor": 1.0, "span": 20.0, "reversal_epochs": 10.0}
-LEVELS = {"temperature": "2,3,4,5,6"}
+LEVELS = {"temperature": (2.0, 3.0, 4.0, 5.0, 6.0)}
 MLKD = (
     Term("ce", 0.1, strong=True),
     *(Term(name, 0.9, settings=LEVELS, strong=True) for name in ("kd", "class_gram", "batch_gram")),
@@ -30,7 +29,7 @@ for method in (
     Method("kd", (Term("ce", 0.1), Term("kd", 0.9)), "KL divergence at temperature 4.", papers.KD),
     Method(
         "ctkd",
-        (Term("ce", 0.1), Term("ctkd", 0.9, settings=LEARNT, module=LearntTemperature)),
+        (Term("ce", 0.1), Term("ctkd", 0.9, build=LearntTemperature)),
         "KD at a temperature learnt against the student.",
         papers.CTKD,
     ),
@@ -48,7 +47,9 @@ for method in (
     Method("pld", (Term("pld"),), "Plackett-Luce ranking weighted by the teacher, label first.", papers.PLD),
     Method("list_mle", (Term("list_mle"),), "Likelihood of the teacher's ranking, label first.", papers.LIST_MLE),
     Method("p_list_mle", (Term("p_list_mle"),), "ListMLE with the head weighing most.", papers.P_LIST_MLE),
-    Method("rkd", (Term("ce"), Term("rkd")), "Distances and angles between pooled features.", papers.RKD),
+    Method(
+        "rkd", (Term("ce"), Term("rkd")), "Distances and angles between pooled features.", papers.RKD, kind="relation"
+    ),
     Method("rk", (Term("rank_kendall", 0.9),), "Smooth Kendall's tau, a plug-in: kd+rk, dkd+rk.", papers.RKKD),
 ):
     METHODS.add(method.name, method)

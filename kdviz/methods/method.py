@@ -2,41 +2,31 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
 from kdviz.base.registry import Registry
 from kdviz.losses import LOSSES
 from kdviz.losses.papers import Paper
+from kdviz.methods.settings import signature
+from kdviz.methods.term import TENSORS
 
-
-def plain(value: Any) -> Any:
-    """A setting as one scalar, so that it fits a TOML table, a JSON record and the command line.
-
-    >>> plain(None), plain(("top", 0.3)), plain([2, 4.0])
-    ('all', 'top:0.3', '2,4')
-    """
-    if value is None:
-        return "all"
-    if isinstance(value, list | tuple):
-        separator = ":" if value and isinstance(value[0], str) else ","
-        return separator.join(f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in value)
-    return value
+Kind = Literal["logit", "feature", "relation"]
 
 
 class Term(NamedTuple):
-    """One summand of a method: a loss of the registry, or a module with weights of its own.
+    """One summand of a method: a loss of the registry, or a module with weights or memory of its own.
 
     Attributes:
         name: a loss' name; for a term with a module, the name of its settings.
         weight: its factor in the total.
         warmup: epochs over which the weight rises linearly from 0; 0 for none.
-        settings: defaults that differ from the loss' own. A temperature may be several, "2,3,4", whose losses are
+        settings: defaults that differ from the loss' (or module's) own. A temperature may be several, whose losses are
             summed.
-        strong: whether the strongly augmented view is added to the plain one.
-        module: builds a module whose `forward(student, teacher, target, *, epoch)` is the term's loss; its keyword
-            arguments are the term's settings.
+        strong: whether a loss of the strongly augmented view is added to that of the plain one.
+        build: None for the loss of that name; else the class of the term (see `kdviz.methods.term`), called with a
+            `Probe` and the term's settings.
     """
 
     name: str
@@ -44,14 +34,28 @@ class Term(NamedTuple):
     warmup: float = 0.0
     settings: Mapping[str, Any] = {}
     strong: bool = False
-    module: Callable[..., nn.Module] | None = None
+    build: Callable[..., nn.Module] | None = None
+
+    @property
+    def types(self) -> dict[str, Any]:
+        """The annotation of every setting, `weight` and `warmup` first."""
+        own = signature(self.build or LOSSES[self.name].function)
+        return {"weight": float, "warmup": float, **{key: annotation for key, (annotation, _) in own.items()}}
 
     @property
     def defaults(self) -> dict[str, Any]:
         """Every setting of the term, `weight` and `warmup` first."""
-        own = {} if self.module else LOSSES[self.name].defaults
-        named = {"weight": self.weight, "warmup": self.warmup, **own, **self.settings}
-        return {key: plain(value) for key, value in named.items()}
+        own = signature(self.build or LOSSES[self.name].function)
+        defaults = {key: default for key, (_, default) in own.items()}
+        return {"weight": self.weight, "warmup": self.warmup, **defaults, **self.settings}
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the term reads beside labels and the student's logits, a subset of `kdviz.methods.term.NEEDS`."""
+        if self.build is not None:
+            return frozenset(getattr(self.build, "needs", ()))
+        takes = (TENSORS[name][1] for name in LOSSES[self.name].takes)
+        return frozenset().union(*takes, {"strong"} if self.strong else ())
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,15 @@ class Method:
         summary: one line.
         presets: settings for pairs of nets, (teacher pattern, student pattern) -> {"dkd.beta": 6.0}; the first match
             holds.
+        kind: what it compares: "logit", "feature" (maps of one sample) or "relation" (between samples).
     """
 
     name: str
     terms: tuple[Term, ...]
     summary: str
     source: Paper | None = None
-    presets: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
+    presets: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    kind: Kind = "logit"
 
     @property
     def paper(self) -> str:
@@ -79,6 +85,11 @@ class Method:
     @property
     def bibtex(self) -> str:
         return self.source.bibtex if self.source else ""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What its terms read: a subset of "teacher", "features", "preactivations", "pooled", "ids", "strong"."""
+        return frozenset().union(*(term.needs for term in self.terms))
 
     @property
     def defaults(self) -> dict[str, Any]:

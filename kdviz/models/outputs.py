@@ -8,7 +8,14 @@ from kdviz.base.check import KdvizError
 
 
 class Outputs(NamedTuple):
-    """Logits `[n, k]`; on request also the stage maps `[n, c, h, w]`, stem first, and the pooled features `[n, c]`.
+    """What a net returns: its logits and, on request, its features.
+
+    Attributes:
+        logits: `[n, k]`.
+        features: the stages' maps after the activation, `[n, c, h, w]` each, the stem's first.
+        pooled: the features that the classifier sees, `[n, c]`.
+        preactivations: the same stages' maps before the activation.
+        strong: outputs of the same net for the strongly augmented view, in training steps that have one.
 
     >>> import torch
     >>> Outputs(torch.zeros(2, 5)).pooled is None
@@ -18,6 +25,8 @@ class Outputs(NamedTuple):
     logits: Tensor
     features: tuple[Tensor, ...] = ()
     pooled: Tensor | None = None
+    preactivations: tuple[Tensor, ...] = ()
+    strong: "Outputs | None" = None
 
 
 def logits_of(output: Any) -> Tensor:

@@ -1,6 +1,6 @@
 """One self-contained HTML page per run or comparison; opens without a network."""
 
-from kdviz.report.gather import Subject, gather, last
+from kdviz.report.gather import Subject, gather
 from kdviz.report.page import page
 
-__all__ = ["Subject", "gather", "last", "page"]
+__all__ = ["Subject", "gather", "page"]

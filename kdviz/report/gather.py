@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import existing, read_dataset, sha256
-from kdviz.checkpoints import Checkpoint, load_checkpoint
-from kdviz.train import journal
+from kdviz.checkpoints import Checkpoint, RunFolder, checkpoint_file, is_run, load_checkpoint
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,27 +59,13 @@ def _subject(path: Path, label: str, saved: list[Path], model: str | None) -> Su
     if not is_run(path):
         checkpoint = load_checkpoint(path, model=model)
         return Subject(label, checkpoint, None, _measured_on(saved, {checkpoint.sha256}))
-    file = last(path)
-    entries = journal.epochs(path / "journal.jsonl")
-    hashes = {sha256(one) for one in (file, path / "best.pt", *path.glob("epochs/*.pt")) if one.is_file()}
+    run, file = RunFolder(path), checkpoint_file(path)
+    entries = run.epochs()
+    hashes = {sha256(one) for one in (file, run.best, *run.kept) if one.is_file()}
     own = [one for one in sorted(path.rglob("*.nc")) if one not in saved]
     checkpoint = load_checkpoint(file, model=model)
     training = curves(entries, label, checkpoint.method) if entries else None
     return Subject(label, checkpoint, training, _measured_on([*own, *saved], hashes))
-
-
-def is_run(path: Path) -> bool:
-    """Whether `path` is a folder that `kdviz train` writes."""
-    return path.is_dir() and any((path / name).is_file() for name in ("journal.jsonl", "last.pt"))
-
-
-def last(path: Path) -> Path:
-    """`path`, or a run folder's last.pt: papers report the last epoch. Raises KdvizError where none is finished."""
-    if not is_run(path):
-        return path
-    found = path / "last.pt"
-    require(found.is_file(), f"{path}: has no last.pt yet; no epoch of this run is finished")
-    return found
 
 
 def curves(entries: list[dict[str, Any]], label: str, method: str | None) -> "xr.Dataset":

@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +17,9 @@ from kdviz.base.check import KdvizError
 from kdviz.base.files import atomic
 from kdviz.base.seeds import torch_generator
 from kdviz.data import Data, augment, load_data
+from kdviz.methods import Batch
+from kdviz.models import Outputs
 from kdviz.train.recipe import Recipe
-
-
-class Batch(NamedTuple):
-    images: torch.Tensor  # float32 [n, c, h, w], normalised
-    labels: torch.Tensor  # int64 [n]
-    strong: torch.Tensor | None  # a strongly augmented view of the same images, for methods that ask for one
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,11 @@ class Batches:
     images: Any  # uint8 tensor on the device, or a folder-backed source
     labels: torch.Tensor
     device: torch.device
-    strong_view: bool
+    strong_view: bool = False
+
+    def with_strong_view(self, wanted: bool) -> "Batches":
+        """The same batches, with or without a strongly augmented view."""
+        return replace(self, strong_view=wanted)
 
     @property
     def size(self) -> int:
@@ -64,7 +64,8 @@ class Batches:
             strong = self._normalize(
                 augment.rand_augment(augment.crop_flip(raw, generator=view, flip=self.data.flip), generator=view)
             )
-        return Batch(self._normalize(weak), self.labels[index.to(self.labels.device)], strong)
+        ids = index.to(self.labels.device)
+        return Batch(self._normalize(weak), self.labels[ids], ids, strong)
 
     def _normalize(self, images: torch.Tensor) -> torch.Tensor:
         return self.data.normalize(images).contiguous(memory_format=torch.channels_last)
@@ -82,16 +83,17 @@ def training_split(recipe: Recipe, root: Path | None) -> Data:
     return data.subset(recipe.limit, seed=recipe.seed) if recipe.limit and recipe.limit < len(data) else data
 
 
-def resident(recipe: Recipe, data: Data, device: torch.device, *, strong_view: bool = False) -> Batches:
+def resident(recipe: Recipe, data: Data, device: torch.device) -> Batches:
     """`Batches` with the whole data set on the device; a folder-backed source stays where it is."""
     images = data.images.to(device) if isinstance(data.images, torch.Tensor) else data.images
-    return Batches(recipe, data, images, data.labels.to(device), device, strong_view)
+    return Batches(recipe, data, images, data.labels.to(device), device)
 
 
 class TeacherCache:
     """The teacher's logits of each epoch, on disk, shared by runs that see the same images of the same teacher."""
 
-    def __init__(self, folder: Path, recipe: Recipe, data: Data, teacher_sha256: str, precision: str) -> None:
+    def __init__(self, folder: Path, batches: Batches, teacher_sha256: str, precision: str) -> None:
+        recipe, data, self.device = batches.recipe, batches.data, batches.device
         seen = (teacher_sha256, data.sha256, recipe.seed, recipe.batch, recipe.augment, data.flip, precision)
         self.folder = Path(folder) / hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
         self._known: np.ndarray | None = None
@@ -108,9 +110,9 @@ class TeacherCache:
                 raise KdvizError(f"{path}: damaged teacher cache ({error}); delete the file") from error
         self._complete = step == 0
 
-    def get(self, step: int) -> torch.Tensor | None:
-        """The logits [n, k] of a step, or None."""
-        return None if self._known is None else torch.from_numpy(self._known[step].copy())
+    def get(self, step: int) -> Outputs | None:
+        """The teacher's outputs (logits [n, k] alone) of a step, or None where they are not known."""
+        return None if self._known is None else Outputs(torch.from_numpy(self._known[step].copy()).to(self.device))
 
     def put(self, logits: torch.Tensor) -> None:
         """Keep the logits of the next step."""

@@ -3,50 +3,49 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from kdviz.base.check import KdvizError, require
+from kdviz.base.check import require
 from kdviz.base.files import sha256
 from kdviz.base.seeds import derive
-from kdviz.checkpoints import Checkpoint, save_checkpoint
-from kdviz.data import Data, load_data
-from kdviz.losses import validate_logits
-from kdviz.methods import Objective
-from kdviz.methods import build as build_objective
-from kdviz.models import Outputs, logits_of
-from kdviz.models import build as build_model
-from kdviz.train import journal, state
-from kdviz.train.batches import Batch, Batches, TeacherCache, resident, training_split
-from kdviz.train.device import autocast, choose_device, choose_precision
-from kdviz.train.optim import build_optimizer, learning_rate
+from kdviz.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.train import state
+from kdviz.train.optim import learning_rate
 from kdviz.train.recipe import Recipe
 from kdviz.train.score import evaluate
+from kdviz.train.setup import Run, prepare
 from kdviz.train.signals import stop_requested
 
 Progress = Callable[[int, int], None]
+Report = Callable[[dict[str, Any]], None]
 
 
-@dataclass(frozen=True)
-class Run:
-    """What the loop works on; its settings are fixed, the tensors inside it move."""
+@dataclass
+class Loop:
+    """How a run goes: what is reported, when its state is saved, and whether it was asked to stop."""
 
-    recipe: Recipe
-    out: Path
-    student: nn.Module
-    forward: Callable[..., Any]  # the student, compiled or not
-    teacher: nn.Module | None
-    objective: Objective
-    optimizer: torch.optim.Optimizer
-    batches: Batches
-    val: Data | None
-    cache: TeacherCache | None
-    precision: str
-    record: dict[str, Any]  # what every checkpoint of the run says of itself
+    fingerprint: str
+    stop: Event
+    save_seconds: float
+    progress: Progress | None = None
+    report: Report | None = None
+    saved: float = field(default_factory=time.monotonic)
+
+    def save_is_due(self) -> bool:
+        """Whether the state is older than `save_seconds`."""
+        return time.monotonic() - self.saved >= self.save_seconds
+
+    def save(self, run: Run, at: state.Position) -> None:
+        """Write the state."""
+        state.save(run.folder, self.fingerprint, at, run.student, run.objective, run.optimizer)
+        self.saved = time.monotonic()
 
 
 def train(
@@ -58,8 +57,9 @@ def train(
     device: str | None = None,
     teacher_cache: Path | None = None,
     fresh: bool = False,
+    save_minutes: float = 5.0,
     progress: Progress | None = None,
-    tell: Callable[[dict[str, Any]], None] | None = None,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Train `recipe` into the folder `out`, or go on where a run of the same recipe stopped there.
 
@@ -74,199 +74,102 @@ def train(
         device: "cpu", "cuda", ...; default: a GPU where there is one.
         teacher_cache: folder in which runs over the same images share the teacher's logits.
         fresh: begin anew, whatever is in `out`.
+        save_minutes: how old the saved state may get within an epoch; a killed run loses no more than that.
         progress: called with (steps done, steps in all).
-        tell: called with each epoch's journal entry.
+        report: called with each epoch's journal entry.
     Returns:
-        {"best": {"epoch", "top1", "loss", "val_top1"}, "last": {...}}: top1 a fraction on the test split, loss in nats.
+        {"best": {"epoch", "top1", "top5", "loss", "val_top1"}, "last": {...}}: fractions on the test split, loss in
+        nats.
     Raises:
         KdvizError: a missing or mismatched teacher, another recipe's run in `out`, a loss that is no longer finite.
         KeyboardInterrupt: after saving, when interrupted.
     """
-    run, test = _prepare(recipe, Path(out), teacher, root, device, teacher_cache)
+    folder = RunFolder(Path(out))
+    run = prepare(recipe, folder, teacher=teacher, root=root, device=device, teacher_cache=teacher_cache)
     fingerprint = state.fingerprint(run.record, run.batches.data.sha256)
-    at = state.restore(run.out, fingerprint, run.student, run.objective, run.optimizer, fresh=fresh)
-    if at.epoch == 0 and at.step == 0:
-        journal.append(run.out / "journal.jsonl", "start", **run.record, precision=run.precision)
-    with stop_requested() as stopped, torch.random.fork_rng():
+    at = state.restore(folder, fingerprint, run.student, run.objective, run.optimizer, fresh=fresh)
+    if at.epoch >= recipe.epochs and (done := folder.result()):
+        return dict(done)
+    started = at.epoch == 0 and at.step == 0
+    folder.log("start" if started else "resume", **run.record, precision=run.step.precision)
+    with stop_requested() as stop, torch.random.fork_rng():
+        loop = Loop(fingerprint, stop, 60 * save_minutes, progress, report)
         while at.epoch < recipe.epochs:
-            at = _epoch(run, at, fingerprint, stopped, progress, tell)
-    return _finish(run, test)
+            at = _epoch(run, loop, at)
+    return _finish(run)
 
 
-def _prepare(
-    recipe: Recipe, out: Path, teacher: Checkpoint | None, root: Path | None, device: str | None, cache: Path | None
-) -> tuple[Run, Data]:
-    where = choose_device(device)
-    precision = choose_precision(recipe.precision, where)
-    data = training_split(recipe, root)
-    val = load_data(recipe.data, split="val", root=root) if recipe.holdout else None
-    student = build_model(recipe.student, classes=data.classes, seed=recipe.seed)
-    student = student.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    names = {"student": recipe.student, "teacher": teacher.name if teacher else None}
-    objective = build_objective(recipe.method, classes=data.classes, settings=recipe.settings, **names).to(where)
-    frozen = _admit(teacher, objective, data, where)
-    parameters = [*student.parameters(), *objective.parameters()]
-    normalization = {"mean": list(data.mean), "std": list(data.std)}
-    record = {
-        "name": recipe.student,
-        "classes": data.classes,
-        "data": recipe.data,
-        "method": recipe.method,
-        "seed": recipe.seed,
-        "teacher": _reference(teacher, out) if frozen is not None else None,
-        "recipe": {**recipe.result(), "settings": objective.settings, "normalization": normalization},
-    }
-    batches = resident(recipe, data, where, strong_view=objective.needs_strong_view)
-    shared = cache is not None and teacher is not None and frozen is not None
-    shared = shared and not (objective.needs_features or objective.needs_strong_view)
-    run = Run(
-        recipe,
-        out,
-        student,
-        torch.compile(student) if recipe.compile else student,
-        frozen,
-        objective,
-        build_optimizer(recipe, parameters),
-        batches,
-        val,
-        TeacherCache(cache, recipe, data, teacher.sha256, precision) if shared else None,  # type: ignore
-        precision,
-        record,
-    )
-    _check_first_step(run)
-    return run, load_data(recipe.data, split="test", root=root)
-
-
-def _admit(teacher: Checkpoint | None, objective: Objective, data: Data, device: torch.device) -> nn.Module | None:
-    """The teacher, frozen and on the device, once its classes and normalisation are seen to fit."""
-    if not objective.needs_teacher:
-        return None
-    if teacher is None:
-        raise KdvizError("the method needs a teacher; give its checkpoint with --teacher")
-    require(
-        teacher.classes == data.classes,
-        f"the teacher {teacher.path} has {teacher.classes} classes but {data.name} has {data.classes};"
-        " use a teacher that was trained on this data set",
-    )
-    normalization = teacher.recipe.get("normalization")
-    if normalization and teacher.data is not None:
-        near = all(
-            math.isclose(a, b, abs_tol=1e-3)
-            for key, own in (("mean", data.mean), ("std", data.std))
-            for a, b in zip(normalization[key], own, strict=True)
-        )
-        require(
-            near,
-            f"the teacher {teacher.path} was trained with {normalization} but {data.name} has mean {data.mean},"
-            f" std {data.std}; both nets see the same batch, so the two must agree",
-        )
-    return teacher.model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore
-
-
-def _reference(teacher: Checkpoint | None, out: Path) -> dict[str, str] | None:
-    return None if teacher is None else {"path": str(teacher.path), "sha256": teacher.sha256, "name": teacher.name}
-
-
-def _check_first_step(run: Run) -> None:
-    """The door: shapes and values of the first batch, looked at once, so that no later step waits for the device."""
-    batch = run.batches.get(0, 0, run.batches.order(0))
-    run.student.eval()
-    with torch.inference_mode():
-        logits = logits_of(run.student(batch.images[:2]))
-        taught = None if run.teacher is None else logits_of(run.teacher(batch.images[:2]))
-    run.student.train()
-    validate_logits(logits, taught, batch.labels[:2], who="train")
-
-
-def _outputs(model: Callable[..., Any], images: torch.Tensor, features: bool) -> Outputs:
-    out = model(images, features=True) if features else model(images)
-    if not isinstance(out, Outputs):
-        return Outputs(logits_of(out).float())
-    pooled = None if out.pooled is None else out.pooled.float()
-    return Outputs(out.logits.float(), tuple(stage.float() for stage in out.features), pooled)
-
-
-def _teach(run: Run, batch: Batch, step: int) -> Outputs | None:
-    if run.teacher is None:
-        return None
-    known = run.cache.get(step) if run.cache else None
-    if known is not None:
-        return Outputs(known.to(run.batches.device))
-    with torch.no_grad(), autocast(run.precision, run.batches.device):
-        taught = _outputs(run.teacher, batch.images, run.objective.needs_features)
-    if run.cache:
-        run.cache.put(taught.logits)
-    return taught
-
-
-def _step(run: Run, epoch: int, step: int, batch: Batch) -> dict[str, torch.Tensor]:
-    """One update; the terms of the loss, detached, still on the device."""
-    recipe, device, at = run.recipe, run.batches.device, epoch + step / run.batches.steps
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, at)
-    torch.manual_seed(derive(recipe.seed, "model", epoch, step))  # dropout and the like, inside fork_rng
-    taught = _teach(run, batch, step)
-    with autocast(run.precision, device):
-        learnt = _outputs(run.forward, batch.images, run.objective.needs_features)
-        strong = _outputs(run.forward, batch.strong, False) if batch.strong is not None else None
-    pair = None
-    if strong is not None and run.teacher is not None and batch.strong is not None:
-        with torch.no_grad(), autocast(run.precision, device):
-            pair = (strong, _outputs(run.teacher, batch.strong, False))
-    terms = run.objective(learnt, taught, batch.labels, epoch=at, strong=pair)
-    run.optimizer.zero_grad(set_to_none=True)
-    terms["total"].backward()
-    run.optimizer.step()
-    return {name: value.detach() for name, value in terms.items()}
-
-
-def _epoch(run: Run, at: state.Position, fingerprint: str, stopped: Any, progress: Progress | None, tell: Any):
-    """The rest of the epoch that `at` stands in; its journal line, checkpoints and state."""
-    began, first, sums, order = time.perf_counter(), at.step, dict(at.sums), run.batches.order(at.epoch)
+def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
+    """The rest of the epoch that `at` stands in; its checkpoints, state and journal line."""
+    began, first, sums = time.perf_counter(), at.step, dict(at.sums)
+    order, steps = run.batches.order(at.epoch), run.batches.steps
     run.student.train()
     if run.cache:
         run.cache.start(at.epoch, at.step)
-    for step in range(at.step, run.batches.steps):
-        for name, value in _step(run, at.epoch, step, run.batches.get(at.epoch, step, order)).items():
+    for step in range(at.step, steps):
+        for name, value in _step(run, at.epoch, step, order).items():
             sums[name] = sums.get(name, 0) + value.double()
-        if progress:
-            progress(at.epoch * run.batches.steps + step + 1, run.recipe.epochs * run.batches.steps)
-        if stopped.is_set():
-            here = at._replace(step=step + 1, sums=sums)
-            state.keep(run.out, fingerprint, here, run.student, run.objective, run.optimizer)
-            raise KeyboardInterrupt
-    means = {name: float(value) / run.batches.steps for name, value in sums.items()}
-    require(
-        all(map(math.isfinite, means.values())),
-        f"train: the loss is {means} in epoch {at.epoch + 1}; what stood before it is kept in {run.out};"
-        " a smaller lr (--lr) or a longer warm-up usually helps",
-    )
+        if loop.progress:
+            loop.progress(at.epoch * steps + step + 1, run.recipe.epochs * steps)
+        if loop.stop.is_set() or (step + 1 < steps and loop.save_is_due()):
+            _require_finite(run, at.epoch, sums)
+            loop.save(run, at._replace(step=step + 1, sums=sums))
+            if loop.stop.is_set():
+                raise KeyboardInterrupt
+    means = _require_finite(run, at.epoch, sums)
     if run.cache:
         run.cache.finish(at.epoch)
     seconds = time.perf_counter() - began
-    rate = (run.batches.steps - first) * run.batches.size / seconds
-    return _close_epoch(
-        run, at, fingerprint, means, {"seconds": round(seconds, 3), "images_per_second": round(rate)}, tell
+    rate = (steps - first) * run.batches.size / seconds
+    return _close_epoch(run, loop, at, means, {"seconds": round(seconds, 3), "images_per_second": round(rate)})
+
+
+def _step(run: Run, epoch: int, step: int, order: Tensor) -> dict[str, Tensor]:
+    """One update; the terms of the loss, detached, still on the device."""
+    at = epoch + step / run.batches.steps
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(run.recipe, at)
+    batch = run.batches.get(epoch, step, order)
+    torch.manual_seed(derive(run.recipe.seed, "model", epoch, step))  # dropout and the like, inside fork_rng
+    known = run.cache.get(step) if run.cache else None
+    taught = run.step.teach(batch) if known is None else known
+    if run.cache and known is None and taught is not None:
+        run.cache.put(taught.logits)
+    return run.step(batch, taught, epoch=at)
+
+
+def _require_finite(run: Run, epoch: int, sums: dict[str, Any]) -> dict[str, float]:
+    """The means of the terms over the epoch. Raises KdvizError where one is not finite."""
+    means = {name: float(value) / run.batches.steps for name, value in sums.items()}
+    require(
+        all(map(math.isfinite, means.values())),
+        f"train: the loss is {means} in epoch {epoch + 1}; the last saved state is kept in {run.folder.path};"
+        " a smaller lr (--lr) or a longer warm-up usually helps",
     )
+    return means
 
 
-def _close_epoch(run: Run, at: state.Position, fingerprint: str, means: dict, pace: dict, tell: Any) -> state.Position:
-    number = at.epoch + 1
+def _close_epoch(run: Run, loop: Loop, at: state.Position, means: dict, pace: dict) -> state.Position:
+    """Measure and save a finished epoch. The state goes to disk before the journal line and carries it, so that a kill
+    between the two loses neither."""
+    number, recipe = at.epoch + 1, run.recipe
     val = evaluate(run.student, run.val) if run.val is not None else {}
-    entry = {"epoch": number, "lr": learning_rate(run.recipe, number), "train": means, "val": val, **pace}
+    entry = {"epoch": number, "lr": learning_rate(recipe, number), "train": means, "val": val, **pace}
+    if recipe.score_every and (number % recipe.score_every == 0 or number == recipe.epochs):
+        entry["test"] = evaluate(run.student, run.test)
     measured = {"epoch": number, **{f"val_{key}": value for key, value in val.items()}}
     better = not val or at.best is None or val["top1"] > at.best["val_top1"]
     best = measured if better else at.best
     metrics = {"best": best, "last": measured}
     for which in ("best", "last") if better else ("last",):
-        _write(run, run.out / f"{which}.pt", number, metrics, which)
-    if run.recipe.keep_epochs and (number % run.recipe.keep_epochs == 0 or number == run.recipe.epochs):
-        _write(run, run.out / "epochs" / f"epoch_{number:04d}.pt", number, metrics, "last")
-    journal.append(run.out / "journal.jsonl", "epoch", **entry)
-    after = state.Position(number, 0, {}, best)
-    state.keep(run.out, fingerprint, after, run.student, run.objective, run.optimizer)
-    if tell:
-        tell(entry)
+        _write(run, getattr(run.folder, which), number, metrics, which)
+    if recipe.keep_epochs and (number % recipe.keep_epochs == 0 or number == recipe.epochs):
+        _write(run, run.folder.epoch_file(number), number, metrics, "last")
+    after = state.Position(number, 0, {}, best, entry)
+    loop.save(run, after)
+    run.folder.log("epoch", **entry)
+    if loop.report:
+        loop.report(entry)
     return after
 
 
@@ -274,20 +177,21 @@ def _write(run: Run, path: Path, epoch: int, metrics: dict[str, Any], which: str
     save_checkpoint(path, model=run.student, epoch=epoch, metrics=metrics, which=which, **run.record)
 
 
-def _finish(run: Run, test: Data) -> dict[str, Any]:
+def _finish(run: Run) -> dict[str, Any]:
     """Measure best and last on the test split, once, and write it into both files."""
-    from kdviz.checkpoints import load_checkpoint
-
-    files = {which: run.out / f"{which}.pt" for which in ("best", "last")}
+    files = {"best": run.folder.best, "last": run.folder.last}
     found = {which: load_checkpoint(path) for which, path in files.items()}
     metrics = {}
     for which, checkpoint in found.items():
-        on_test = evaluate(checkpoint.model.to(run.batches.device), test)
+        on_test = evaluate(checkpoint.model.to(run.batches.device), run.test)
         metrics[which] = {**found["last"].metrics[which], **on_test}
+    scored = [(entry["test"]["top1"], -entry["epoch"], entry) for entry in run.folder.epochs() if entry.get("test")]
+    if scored:
+        entry = max(scored)[2]
+        metrics["best_test"] = {"epoch": entry["epoch"], **entry["test"]}
     for which, checkpoint in found.items():
         save_checkpoint(
             files[which], model=checkpoint.model, epoch=checkpoint.epoch, metrics=metrics, which=which, **run.record
         )
-    hashes = {which: sha256(path) for which, path in files.items()}
-    journal.append(run.out / "journal.jsonl", "end", metrics=metrics, sha256=hashes)
+    run.folder.log("end", metrics=metrics, sha256={which: sha256(path) for which, path in files.items()})
     return metrics

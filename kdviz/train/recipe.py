@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from kdviz.base.check import KdvizError, require, unknown
 
-SettingValue = bool | int | float | str
+Scalar = bool | int | float | str
+SettingValue = Scalar | list[Scalar] | None
 
 
 class Recipe(BaseModel):
@@ -17,7 +18,8 @@ class Recipe(BaseModel):
 
     Epochs count passes over the training split; `lr` is the peak after a linear warm-up; milestones and warm-up are in
     epochs. `holdout=False` trains on train + val, and then the last epoch is also called the best, because nothing is
-    left to choose by but the test split.
+    left to choose by but the test split. `score_every=N` also measures the test split every N epochs, for the journal
+    alone: nothing is chosen by it.
 
     Source: the recipes of methods.md's papers are in kdviz/recipes; the defaults are ours, for glyphs100 on two cores.
 
@@ -50,6 +52,7 @@ class Recipe(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     keep_epochs: int = Field(0, ge=0)
+    score_every: int = Field(0, ge=0)
     settings: dict[str, SettingValue] = {}
 
     @field_validator("milestones")
@@ -61,7 +64,7 @@ class Recipe(BaseModel):
 
     def result(self) -> dict[str, Any]:
         """The settings that decide the result, for the checkpoint and for telling runs apart."""
-        return self.model_dump(mode="json", exclude={"keep_epochs", "compile", "teacher"})
+        return self.model_dump(mode="json", exclude={"keep_epochs", "score_every", "compile", "teacher"})
 
 
 def recipes() -> dict[str, Path]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,26 +10,33 @@ from torch import nn
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import atomic
 from kdviz.checkpoints.read import read_file
+from kdviz.checkpoints.run_folder import RunFolder
 
 
 class Position(NamedTuple):
-    """The next step to take, the sums of the epoch so far, and the best epoch so far."""
+    """Where a run stands.
+
+    Attributes:
+        epoch, step: of the next update.
+        sums: of the terms over the epoch so far.
+        best: metrics of the best epoch so far.
+        entry: the journal's line of the last finished epoch, written again where a kill came before the journal.
+    """
 
     epoch: int
     step: int
     sums: dict[str, Any]
     best: dict[str, Any] | None
+    entry: dict[str, Any] | None = None
 
 
 def fingerprint(record: dict[str, Any], data_sha256: str) -> str:
-    """What tells this run from another: its recipe, teacher and data, as JSON."""
+    """What distinguishes this run from another: its recipe, teacher and data, as JSON."""
     teacher = (record.get("teacher") or {}).get("sha256")
     return json.dumps({**record["recipe"], "teacher": teacher, "data_sha256": data_sha256}, sort_keys=True)
 
 
-def keep(
-    out: Path, mark: str, at: Position, student: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+def save(folder: RunFolder, mark: str, at: Position, student: nn.Module, objective: nn.Module, optimizer: Any) -> None:
     """Write state.pt, atomically."""
     holder = {
         "fingerprint": mark,
@@ -39,22 +45,22 @@ def keep(
         "objective": objective.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    with atomic(out / "state.pt") as partial:
+    with atomic(folder.state) as partial:
         torch.save(holder, partial)
 
 
 def restore(
-    out: Path, mark: str, student: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, *, fresh: bool
+    folder: RunFolder, mark: str, student: nn.Module, objective: nn.Module, optimizer: Any, *, fresh: bool
 ) -> Position:
-    """Load state.pt into the modules and say where the run stands; the beginning where there is none.
+    """Load state.pt into the modules and return where the run stands; the beginning where there is none.
 
     Raises: KdvizError when the folder holds another recipe's run, or a state that cannot be read.
     """
-    path, start = out / "state.pt", Position(0, 0, {}, None)
-    for torn in out.rglob(".*.part"):  # what a killed process was writing
+    path, start = folder.state, Position(0, 0, {}, None)
+    for torn in folder.path.rglob(".*.part"):  # what a killed process was writing
         torn.unlink(missing_ok=True)
     if fresh:
-        for old in (path, out / "journal.jsonl"):
+        for old in (path, folder.journal):
             old.unlink(missing_ok=True)
     if not path.is_file():
         return start
@@ -63,11 +69,14 @@ def restore(
         other = _differences(json.loads(held["fingerprint"]), json.loads(mark))
     except (KdvizError, KeyError, TypeError, ValueError) as error:
         raise KdvizError(f"{path}: cannot be read ({str(error).splitlines()[0]}); --fresh begins anew") from error
-    require(not other, f"{out} holds a run of another recipe ({other}); choose another folder (-o), or --fresh")
+    require(not other, f"{folder.path} holds a run of another recipe ({other}); choose another folder (-o), or --fresh")
     student.load_state_dict(held["student"])
     objective.load_state_dict(held["objective"])
     optimizer.load_state_dict(held["optimizer"])
-    return Position(*held["position"])
+    at = Position(*held["position"])
+    if at.entry and at.entry["epoch"] not in [entry["epoch"] for entry in folder.epochs()]:
+        folder.log("epoch", **at.entry)
+    return at
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -1,0 +1,21 @@
+"""What a training step hands to the terms of its loss."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """The images of one step and what is known of them.
+
+    Attributes:
+        images: float32 `[n, c, h, w]`, normalised.
+        labels: class indices `[n]`, int64.
+        ids: each sample's place in the training split `[n]`, int64.
+        strong: a strongly augmented view of the same images, for methods that need one.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    strong: Tensor | None = None

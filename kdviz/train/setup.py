@@ -1,0 +1,167 @@
+"""From a recipe to a run that can take its first step: data, nets, method, optimizer, all checked."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdviz.base.check import KdvizError, require
+from kdviz.checkpoints import Checkpoint
+from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.data import Data, load_data
+from kdviz.losses import validate_logits
+from kdviz.methods import METHODS, Objective, Probe, canonical
+from kdviz.methods import build as build_objective
+from kdviz.models import build as build_model
+from kdviz.train.batches import Batches, TeacherCache, resident, training_split
+from kdviz.train.device import choose_device, choose_precision
+from kdviz.train.optim import build_optimizer
+from kdviz.train.outputs import FEATURES, probe_outputs
+from kdviz.train.recipe import Recipe
+from kdviz.train.step import Step
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the loop works on; its settings are fixed, the tensors inside it move.
+
+    Attributes:
+        folder: where it is written.
+        student: the net itself, whose weights are saved; `step` may hold a compiled form of it.
+        val: held out of train; None where the recipe holds nothing out.
+        test: measured after the last epoch, and every `recipe.score_every` epochs.
+        cache: the teacher's logits, shared with other runs.
+        record: what every checkpoint of the run says of itself.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    student: nn.Module
+    step: Step
+    batches: Batches
+    val: Data | None
+    test: Data
+    cache: TeacherCache | None
+    record: dict[str, Any]
+
+    @property
+    def objective(self) -> Objective:
+        return self.step.objective
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        return self.step.optimizer
+
+
+def prepare(
+    recipe: Recipe,
+    folder: RunFolder,
+    *,
+    teacher: Checkpoint | None,
+    root: Path | None = None,
+    device: str | None = None,
+    teacher_cache: Path | None = None,
+) -> Run:
+    """The run of a recipe, as `kdviz.train.train` describes it, before its first step.
+
+    Raises: KdvizError: a missing or mismatched teacher, a data set that is not there, a method that the nets cannot
+        serve, logits that are not finite.
+    """
+    where = choose_device(device)
+    precision = choose_precision(recipe.precision, where)
+    data = training_split(recipe, root)
+    student = build_model(recipe.student, classes=data.classes, seed=recipe.seed)
+    student = student.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    frozen = _frozen_teacher(teacher, _needs(recipe.method), data, where)
+    batches = resident(recipe, data, where)
+    objective = _objective(recipe, student, teacher if frozen is not None else None, frozen, batches)
+    batches = batches.with_strong_view("strong" in objective.needs)
+    step = Step(
+        torch.compile(student) if recipe.compile else student,
+        frozen,
+        objective,
+        build_optimizer(recipe, [*student.parameters(), *objective.parameters()]),
+        precision,
+    )
+    shared = teacher_cache is not None and frozen is not None and not objective.needs & {*FEATURES, "strong"}
+    return Run(
+        recipe,
+        folder,
+        student,
+        step,
+        batches,
+        load_data(recipe.data, split="val", root=root) if recipe.holdout else None,
+        load_data(recipe.data, split="test", root=root),
+        TeacherCache(teacher_cache, batches, teacher.sha256, precision) if shared else None,  # type: ignore
+        _record(recipe, data, objective, teacher if frozen is not None else None),
+    )
+
+
+def _needs(spec: str) -> frozenset[str]:
+    return frozenset().union(*(METHODS[name].needs for name in canonical(spec).split("+")))
+
+
+def _objective(
+    recipe: Recipe, student: nn.Module, teacher: Checkpoint | None, frozen: nn.Module | None, batches: Batches
+) -> Objective:
+    """The method, built for the shapes that both nets show on two images of the first batch, which is validated here
+    so that no later step has to wait for the device."""
+    batch = batches.get(0, 0, batches.order(0))
+    images, labels = batch.images[:2], batch.labels[:2]
+    learnt = probe_outputs(student, images)
+    taught = None if frozen is None else probe_outputs(frozen, images)
+    validate_logits(learnt.logits, None if taught is None else taught.logits, labels, who="train")
+    probe = Probe(learnt, taught, batches.data.classes, batches.labels, recipe.seed, frozen)
+    return build_objective(
+        recipe.method,
+        classes=batches.data.classes,
+        student=recipe.student,
+        teacher=teacher.name if teacher else None,
+        settings=recipe.settings,
+        probe=probe,
+    ).to(batches.device)
+
+
+def _record(recipe: Recipe, data: Data, objective: Objective, teacher: Checkpoint | None) -> dict[str, Any]:
+    normalization = {"mean": list(data.mean), "std": list(data.std)}
+    named = teacher and {"path": str(teacher.path), "sha256": teacher.sha256, "name": teacher.name}
+    return {
+        "name": recipe.student,
+        "classes": data.classes,
+        "data": recipe.data,
+        "method": recipe.method,
+        "seed": recipe.seed,
+        "teacher": named,
+        "recipe": {**recipe.result(), "settings": objective.settings, "normalization": normalization},
+    }
+
+
+def _frozen_teacher(
+    teacher: Checkpoint | None, needs: frozenset[str], data: Data, device: torch.device
+) -> nn.Module | None:
+    """The teacher, frozen and on the device, once its classes and normalisation agree with the data's."""
+    if "teacher" not in needs:
+        return None
+    if teacher is None:
+        raise KdvizError("the method needs a teacher; give its checkpoint with --teacher")
+    require(
+        teacher.classes == data.classes,
+        f"the teacher {teacher.path} has {teacher.classes} classes but {data.name} has {data.classes};"
+        " use a teacher that was trained on this data set",
+    )
+    normalization = teacher.recipe.get("normalization")
+    if normalization and teacher.data is not None:
+        near = all(
+            math.isclose(a, b, abs_tol=1e-3)
+            for key, own in (("mean", data.mean), ("std", data.std))
+            for a, b in zip(normalization[key], own, strict=True)
+        )
+        require(
+            near,
+            f"the teacher {teacher.path} was trained with {normalization} but {data.name} has mean {data.mean},"
+            f" std {data.std}; both nets see the same batch, so the two must agree",
+        )
+    return teacher.model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore
