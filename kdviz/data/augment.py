@@ -74,15 +74,13 @@ GEOMETRY = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 GREY = (125, 123, 114)
 
 
-def rand_augment(
-    images: Tensor, *, generator: torch.Generator, operations: int = 2, cutout: float = 0.5
-) -> Tensor:
+def rand_augment(images: Tensor, *, generator: torch.Generator, operations: int = 2, cutout: float = 0.5) -> Tensor:
     """The strong view: random image operations at random strengths, then a grey rectangle.
 
     Every image goes through `operations` of 14, drawn for it alone and with replacement, each at a value uniform over
     its range in `OPERATIONS`: factors of brightness, colour, contrast and sharpness (below 1: towards black, grey, the
-    mean, the smoothed image), bits kept, the threshold of solarize, degrees, shear, shift as a share of the side. Then a
-    square of `GREY` is drawn, its side uniform in 0..cutout of the image's, its centre uniform over the image, cut at
+    mean, the smoothed image), bits kept, the threshold of solarize, degrees, shear, shift as a share of the side. Then
+    a square of `GREY` is drawn, its side uniform in 0..cutout of the image's, its centre uniform over the image, cut at
     the border. The operations are PIL's, to the pixel where PIL computes in whole numbers.
 
     Args:
