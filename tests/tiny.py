@@ -35,4 +35,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     out, method, *teacher = sys.argv[1:]
     recipe = load_recipe(student="resnet8", data="tiny", method=method, epochs=3, batch=32, lr=0.05, seed=3)
-    train(recipe, out=out, teacher=load_checkpoint(teacher[0]) if teacher else None, device="cpu")
+    taught = load_checkpoint(teacher[0]) if teacher else None
+    train(recipe, out=out, teacher=taught, device="cpu", save_minutes=0.002)  # so that kills meet writes

@@ -38,7 +38,7 @@ def command(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 [default: a GPU where there is one].")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile the student.")] = False,
     teacher_cache: Annotated[
-        Path | None, typer.Option(help="Folder in which runs under one seed share the teacher's logits.")
+        Path | None, typer.Option(help="Folder in which all runs over these images share the teacher's logits.")
     ] = None,
     save_minutes: Annotated[float, typer.Option(help="How old the saved state may get; a kill loses no more.")] = 5.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of resuming.")] = False,

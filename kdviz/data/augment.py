@@ -9,8 +9,10 @@ from torch.nn.functional import pad
 from kdviz.base.check import require
 from kdviz.data import pixels
 
+PADDING = 4  # pixels on every side, of all CIFAR recipes
 
-def crop_flip(images: Tensor, *, generator: torch.Generator, padding: int = 4, flip: bool = True) -> Tensor:
+
+def crop_flip(images: Tensor, *, generator: torch.Generator, padding: int = PADDING, flip: bool = True) -> Tensor:
     """Random crops of the zero-padded images at their own size, mirrored with probability 1/2.
 
     Every image has its own offsets, uniform in 0..2*padding, and its own coin.
@@ -28,14 +30,43 @@ def crop_flip(images: Tensor, *, generator: torch.Generator, padding: int = 4, f
     """
     require(images.ndim == 4, f"crop_flip: images must be [n, c, h, w], got {tuple(images.shape)}")
     require(padding >= 0, f"crop_flip: padding must not be negative, got {padding}")
+    views = draw_views(len(images), generator=generator, padding=padding, flip=flip)
+    return crop_flip_view(images, views, padding=padding, flip=flip)
+
+
+def count_views(padding: int = PADDING, flip: bool = True) -> int:
+    """How many different views `crop_flip` gives of an image: (2 padding + 1)^2, twice that with mirroring.
+
+    >>> count_views(), count_views(flip=False)
+    (162, 81)
+    """
+    return (2 * padding + 1) ** 2 * (2 if flip else 1)
+
+
+def draw_views(count: int, *, generator: torch.Generator, padding: int = PADDING, flip: bool = True) -> Tensor:
+    """Numbers of views `[count]`, int64, uniform in 0..count_views-1, on the generator's device."""
+    return _draw(count_views(padding, flip), (count,), generator)
+
+
+def crop_flip_view(images: Tensor, views: Tensor, *, padding: int = PADDING, flip: bool = True) -> Tensor:
+    """One view of each image.
+
+    Args:
+        images: [n, c, h, w], any dtype.
+        views: [n] of 0..count_views-1: ((rows down) * (2 padding + 1) + columns right) * 2 + mirrored; without
+            mirroring the last factor and summand are left out.
+        padding, flip: as `crop_flip`.
+    Returns: [n, c, h, w], same dtype, device and memory format.
+    """
     n, _, h, w = images.shape
     device, form = images.device, _form(images)
-    offset = _draw(2 * padding + 1, (2, n, 1), generator).to(device)
-    rows = offset[0] + torch.arange(h, device=device)  # [n, h]
-    columns = offset[1] + torch.arange(w, device=device)  # [n, w]
+    views = views.to(device)
+    place = views // 2 if flip else views
+    across = torch.arange(w, device=device)
+    rows = (place // (2 * padding + 1))[:, None] + torch.arange(h, device=device)  # [n, h]
+    columns = (place % (2 * padding + 1))[:, None] + across  # [n, w]
     if flip:
-        coin = _draw(2, (n, 1), generator).to(device).bool()
-        columns = torch.where(coin, columns.flip(1), columns)
+        columns = torch.where((views % 2 == 1)[:, None], columns.flip(1), columns)
     padded = pad(images, (padding,) * 4)
     which = torch.arange(n, device=device)[:, None, None]
     taken = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]  # [n, h, w, c]

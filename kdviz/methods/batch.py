@@ -13,9 +13,11 @@ class Batch(NamedTuple):
         labels: class indices `[n]`, int64.
         ids: each sample's place in the training split `[n]`, int64.
         strong: a strongly augmented view of the same images, for methods that need one.
+        views: which crop of its image each row is `[n]` (`kdviz.data.augment.crop_flip_view`); None without cropping.
     """
 
     images: Tensor
     labels: Tensor
     ids: Tensor
     strong: Tensor | None = None
+    views: Tensor | None = None

@@ -16,7 +16,10 @@ from kdviz.base.files import sha256
 from kdviz.base.seeds import derive
 from kdviz.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.methods import Batch
+from kdviz.models import Outputs
 from kdviz.train import state
+from kdviz.train.batches import EpochPlan
 from kdviz.train.optim import learning_rate
 from kdviz.train.recipe import Recipe
 from kdviz.train.score import evaluate
@@ -43,7 +46,9 @@ class Loop:
         return time.monotonic() - self.saved >= self.save_seconds
 
     def save(self, run: Run, at: state.Position) -> None:
-        """Write the state."""
+        """Write the teacher's new logits and the state."""
+        if run.table is not None:
+            run.table.flush()
         state.save(run.folder, self.fingerprint, at, run.student, run.objective, run.optimizer)
         self.saved = time.monotonic()
 
@@ -102,12 +107,10 @@ def train(
 def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
     """The rest of the epoch that `at` stands in; its checkpoints, state and journal line."""
     began, first, sums = time.perf_counter(), at.step, dict(at.sums)
-    order, steps = run.batches.order(at.epoch), run.batches.steps
+    plan, steps = run.batches.plan(at.epoch), run.batches.steps
     run.student.train()
-    if run.cache:
-        run.cache.start(at.epoch, at.step)
     for step in range(at.step, steps):
-        for name, value in _step(run, at.epoch, step, order).items():
+        for name, value in _step(run, plan, step).items():
             sums[name] = sums.get(name, 0) + value.double()
         if loop.progress:
             loop.progress(at.epoch * steps + step + 1, run.recipe.epochs * steps)
@@ -117,25 +120,31 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
             if loop.stop.is_set():
                 raise KeyboardInterrupt
     means = _require_finite(run, at.epoch, sums)
-    if run.cache:
-        run.cache.finish(at.epoch)
     seconds = time.perf_counter() - began
     rate = (steps - first) * run.batches.size / seconds
     return _close_epoch(run, loop, at, means, {"seconds": round(seconds, 3), "images_per_second": round(rate)})
 
 
-def _step(run: Run, epoch: int, step: int, order: Tensor) -> dict[str, Tensor]:
+def _step(run: Run, plan: EpochPlan, step: int) -> dict[str, Tensor]:
     """One update; the terms of the loss, detached, still on the device."""
-    at = epoch + step / run.batches.steps
+    at = plan.epoch + step / run.batches.steps
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(run.recipe, at)
-    batch = run.batches.get(epoch, step, order)
-    torch.manual_seed(derive(run.recipe.seed, "model", epoch, step))  # dropout and the like, inside fork_rng
-    known = run.cache.get(step) if run.cache else None
-    taught = run.step.teach(batch) if known is None else known
-    if run.cache and known is None and taught is not None:
-        run.cache.put(taught.logits)
-    return run.step(batch, taught, epoch=at)
+    batch = run.batches.get(plan, step)
+    torch.manual_seed(derive(run.recipe.seed, "model", plan.epoch, step))  # dropout and the like, inside fork_rng
+    return run.step(batch, _taught(run, batch), epoch=at)
+
+
+def _taught(run: Run, batch: Batch) -> Outputs | None:
+    """The teacher's outputs: from the table where they are known, else computed and kept there."""
+    if run.table is None:
+        return run.step.teach(batch)
+    views = torch.zeros_like(batch.ids) if batch.views is None else batch.views
+    known = run.table.get(batch.ids, views)
+    if known is None:
+        computed = run.step.teach(batch)
+        known = None if computed is None else run.table.put(batch.ids, views, computed.logits)
+    return None if known is None else Outputs(known)
 
 
 def _require_finite(run: Run, epoch: int, sums: dict[str, Any]) -> dict[str, float]:

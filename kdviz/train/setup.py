@@ -12,16 +12,18 @@ from kdviz.base.check import KdvizError, require
 from kdviz.checkpoints import Checkpoint
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.data import Data, load_data
+from kdviz.data.augment import PADDING, count_views
 from kdviz.losses import validate_logits
 from kdviz.methods import METHODS, Objective, Probe, canonical
 from kdviz.methods import build as build_objective
 from kdviz.models import build as build_model
-from kdviz.train.batches import Batches, TeacherCache, resident, training_split
+from kdviz.train.batches import Batches, resident, training_split
 from kdviz.train.device import choose_device, choose_precision
 from kdviz.train.optim import build_optimizer
 from kdviz.train.outputs import FEATURES, probe_outputs
 from kdviz.train.recipe import Recipe
 from kdviz.train.step import Step
+from kdviz.train.teacher_table import TeacherTable
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Run:
         student: the net itself, whose weights are saved; `step` may hold a compiled form of it.
         val: held out of train; None where the recipe holds nothing out.
         test: measured after the last epoch, and every `recipe.score_every` epochs.
-        cache: the teacher's logits, shared with other runs.
+        table: the teacher's logits, shared with other runs; None where the teacher runs in every step.
         record: what every checkpoint of the run says of itself.
     """
 
@@ -44,7 +46,7 @@ class Run:
     batches: Batches
     val: Data | None
     test: Data
-    cache: TeacherCache | None
+    table: TeacherTable | None
     record: dict[str, Any]
 
     @property
@@ -95,7 +97,7 @@ def prepare(
         batches,
         load_data(recipe.data, split="val", root=root) if recipe.holdout else None,
         load_data(recipe.data, split="test", root=root),
-        TeacherCache(teacher_cache, batches, teacher.sha256, precision) if shared else None,  # type: ignore
+        open_table(teacher_cache, batches, teacher.sha256, precision) if shared else None,  # type: ignore
         _record(recipe, data, objective, teacher if frozen is not None else None),
     )
 
@@ -109,7 +111,7 @@ def _objective(
 ) -> Objective:
     """The method, built for the shapes that both nets show on two images of the first batch, which is validated here
     so that no later step has to wait for the device."""
-    batch = batches.get(0, 0, batches.order(0))
+    batch = batches.get(batches.plan(0), 0)
     images, labels = batch.images[:2], batch.labels[:2]
     learnt = probe_outputs(student, images)
     taught = None if frozen is None else probe_outputs(frozen, images)
@@ -123,6 +125,21 @@ def _objective(
         settings=recipe.settings,
         probe=probe,
     ).to(batches.device)
+
+
+def open_table(folder: Path, batches: Batches, teacher_sha256: str, precision: str) -> TeacherTable:
+    """The table of a teacher's logits over the training split and its views."""
+    cropped = batches.recipe.augment == "crop"
+    views = count_views(PADDING, batches.data.flip) if cropped else 1
+    return TeacherTable(
+        folder,
+        teacher_sha256=teacher_sha256,
+        data_sha256=batches.data.sha256,
+        precision=precision,
+        padding=PADDING if cropped else 0,
+        shape=(len(batches.data), views, batches.data.classes),
+        device=batches.device,
+    )
 
 
 def _record(recipe: Recipe, data: Data, objective: Objective, teacher: Checkpoint | None) -> dict[str, Any]:
