@@ -9,9 +9,20 @@ from kdviz.methods import crld as _crld  # noqa: F401  (fills METHODS)
 from kdviz.methods import declared as _declared  # noqa: F401  (fills METHODS)
 from kdviz.methods import mlkd as _mlkd  # noqa: F401  (fills METHODS)
 from kdviz.methods.batch import Batch
-from kdviz.methods.build import build, canonical
+from kdviz.methods.build import build, canonical, settings_in_force
 from kdviz.methods.method import METHODS, Method, Term
 from kdviz.methods.objective import Objective
 from kdviz.methods.term import LossTerm, Probe
 
-__all__ = ["METHODS", "Batch", "LossTerm", "Method", "Objective", "Probe", "Term", "build", "canonical"]
+__all__ = [
+    "METHODS",
+    "Batch",
+    "LossTerm",
+    "Method",
+    "Objective",
+    "Probe",
+    "Term",
+    "build",
+    "canonical",
+    "settings_in_force",
+]

@@ -68,7 +68,8 @@ class MultiLevel(nn.Module):
             positive(WHO, temperatures=temperature)
         foreign = sorted(set(strong_temperatures) - set(temperatures))
         require(not foreign, f"{WHO}: strong_temperatures {foreign} are not among temperatures {temperatures}")
-        self.form, self.normalize = form, normalize
+        self.form = form
+        self.normalize: Normalize = normalize
         self.temperatures, self.strong_temperatures = tuple(temperatures), frozenset(strong_temperatures)
         self.weights = (kd, class_gram, batch_gram)
 
@@ -77,10 +78,12 @@ class MultiLevel(nn.Module):
         plain, strong = both_views(WHO, student, teacher)
         of_kd, of_classes, of_samples = self.weights
         if self.form == "paper":
-            views = (plain, strong)
-            total = of_kd * sum(self._kd(view, self.temperatures) for view in views)
-            total = total + of_classes * sum(self._levels(class_gram, view) for view in views)
-            return total + of_samples * sum(self._levels(batch_gram, view) for view in views)
+            return sum(
+                of_kd * self._kd(view, self.temperatures)
+                + of_classes * self._levels(class_gram, view)
+                + of_samples * self._levels(batch_gram, view)
+                for view in (plain, strong)
+            )  # type: ignore[return-value]
         samples, classes = shares(plain[1])
         own = [one for one in self.temperatures if one in self.strong_temperatures]
         rest = [one for one in self.temperatures if one not in self.strong_temperatures]
@@ -88,11 +91,12 @@ class MultiLevel(nn.Module):
         grams = of_classes * classes * self._levels(class_gram, plain)
         return of_kd * distilled + grams + of_samples * samples * self._levels(batch_gram, plain)
 
-    def _kd(self, view: tuple[Tensor, Tensor], temperatures: Sequence[float]) -> Tensor | float:
-        return sum(kd(*view, temperature=one, normalize=self.normalize) for one in temperatures)
+    def _kd(self, view: tuple[Tensor, Tensor], temperatures: Sequence[float]) -> Tensor:
+        none = view[0].new_zeros(())
+        return sum((kd(*view, temperature=one, normalize=self.normalize) for one in temperatures), none)
 
-    def _levels(self, loss: Callable[..., Tensor], view: tuple[Tensor, Tensor]) -> Tensor | float:
-        return sum(loss(*view, temperature=one) for one in self.temperatures)
+    def _levels(self, loss: Callable[..., Tensor], view: tuple[Tensor, Tensor]) -> Tensor:
+        return sum((loss(*view, temperature=one) for one in self.temperatures), view[0].new_zeros(()))
 
 
 @torch.no_grad()

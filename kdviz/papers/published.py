@@ -1,7 +1,6 @@
 """Accuracy tables: the printed numbers as data, the commands that would run each cell, a user's runs beside them."""
 
 import re
-import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import KdvizError, unknown
+from kdviz.papers.cells import command, misfits
 from kdviz.papers.entry import Claim, Entry, Inputs, Results
 
 if TYPE_CHECKING:
@@ -38,12 +38,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its printed values, and the method and settings that kdviz would train it by (None: it cannot)."""
+    """A row: its printed values, and the method and settings that kdviz would train it by (None: it cannot).
+
+    `recipes` maps names of columns to the recipes that this row was trained with there, where they are not the
+    columns' own.
+    """
 
     name: str
     values: tuple[float, ...]
     method: str | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
+    recipes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,42 +82,15 @@ def tables(paper: str) -> dict[str, Table]:
 
 def _table(where: str, entry: dict[str, Any]) -> Table:
     columns = tuple(Column(**column) for column in entry.pop("columns"))
-    rows = tuple(Row(**{**row, "values": tuple(row["values"])}) for row in entry.pop("rows"))
-    if any(len(row.values) != len(columns) for row in rows):
-        raise KdvizError(f"{where}: a row has not {len(columns)} values")
+    rows = entry.pop("rows")
+    for row in rows:
+        if any(len(row[key]) != len(columns) for key in ("values", "recipes") if key in row):
+            raise KdvizError(f"{where}: a row has not {len(columns)} values or recipes")
+        row["values"] = tuple(row["values"])
+        if "recipes" in row:
+            row["recipes"] = dict(zip((column.name for column in columns), row["recipes"], strict=True))
+    rows = tuple(Row(**row) for row in rows)
     return Table(columns=columns, rows=rows, **entry)
-
-
-def command(row: Row, column: Column) -> str | None:
-    """The `kdviz train` line of one cell, or None where kdviz has no recipe, net or method for it.
-
-    >>> table = tables("rkkd")["tab7"]
-    >>> print(command(table.row("gamma 2"), table.columns[0]))
-    kdviz train rkkd-cifar100 --method kd+rk --student resnet8x4 --teacher resnet32x4.pt --set rank_kendall.weight=2.0
-    """
-    if row.method is None or column.recipe is None or column.student is None:
-        return None
-    words = ["kdviz", "train", column.recipe, "--method", row.method, "--student", column.student]
-    if row.method != "ce":
-        words += ["--teacher", f"{column.teacher}.pt"]
-        for key, value in {**column.set, **row.set}.items():
-            words += ["--set", f"{key}={value}"]
-    return shlex.join(words)
-
-
-def misfits(checkpoint: "Checkpoint", table: Table, row: Row, column: Column) -> list[str]:
-    """Why a finished run is not the cell (row, column); empty where it is."""
-    taught = (checkpoint.teacher or {}).get("name")
-    settings = checkpoint.recipe.get("settings", {})
-    wanted = {} if row.method == "ce" else {**column.set, **row.set}
-    facts = [
-        ("data", checkpoint.data, table.data),
-        ("student", checkpoint.name, column.student),
-        ("method", checkpoint.method, row.method),
-        *([("teacher", taught, column.teacher)] if row.method != "ce" else []),
-        *((key, settings.get(key), value) for key, value in wanted.items()),
-    ]
-    return [f"{what} is {got}, not {want}" for what, got, want in facts if got != want]
 
 
 def top1(checkpoint: "Checkpoint") -> float:
@@ -126,20 +104,23 @@ def top1(checkpoint: "Checkpoint") -> float:
 def compute(table: Table, inputs: Inputs) -> Results:
     """Result "table": published values and the mean of the measured ones, per cent, dims row and column.
 
-    Runs that are no cell of the table are told in attrs["apart"], one a line, with what does not fit.
+    Only a run whose whole recipe is a cell's counts there. The others are listed in attrs["unmatched"], one a line,
+    each with every setting that differs from the nearest cell's.
     """
     import xarray as xr
 
     published = np.array([row.values for row in table.rows])
     sums, counts = np.zeros_like(published), np.zeros(published.shape, dtype=int)
-    apart = []
+    unmatched: list[str] = []
+    data_sha256 = None
     for name, checkpoint in inputs.runs:
         row = table.row(name)
-        reasons = [misfits(checkpoint, table, row, column) for column in table.columns]
+        reasons = [misfits(checkpoint, table, row, column, data_sha256) for column in table.columns]
         nearest = min(reasons, key=len)
         if nearest:
-            apart.append(f"{name}: {checkpoint.path}: top-1 {top1(checkpoint):.2f} %; {', '.join(nearest)}")
+            unmatched.append(f"{name}: {checkpoint.path}: top-1 {top1(checkpoint):.2f} %; {', '.join(nearest)}")
             continue
+        data_sha256 = checkpoint.recipe["data_sha256"]
         cell = table.rows.index(row), reasons.index(nearest)
         sums[cell] += top1(checkpoint)
         counts[cell] += 1
@@ -147,7 +128,7 @@ def compute(table: Table, inputs: Inputs) -> Results:
     measured = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     variables = {"published": (dims, published), "measured": (dims, measured), "runs": (dims, counts)}
     coords = {"row": [row.name for row in table.rows], "column": [column.name for column in table.columns]}
-    attrs = {"kind": "table", "metric": table.metric, "data": table.data, "apart": "\n".join(apart)}
+    attrs = {"kind": "table", "metric": table.metric, "data": table.data, "unmatched": "\n".join(unmatched)}
     return {"table": xr.Dataset(variables, coords, attrs)}
 
 
@@ -183,8 +164,8 @@ def plain(table: Table, result: "xr.Dataset") -> str:
     rendered = [
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
     ]
-    apart = [f"not a cell of this table: {one}" for one in result.attrs["apart"].splitlines()]
-    return "\n".join([f"{table.title}; {table.metric}", *rendered, *apart])
+    unmatched = [f"not a cell of this table: {one}" for one in result.attrs["unmatched"].splitlines()]
+    return "\n".join([f"{table.title}; {table.metric}", *rendered, *unmatched])
 
 
 def _cell(published: float, measured: float) -> str:
