@@ -17,8 +17,9 @@ import kdviz
 from kdviz.base.check import KdvizError
 from kdviz.checkpoints import RunFolder
 from kdviz.train import evaluate, load_recipe, train
-from kdviz.train.batches import resident
+from kdviz.train.batches import Batches, resident
 from kdviz.train.step import Step
+from kdviz.train.teach import fill_table
 from kdviz.train.teacher_table import TeacherTable
 
 SCRIPT = Path(__file__).with_name("tiny.py")
@@ -106,6 +107,16 @@ def test_runs_share_the_teachers_logits_whatever_their_method_batch_and_seed(tea
     assert len(list((tmp_path / "table").iterdir())) == 1
     monkeypatch.setattr(Step, "teach", lambda *_: pytest.fail("the teacher ran although its logits are known"))
     train(recipe(method="kd+rk", epochs=2), out=tmp_path / "known", **shared)
+
+
+def test_a_table_filled_ahead_serves_a_run_without_the_teacher(teacher, tmp_path, monkeypatch):
+    table = fill_table(recipe(batch=96), teacher[2], tmp_path / "table", device="cpu")
+    assert table.share == 1.0
+    assert table.shape == (192, 81, CLASSES)  # tiny is never mirrored
+    monkeypatch.setattr(Step, "teach", lambda *_: pytest.fail("the teacher ran although its logits are known"))
+    known = {"teacher": teacher[2], "device": "cpu", "teacher_cache": tmp_path / "table"}
+    train(recipe(method="kd", epochs=1), out=tmp_path / "known", **known)
+    fill_table(recipe(batch=96), teacher[2], tmp_path / "table", device="cpu")  # nothing is left to do
 
 
 def test_the_teachers_logits_are_rounded_by_no_more_than_float16_does(teacher, tmp_path):
@@ -290,9 +301,27 @@ def test_another_recipe_in_the_folder_is_refused_by_what_differs(tmp_path):
         train(recipe(epochs=1, lr=0.01), out=tmp_path, device="cpu")
 
 
-def test_a_loss_that_is_no_longer_finite_stops_and_keeps_what_was(tmp_path):
-    with pytest.raises(KdvizError, match=r"the loss is .* in epoch 1; .* smaller lr"):
-        train(recipe(lr=1e12, warmup=0, epochs=1), out=tmp_path, device="cpu")
+def test_a_loss_that_is_no_longer_finite_stops_with_its_step_and_images(tmp_path, monkeypatch):
+    """The third batch of the second epoch gets an image that is not a number."""
+    poisoned, get = [], Batches.get
+
+    def poison(batches, plan, step):
+        batch = get(batches, plan, step)
+        if (plan.epoch, step) == (1, 2):
+            poisoned[:] = batch.ids.tolist()
+            return batch._replace(images=batch.images.clone().fill_(float("nan")))
+        return batch
+
+    monkeypatch.setattr(Batches, "get", poison)
+    with pytest.raises(KdvizError) as refused:
+        train(recipe(), out=tmp_path, device="cpu")
+    shown = ", ".join(map(str, poisoned[:8]))
+    assert f"not finite in epoch 2, step 3 of 6 (training images {shown}, ...)" in str(refused.value)
+    assert kdviz.load_checkpoint(tmp_path / "last.pt").epoch == 1
+    monkeypatch.setattr(Batches, "get", get)
+    train(recipe(), out=tmp_path, device="cpu")
+    train(recipe(), out=tmp_path / "whole", device="cpu")
+    assert same(weights(tmp_path / "last.pt"), weights(tmp_path / "whole" / "last.pt"))
 
 
 def test_teachers_that_do_not_fit_are_refused_before_the_first_step(teacher, tmp_path):

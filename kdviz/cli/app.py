@@ -19,6 +19,7 @@ COMMANDS = (
     "suboptimal",
     "surface",
     "train",
+    "teach",
     "inspect",
     "list",
     "plot",

@@ -1,12 +1,13 @@
 """The sum that the trainer minimises."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from kdviz.base.check import require
 from kdviz.methods.batch import Batch
+from kdviz.methods.settings import Setting
 from kdviz.models import Outputs
 
 
@@ -28,7 +29,7 @@ class Objective(nn.Module):
         needs: what `forward` must be given, a subset of `kdviz.methods.term.NEEDS`.
     """
 
-    def __init__(self, spec: str, parts: Iterable[Part], settings: Mapping[str, Any]) -> None:
+    def __init__(self, spec: str, parts: Iterable[Part], settings: Mapping[str, Setting]) -> None:
         super().__init__()
         self.spec, self.settings = spec, dict(settings)
         parts = tuple(parts)

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kdviz.base.check import KdvizError, require
 
+Setting = bool | int | float | str | None | tuple["Setting", ...]
 INTERNAL = ("reduction",)
 
 

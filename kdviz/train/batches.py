@@ -72,14 +72,15 @@ class Batches:
         raw = self.images[ids if isinstance(self.images, Tensor) else ids.cpu()].to(self.device, non_blocking=True)
         seen = raw if views is None else augment.crop_flip_view(raw, views, flip=self.data.flip)
         strong = self._strong(raw, plan.epoch, step) if self.strong_view else None
-        return Batch(self._normalize(seen), self.labels[ids], ids, strong, views)
+        return Batch(self.normalize(seen), self.labels[ids], ids, strong, views)
 
     def _strong(self, raw: Tensor, epoch: int, step: int) -> Tensor:
         generator = torch_generator(self.recipe.seed, "strong", epoch, step)
         cropped = augment.crop_flip(raw, generator=generator, flip=self.data.flip)
-        return self._normalize(augment.rand_augment(cropped, generator=generator))
+        return self.normalize(augment.rand_augment(cropped, generator=generator))
 
-    def _normalize(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
+        """Images as both nets take them: float32, normalised, channels last."""
         return self.data.normalize(images).contiguous(memory_format=torch.channels_last)
 
 

@@ -1,6 +1,5 @@
 """The only training loop: one student, one method, one recipe; interrupted anywhere, resumed to the same result."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdviz.base.check import require
+from kdviz.base.check import KdvizError
 from kdviz.base.files import sha256
 from kdviz.base.seeds import derive
 from kdviz.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -109,17 +108,23 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
     began, first, sums = time.perf_counter(), at.step, dict(at.sums)
     plan, steps = run.batches.plan(at.epoch), run.batches.steps
     run.student.train()
+    bad = torch.full(
+        (), -1, dtype=torch.int64, device=run.batches.device
+    )  # the first step with a loss that is not finite
     for step in range(at.step, steps):
-        for name, value in _step(run, plan, step).items():
+        terms = _step(run, plan, step)
+        bad = torch.where((bad < 0) & ~torch.isfinite(terms["total"]), step, bad)
+        for name, value in terms.items():
             sums[name] = sums.get(name, 0) + value.double()
         if loop.progress:
             loop.progress(at.epoch * steps + step + 1, run.recipe.epochs * steps)
         if loop.stop.is_set() or (step + 1 < steps and loop.save_is_due()):
-            _require_finite(run, at.epoch, sums)
+            _require_finite(run, plan, int(bad))
             loop.save(run, at._replace(step=step + 1, sums=sums))
             if loop.stop.is_set():
                 raise KeyboardInterrupt
-    means = _require_finite(run, at.epoch, sums)
+    _require_finite(run, plan, int(bad))
+    means = {name: float(value) / steps for name, value in sums.items()}
     seconds = time.perf_counter() - began
     rate = (steps - first) * run.batches.size / seconds
     return _close_epoch(run, loop, at, means, {"seconds": round(seconds, 3), "images_per_second": round(rate)})
@@ -147,15 +152,18 @@ def _taught(run: Run, batch: Batch) -> Outputs | None:
     return None if known is None else Outputs(known)
 
 
-def _require_finite(run: Run, epoch: int, sums: dict[str, Any]) -> dict[str, float]:
-    """The means of the terms over the epoch. Raises KdvizError where one is not finite."""
-    means = {name: float(value) / run.batches.steps for name, value in sums.items()}
-    require(
-        all(map(math.isfinite, means.values())),
-        f"train: the loss is {means} in epoch {epoch + 1}; the last saved state is kept in {run.folder.path};"
-        " a smaller lr (--lr) or a longer warm-up usually helps",
+def _require_finite(run: Run, plan: EpochPlan, bad: int) -> None:
+    """Raise KdvizError where the loss of a step was not finite. Asked when a state is due, not in every step: asking
+    waits for the device."""
+    if bad < 0:
+        return
+    ids = run.batches.get(plan, bad).ids.tolist()
+    shown = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
+    raise KdvizError(
+        f"train: the loss is not finite in epoch {plan.epoch + 1}, step {bad + 1} of {run.batches.steps} (training"
+        f" images {shown}); the last saved state is kept in {run.folder.path}; a smaller lr (--lr) or a longer warm-up"
+        " usually helps"
     )
-    return means
 
 
 def _close_epoch(run: Run, loop: Loop, at: state.Position, means: dict, pace: dict) -> state.Position:

@@ -32,6 +32,13 @@ def outputs(net: Callable[..., Any], images: Tensor, *, features: bool = False) 
     )
 
 
+@torch.no_grad()
+def outputs_of_images(net: nn.Module, images: Tensor, precision: str) -> Outputs:
+    """The logits of a frozen net, computed as a training step computes them."""
+    with autocast(precision, images.device):
+        return outputs(net, images)
+
+
 def outputs_of_batch(net: Callable[..., Any], batch: Batch, needs: frozenset[str], precision: str) -> Outputs:
     """Outputs for a batch, its strong view's beside them where there is one."""
     with autocast(precision, batch.images.device):

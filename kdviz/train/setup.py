@@ -77,7 +77,9 @@ def prepare(
     data = training_split(recipe, root)
     student = build_model(recipe.student, classes=data.classes, seed=recipe.seed)
     student = student.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    frozen = _frozen_teacher(teacher, _needs(recipe.method), data, where)
+    frozen = None
+    if "teacher" in _needs(recipe.method):
+        frozen = frozen_teacher(teacher, data, where)
     batches = resident(recipe, data, where)
     objective = _objective(recipe, student, teacher if frozen is not None else None, frozen, batches)
     batches = batches.with_strong_view("strong" in objective.needs)
@@ -161,12 +163,11 @@ def _record(recipe: Recipe, data: Data, objective: Objective, teacher: Checkpoin
     }
 
 
-def _frozen_teacher(
-    teacher: Checkpoint | None, needs: frozenset[str], data: Data, device: torch.device
-) -> nn.Module | None:
-    """The teacher, frozen and on the device, once its classes and normalisation agree with the data's."""
-    if "teacher" not in needs:
-        return None
+def frozen_teacher(teacher: Checkpoint | None, data: Data, device: torch.device) -> nn.Module:
+    """The teacher, frozen and on the device, once its classes and normalisation agree with the data's.
+
+    Raises: KdvizError: no teacher, or one of another data set.
+    """
     if teacher is None:
         raise KdvizError("the method needs a teacher; give its checkpoint with --teacher")
     require(
