@@ -430,6 +430,24 @@ def test_a_users_run_stands_beside_its_row(tmp_path):
     assert "data_sha256 is bbbbbbbbbbbb, not aaaaaaaaaaaa as of the table's other runs" in shown
 
 
+def test_the_best_test_epoch_stands_beside_the_last_one_named_so(tmp_path):
+    entry, table = PAPERS["rkkd"].entries["tab7"], published.tables("rkkd")["tab7"]
+    run = run_of(tmp_path)
+    run.path.rename(tmp_path / "last.pt")
+    run = load_checkpoint(tmp_path / "last.pt")
+    lines = [
+        {"event": "epoch", "epoch": number, "test": {"top1": top1}}
+        for number, top1 in ((80, 0.70), (160, 0.7623), (240, 0.7511))
+    ]
+    (tmp_path / "journal.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    result = entry.results(Inputs(runs=(("gamma 0.9", run),)))["table"]
+    assert float(result["measured"].sel(row="gamma 0.9")[0]) == pytest.approx(75.11)
+    assert float(result["best"].sel(row="gamma 0.9")[0]) == pytest.approx(76.23)
+    assert "74.74 (75.11, best epoch 76.23)" in published.plain(table, result)
+    moved = run_of(tmp_path, seed=4)  # a file that is not the journal's own run
+    assert np.isnan(published.best_top1(moved))
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [

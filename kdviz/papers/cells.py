@@ -53,7 +53,9 @@ def whole_recipe(row: "Row", column: "Column") -> dict[str, Any]:
     return json.loads(json.dumps({**wanted, **settings}))
 
 
-def misfits(checkpoint: "Checkpoint", table: "Table", row: "Row", column: "Column", data_sha256: str | None = None):
+def misfits(
+    checkpoint: "Checkpoint", table: "Table", row: "Row", column: "Column", data_sha256: str | None = None
+) -> list[str]:
     """What keeps a finished run from being the cell (row, column), by name; empty where it is the cell.
 
     Args:

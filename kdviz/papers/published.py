@@ -101,8 +101,20 @@ def top1(checkpoint: "Checkpoint") -> float:
     return 100 * found
 
 
+def best_top1(checkpoint: "Checkpoint") -> float:
+    """Highest test top-1 of the epochs that the run's journal scored (`kdviz train --score-every`), per cent; else NaN.
+
+    The RKKD line of work reports this one; nothing here is chosen by it.
+    """
+    from kdviz.checkpoints.run_folder import RunFolder
+
+    folder = RunFolder(checkpoint.path.parent)
+    scored = [entry["test"]["top1"] for entry in folder.epochs() if entry.get("test")]
+    return 100 * max(scored) if scored and folder.last == checkpoint.path else float("nan")
+
+
 def compute(table: Table, inputs: Inputs) -> Results:
-    """Result "table": published values and the mean of the measured ones, per cent, dims row and column.
+    """Result "table", per cent, dims row and column: published values and the runs' means, last epoch and best epoch.
 
     Only a run whose whole recipe is a cell's counts there. The others are listed in attrs["unmatched"], one a line,
     each with every setting that differs from the nearest cell's.
@@ -110,7 +122,8 @@ def compute(table: Table, inputs: Inputs) -> Results:
     import xarray as xr
 
     published = np.array([row.values for row in table.rows])
-    sums, counts = np.zeros_like(published), np.zeros(published.shape, dtype=int)
+    last: dict[tuple[int, int], list[float]] = {}
+    best: dict[tuple[int, int], list[float]] = {}
     unmatched: list[str] = []
     data_sha256 = None
     for name, checkpoint in inputs.runs:
@@ -122,14 +135,24 @@ def compute(table: Table, inputs: Inputs) -> Results:
             continue
         data_sha256 = checkpoint.recipe["data_sha256"]
         cell = table.rows.index(row), reasons.index(nearest)
-        sums[cell] += top1(checkpoint)
-        counts[cell] += 1
-    dims = ("row", "column")
-    measured = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    variables = {"published": (dims, published), "measured": (dims, measured), "runs": (dims, counts)}
+        last.setdefault(cell, []).append(top1(checkpoint))
+        best.setdefault(cell, []).append(best_top1(checkpoint))
+    means = {"measured": _means(last, published.shape), "best": _means(best, published.shape)}
+    counts = np.zeros(published.shape, dtype=int)
+    for cell, found in last.items():
+        counts[cell] = len(found)
+    variables = {name: (("row", "column"), values) for name, values in {"published": published, **means}.items()}
     coords = {"row": [row.name for row in table.rows], "column": [column.name for column in table.columns]}
     attrs = {"kind": "table", "metric": table.metric, "data": table.data, "unmatched": "\n".join(unmatched)}
-    return {"table": xr.Dataset(variables, coords, attrs)}
+    return {"table": xr.Dataset({**variables, "runs": (("row", "column"), counts)}, coords, attrs)}
+
+
+def _means(cells: Mapping[tuple[int, int], list[float]], shape: tuple[int, ...]) -> np.ndarray:
+    """Each cell's mean; NaN where there is no run, or one of which the number is not known."""
+    means = np.full(shape, np.nan)
+    for cell, found in cells.items():
+        means[cell] = np.mean(found)
+    return means
 
 
 def declare(paper: str, source: str, claims: Mapping[str, tuple[Claim, ...]]) -> list[Entry]:
@@ -143,7 +166,7 @@ def declare(paper: str, source: str, claims: Mapping[str, tuple[Claim, ...]]) ->
             claims=claims.get(name, ()),
             choices=(
                 "the numbers are the paper's, copied, not measured; a run given by --run stands beside them,"
-                " last epoch, test split",
+                " last epoch, test split; the best test epoch is beside it where the run scored them",
             ),
         )
         for name, table in tables(paper).items()
@@ -151,10 +174,10 @@ def declare(paper: str, source: str, claims: Mapping[str, tuple[Claim, ...]]) ->
 
 
 def plain(table: Table, result: "xr.Dataset") -> str:
-    """The table for a terminal, "published" or "published (measured)", and the runs that are no cell of it."""
+    """The table for a terminal, "published" or "published (last epoch, best epoch)", and the runs that are no cell."""
     cells = [
-        [_cell(*pair) for pair in zip(*pairs, strict=True)]
-        for pairs in zip(result["published"].to_numpy(), result["measured"].to_numpy(), strict=True)
+        [_cell(*numbers) for numbers in zip(*rows, strict=True)]
+        for rows in zip(*(result[name].to_numpy() for name in ("published", "measured", "best")), strict=True)
     ]
     heads = [column.name.split(" > ") for column in table.columns]
     depth = max(map(len, heads))
@@ -168,8 +191,10 @@ def plain(table: Table, result: "xr.Dataset") -> str:
     return "\n".join([f"{table.title}; {table.metric}", *rendered, *unmatched])
 
 
-def _cell(published: float, measured: float) -> str:
-    return f"{published:.2f}" if np.isnan(measured) else f"{published:.2f} ({measured:.2f})"
+def _cell(published: float, measured: float, best: float) -> str:
+    if np.isnan(measured):
+        return f"{published:.2f}"
+    return f"{published:.2f} ({measured:.2f}{'' if np.isnan(best) else f', best epoch {best:.2f}'})"
 
 
 def commands(table: Table, into: str) -> list[str]:
