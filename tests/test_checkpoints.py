@@ -209,9 +209,12 @@ def test_other_formats_and_missing_entries_are_told(saved, tmp_path):
         ),
         (lambda state: state["fc.weight"].view(-1)[:3].fill_(float("nan")), r"fc\.weight is not finite in 3 of 640"),
         (lambda state: state["bn1.running_var"].fill_(float("inf")), r"bn1\.running_var is not finite in 16 of 16"),
-        (lambda state: state.update({"fc.bias": torch.zeros(10, device="meta")}), "not a plain dense tensor"),
-        (lambda state: state.update({"fc.bias": torch.zeros(10).to_sparse()}), "not a plain dense tensor"),
-        (lambda state: state.update({"fc.bias": torch.zeros(10, dtype=torch.complex64)}), "not a plain dense tensor"),
+        (lambda state: state.update({"fc.bias": torch.zeros(10, device="meta")}), "not an ordinary dense tensor"),
+        (lambda state: state.update({"fc.bias": torch.zeros(10).to_sparse()}), "not an ordinary dense tensor"),
+        (
+            lambda state: state.update({"fc.bias": torch.zeros(10, dtype=torch.complex64)}),
+            "not an ordinary dense tensor",
+        ),
         (lambda state: state.update({"bn1.num_batches_tracked": torch.zeros(3)}), "cannot be loaded"),
         (
             lambda state: state.update({"bn9.num_batches_tracked": torch.zeros(())}),

@@ -180,7 +180,7 @@ def test_a_tar_archive_names_its_members(tmp_path, names):
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 99, "HDF5"),
         (b"\x93NUMPY\x01\0", "NumPy array"),
         (b"epoch 3: 71.2", "is not a checkpoint"),
-        (pickle.dumps({"model": 1}), "plain pickle"),
+        (pickle.dumps({"model": 1}), "bare pickle"),
         (b"PK\x03\x04", "truncated or damaged"),
         (struct.pack("<Q", 10**9) + b"{}", "safetensors"),
     ],

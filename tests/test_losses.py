@@ -121,8 +121,12 @@ def test_rld_teaches_nothing_of_what_a_wrong_teacher_prefers_to_the_label():
 
 
 def value_of(name, student, teacher=t, target=y, **rest):
-    """The loss of whatever it takes; logits stand for pooled features as well."""
-    return losses.evaluate(name, student, teacher, target, pooled_student=student, pooled_teacher=teacher, **rest)
+    """The loss of whatever it takes; logits stand for pooled features, and for maps of one channel and row, as well."""
+    features = {
+        f"features_{net}": [logits[:, None, None]] * 2 for net, logits in (("student", student), ("teacher", teacher))
+    }
+    pooled = {"pooled_student": student, "pooled_teacher": teacher}
+    return losses.evaluate(name, student, teacher, target, **pooled, **features, **rest)
 
 
 def gradient_of(name, student, teacher=t, target=y, **rest):
@@ -231,6 +235,10 @@ BEST = {  # a student that nothing improves on, and the loss there; the others w
     "mrkd": (3 * t + 1, 0),
     "nkd": (t + 1e3 * torch.nn.functional.one_hot(y, 5), None),
     "rld": (t + OFFSETS, 0),
+    "at": (3 * t, 0),
+    "nst": (3 * t, 0),
+    "sp": (3 * t, 0),
+    "pkt": (3 * t, 0),
 }
 LABELS = {"rld": t.argmax(1)}  # where the teacher is right its own logits are best
 
@@ -263,6 +271,16 @@ def test_the_ranking_loss_can_be_differentiated_twice(form):
     assert torch.autograd.gradgradcheck(lambda x: losses.rank_kendall(x, t[:2, :4], form=form), student)
 
 
+SCALES = ("at", "nst", "sp", "pkt")  # of features as they are: a factor is nothing to them, a shift is something
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_common_factors_of_features_are_nothing(name):
+    before = float(value_of(name, s, t))
+    assert float(value_of(name, 3 * s, t)) == pytest.approx(before, rel=1e-6)
+    assert float(value_of(name, s, 0.1 * t)) == pytest.approx(before, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_only_the_student_learns_and_common_shifts_are_nothing(name):
     student, teacher = s.clone().requires_grad_(), t.clone().requires_grad_()
@@ -270,6 +288,8 @@ def test_only_the_student_learns_and_common_shifts_are_nothing(name):
     value.backward()
     assert value.shape == ()
     assert teacher.grad is None
+    if name in SCALES:
+        return
     before = float(value.detach())
     rows = "logits_student" in LOSSES[name].takes and LOSSES[name].shift_invariant
     offsets = OFFSETS if rows else 3.0  # else all samples share one origin, as features do

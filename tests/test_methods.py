@@ -10,7 +10,7 @@ import torch
 from kdviz import losses
 from kdviz.base.check import KdvizError
 from kdviz.cli.common import pairs
-from kdviz.methods import METHODS, Batch, build, canonical
+from kdviz.methods import METHODS, Batch, Probe, build, canonical
 from kdviz.models import Outputs
 
 generator = torch.Generator().manual_seed(0)
@@ -70,6 +70,22 @@ PUBLISHED = {  # the weights of each paper, as far as they differ from 1
     "list_mle": {"list_mle.weight": 1},
     "p_list_mle": {"p_list_mle.weight": 1, "p_list_mle.normalize": True},
     "rkd": {"ce.weight": 1, "rkd.weight": 1, "rkd.distance": 25, "rkd.angle": 50},
+    "at": {"ce.weight": 1, "at.weight": 1000},
+    "nst": {"ce.weight": 1, "nst.weight": 50},
+    "sp": {"ce.weight": 1, "sp.weight": 3000},
+    "pkt": {"ce.weight": 1, "pkt.weight": 30000},
+    "fitnet": {"ce.weight": 1, "fitnet.weight": 100, "fitnet.hint": 2},
+    "vid": {"ce.weight": 1, "vid.weight": 1, "vid.variance": 5},
+    "ofd": {"ce.weight": 1, "ofd.weight": 1e-3},
+    "reviewkd": {"ce.weight": 1, "reviewkd.weight": 5, "reviewkd.warmup": 20},
+    "crd": {
+        "ce.weight": 1,
+        "crd.weight": 0.8,
+        "crd.dim": 128,
+        "crd.negatives": 16384,
+        "crd.temperature": 0.07,
+        "crd.momentum": 0.5,
+    },
     "rk": {
         "rank_kendall.weight": 0.9,
         "rank_kendall.form": 1,
@@ -81,19 +97,45 @@ PUBLISHED = {  # the weights of each paper, as far as they differ from 1
 }
 
 
+PATTERN = torch.sin(torch.arange(1.0, 81.0, dtype=torch.float64)).view(5, 4, 4)
+
+
 def outputs(logits, strong=None):
-    return Outputs(logits, pooled=logits, strong=None if strong is None else Outputs(strong))
+    """Outputs whose pooled features are the logits, and whose maps are a pattern for each logit, times it."""
+    maps = (logits[:, :, None, None] * PATTERN[: logits.shape[1]].to(logits),) * 4
+    return Outputs(logits, maps, logits, maps, None if strong is None else Outputs(strong))
+
+
+class NamesItsNorms:
+    def __init__(self, width):
+        self.width = width
+
+    def bn_before_relu(self):
+        return [torch.nn.BatchNorm2d(self.width) for _ in range(3)]
+
+
+def made(spec, *, classes=5, **rest):
+    """The objective on nets with features, as training builds it."""
+    seen = outputs(torch.linspace(0, 1, 3 * classes).view(3, classes))
+    labels = torch.arange(12) % classes
+    probe = Probe(seen._replace(strong=seen), seen._replace(strong=seen), classes, labels, 0, NamesItsNorms(classes))
+    return build(spec, classes=classes, probe=probe, **rest)
 
 
 def batch(target, ids=None):
-    return Batch(images=target, labels=target, ids=torch.arange(len(target)) if ids is None else ids)
+    return Batch(
+        images=target, labels=target, ids=torch.arange(len(target), device=target.device) if ids is None else ids
+    )
 
 
 def terms(spec, student=S, teacher=T, target=Y, *, epoch=100.0, strong=(S2, T2), objective=None, **settings):
     """The objective's terms; `settings` with two underscores for the dot."""
     named = {key.replace("__", "."): value for key, value in settings.items()}
-    objective = objective or build(spec, classes=student.shape[1], settings=named)
-    return objective(outputs(student, strong[0]), outputs(teacher, strong[1]), batch(target), epoch=epoch)
+    objective = objective or made(spec, classes=student.shape[1], settings=named)
+    objective = objective.double() if student.dtype is torch.float64 else objective
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return objective(outputs(student, strong[0]), outputs(teacher, strong[1]), batch(target), epoch=epoch)
 
 
 def near(value, expected):
@@ -106,7 +148,7 @@ def test_defaults_are_the_published_ones(name):
     defaults = METHODS[name].defaults
     unused = {key for key, value in defaults.items() if (key.endswith(".warmup") and not value) or value == "none"}
     assert {key: value for key, value in defaults.items() if key not in unused} == PUBLISHED[name]
-    assert build(name, classes=5).settings.items() >= defaults.items()
+    assert made(name).settings.items() >= defaults.items()
 
 
 @pytest.mark.parametrize(
@@ -167,8 +209,10 @@ def test_mlkd_as_it_was_trained_has_that_codes_numbers(known, normalize):
     target = (3 * torch.arange(8) + 1) % 10
 
     def found(**shares):
-        settings = {"mlkd__normalize": normalize} | {f"mlkd__{key}": value for key, value in shares.items()}
-        return terms("mlkd", views[0], taught[0], target, strong=(views[1], taught[1]), **settings)
+        settings = {"mlkd.normalize": normalize} | {f"mlkd.{key}": value for key, value in shares.items()}
+        objective = build("mlkd", classes=10, settings=settings)
+        student, teacher = (Outputs(plain, strong=Outputs(strong)) for plain, strong in (views, taught))
+        return objective(student, teacher, batch(target), epoch=0.0)
 
     whole = found()
     for name, value in (("ce", golden["loss_ce"]), ("total", golden["total"])):
@@ -180,6 +224,22 @@ def test_mlkd_as_it_was_trained_has_that_codes_numbers(known, normalize):
     whole["total"].backward()
     for view, name in zip(views, ("grad_weak_row0", "grad_strong_row0"), strict=True):
         np.testing.assert_allclose(view.grad[0].numpy(), golden[name], rtol=1e-9)
+
+
+def test_mlkd_as_it_was_trained_by_its_formula_where_the_two_shares_differ():
+    chances = T.softmax(1).numpy()
+    sure, mass = chances.max(1), chances.sum(0)
+    m, c = (sure <= np.percentile(sure, 50)).mean(), (mass <= np.percentile(mass, 50)).mean()
+    assert m != c
+    levels = {"temperatures": (2.0, 4.0, 7.0), "strong_temperatures": (4.0,)}
+
+    def over(loss, temperatures, student=S, teacher=T):
+        return sum(loss(student, teacher, temperature=temperature) for temperature in temperatures)
+
+    kds = m * over(losses.kd, (2.0, 4.0, 7.0)) + over(losses.kd, (4.0,), S2, T2) + over(losses.kd, (2.0, 7.0))
+    grams = c * over(losses.class_gram, (2.0, 4.0, 7.0)) + 3 * m * over(losses.batch_gram, (2.0, 4.0, 7.0))
+    found = terms("mlkd", mlkd__batch_gram=3.0, **{f"mlkd__{key}": value for key, value in levels.items()})
+    near(found["mlkd"], 0.9 * (kds + grams))
 
 
 def test_mlkds_masks_are_numpys_medians():
@@ -256,7 +316,7 @@ def test_ctkds_temperature_is_kept_with_the_weights():
 def test_the_ranking_loss_plugs_into_every_method(name):
     plain, joined = terms(name), terms(f"{name}+rk")
     distilled = [value for key, value in PUBLISHED[name].items() if key.endswith("weight") and key != "ce.weight"]
-    gamma = min(distilled[0], 1) if distilled else 0.9
+    gamma = (min(distilled[0], 1) if distilled else 0.9) if METHODS[name].kind == "logit" else 1
     eq7 = losses.rank_kendall(S, T, pairs="ordered")
     near(joined["rank_kendall"], gamma * eq7)
     near(joined["total"], plain["total"] + gamma * eq7)
@@ -343,14 +403,14 @@ def test_what_a_method_needs_is_said_and_asked_for():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_declares_the_needs_of_its_objective(name):
-    assert build(name, classes=5).needs == METHODS[name].needs
+    assert made(name).needs == METHODS[name].needs
 
 
 @pytest.mark.parametrize("spec", [*METHODS, *(f"{name}+rk" for name in OTHERS), "kd+dist+rk"])
 def test_the_recorded_settings_build_the_same_again(spec):
     given = {"rank_kendall.channels": ["min", 0.5], "rank_kendall.pairs": "ordered"} if "rk" in spec.split("+") else {}
-    first = build(spec, classes=5, teacher="resnet56", student="resnet20", settings=given)
-    again = build(first.spec, classes=5, settings=json.loads(json.dumps(first.settings)))
+    first = made(spec, teacher="resnet56", student="resnet20", settings=given)
+    again = made(first.spec, settings=json.loads(json.dumps(first.settings)))
     assert json.dumps(again.settings) == json.dumps(first.settings)
     near(terms("", objective=again)["total"], terms("", objective=first)["total"])
 
@@ -372,7 +432,11 @@ def test_contracts_of_every_method(name, hard):
     *nets, target, dtype = HARD[hard]
     student, teacher = (net.to(dtype).requires_grad_() for net in nets)
     views = (student.detach().clone().requires_grad_(), teacher.detach().clone().requires_grad_())
-    objective = build(name, classes=student.shape[1])
+    objective = made(name, classes=student.shape[1])
+    if name == "reviewkd" and len(target) == 1:
+        with pytest.raises(KdvizError, match="reviewkd: needs batches of 2 images or more"):
+            terms("", student, teacher, target, objective=objective)
+        return
     found = terms("", student, teacher, target, epoch=15.0, strong=views, objective=objective)
     assert all(value.shape == () and torch.isfinite(value) for value in found.values())
     near(found["total"], sum(value for key, value in found.items() if key != "total"))
@@ -388,6 +452,6 @@ def test_contracts_of_every_method(name, hard):
 def test_no_step_looks_at_values(name):
     """On the meta device there are none to look at: what needs one, and so would wait for a GPU, fails there."""
     far = [net.to("meta").requires_grad_() for net in (S, T, S2, T2)]
-    objective = build(name, classes=5).to("meta")
+    objective = made(name).to("meta")
     terms("", *far[:2], Y.to("meta"), strong=far[2:], objective=objective)["total"].backward()
     assert far[0].grad.shape == S.shape

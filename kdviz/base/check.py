@@ -1,12 +1,31 @@
-"""One voice for errors: who, what was expected, what came, the likely next step."""
+"""Errors of one line: who, what was expected, what came, the likely next step."""
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
 
 class KdvizError(ValueError):
-    """Bad input, told in one line; the command line prints it and exits with 1."""
+    """Bad input, described in one line; the command line prints it and exits with 1."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(str(message)))
+
+
+def one_line(text: str) -> str:
+    r"""`text` without control characters, which a file could use to write over the terminal: line ends become spaces.
+
+    >>> one_line("a\n  b\x1b[2J" + chr(0xD800))
+    'a b\\x1b[2J\\ud800'
+    """
+    if text.isprintable():
+        return text
+    joined = " ".join(line.strip() for line in text.splitlines())
+    return "".join(
+        char if char.isprintable() or unicodedata.category(char) == "Zs" else char.encode("unicode_escape").decode()
+        for char in joined
+    )
 
 
 def require(condition: Any, message: str) -> None:

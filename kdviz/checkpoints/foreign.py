@@ -1,4 +1,4 @@
-"""Other producers' layouts: who wrote it, which entry holds the weights, what it says of the training."""
+"""Other producers' layouts: who wrote it, which entry holds the weights, what it states of the training."""
 
 import argparse
 import math
@@ -20,8 +20,8 @@ ENTRIES = (
 SETTINGS = ("args", "opt", "hyper_parameters", "config", "meta")
 
 
-class Found(NamedTuple):
-    """A foreign file, sorted: its weights as it names them, and the rest.
+class Foreign(NamedTuple):
+    """What a file of another producer holds: its weights as it names them, and the rest.
 
     Attributes:
         producer: who wrote it, as far as its layout tells.
@@ -38,8 +38,8 @@ class Found(NamedTuple):
     facts: dict[str, Any]
 
 
-def sort(payload: Any) -> Found:
-    """A foreign payload, sorted.
+def parse(payload: Any) -> Foreign:
+    """The parts of a payload of another producer.
 
     Raises: KdvizError when there are no weights in it.
     """
@@ -60,7 +60,7 @@ def sort(payload: Any) -> Found:
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     unused = sorted(set(payload) - {entry, "epoch"}, key=str) if entry else []
     extra = [str(key) for key in state if key not in tensors]
-    return Found(
+    return Foreign(
         producer, tensors, _claims(producer, payload, settings), [*map(str, unused), *extra], _facts(payload, settings)
     )
 
@@ -73,7 +73,7 @@ def _is_state(value: Any) -> bool:
     return tensors > 0 and 2 * tensors >= len(value)
 
 
-# Told apart by what each alone writes, the most particular first.
+# Distinguished by what each alone writes, the most particular first.
 LAYOUTS: tuple[tuple[str, Callable[[set[str], str], bool]], ...] = (
     ("Lightning", lambda has, key: "pytorch-lightning_version" in has),
     ("mmrazor", lambda has, key: {"meta", "state_dict"} <= has),
@@ -96,7 +96,7 @@ def _producer(payload: Mapping[str, Any], state: Mapping[str, Any]) -> str:
 
 
 def _settings(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values among the file's settings."""
+    """The numbers, strings and lists among the file's settings."""
     found: dict[str, Any] = {}
     for key in SETTINGS:
         entry = payload.get(key)
@@ -157,9 +157,9 @@ def _data(settings: Mapping[str, Any]) -> str | None:
     for key in ("dataset", "data", "data_name"):
         named = settings.get(key)
         if isinstance(named, str):
-            plain = re.sub(r"[^a-z0-9]", "", named.rsplit("/", 1)[-1].lower())
+            wanted = re.sub(r"[^a-z0-9]", "", named.rsplit("/", 1)[-1].lower())
             for name in DATA:
-                if re.sub(r"[^a-z0-9]", "", name) == plain:
+                if re.sub(r"[^a-z0-9]", "", name) == wanted:
                     return name
     return None
 

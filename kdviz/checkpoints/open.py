@@ -1,4 +1,4 @@
-"""The one door: a path in, a Checkpoint out."""
+"""A path in, a Checkpoint out: the only place where files of weights are opened."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from torch import nn
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import existing, sha256
 from kdviz.checkpoints import foreign
-from kdviz.checkpoints.fill import fill
 from kdviz.checkpoints.format import facts_of
+from kdviz.checkpoints.instantiate import instantiate
 from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.record import Checkpoint
 from kdviz.checkpoints.run_folder import checkpoint_file
@@ -54,8 +54,8 @@ def load_checkpoint(
 
 def _ours(path: Path, payload: Mapping[str, Any], model: str | nn.Module | None, classes: int | None) -> Checkpoint:
     facts = facts_of(payload)
-    name, said = facts.pop("name"), facts.pop("classes")
-    filled = fill(payload["state_dict"], model=model or _architecture(name), classes=classes, said=said)
+    name, stated = facts.pop("name"), facts.pop("classes")
+    filled = instantiate(payload["state_dict"], model=model or _architecture(name), classes=classes, stated=stated)
     return Checkpoint(
         path=path,
         model=filled.net,
@@ -82,10 +82,10 @@ def _architecture(name: Any) -> str:
 def _foreign(
     path: Path, file: Path, payload: Any, config: Mapping[str, Any], model: str | nn.Module | None, classes: int | None
 ) -> Checkpoint:
-    found = foreign.sort(payload)
+    found = foreign.parse(payload)
     architecture = config.get("architecture")  # timm's; other libraries' configurations build no net of a timm name
     claims = [f"timm:{architecture}"] if isinstance(architecture, str) else found.claims
-    filled = fill(found.state, model=model, classes=classes, claims=claims)
+    filled = instantiate(found.state, model=model, classes=classes, claims=claims)
     return Checkpoint(
         path=path,
         model=filled.net,

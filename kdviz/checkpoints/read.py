@@ -1,4 +1,4 @@
-"""Bytes to plain objects, never running anything that a file names: the content decides, not the suffix."""
+"""Bytes to tensors and plain values, never running anything that a file names: the content decides, not the suffix."""
 
 import argparse
 import pickle
@@ -28,7 +28,7 @@ BROKEN = (
 )
 
 # First bytes of files that are often taken for checkpoints, and what to do about each.
-STRANGERS = (
+OTHER_FORMATS = (
     (b"\x1f\x8b", "is compressed (gzip); unpack it first (gunzip, or tar -xzf)"),
     (b"BZh", "is compressed (bzip2); unpack it first"),
     (b"\xfd7zXZ", "is compressed (xz); unpack it first"),
@@ -60,17 +60,17 @@ def read_file(path: Path) -> Any:
         return _load(path, mapped=False)
     if head[4:9] == b"\0\0\0\0{":  # the header's length in 8 bytes, then the header
         return _safetensors(path)
-    for mark, what in STRANGERS:
+    for mark, what in OTHER_FORMATS:
         require(not head.lstrip().startswith(mark), f"{path}: {what}")
     if head.startswith(b"\x80"):
-        raise KdvizError(f"{path}: is a plain pickle, which could run code and is not opened; {RESAVE}")
+        raise KdvizError(f"{path}: is a bare pickle, which could run code and is not opened; {RESAVE}")
     raise KdvizError(f"{path}: is not a checkpoint; expected a file of torch.save or safetensors")
 
 
 def _load(path: Path, *, mapped: bool) -> Any:
     """torch.load, weights only; mapped tensors are read from the disk where they are used and nowhere else."""
     with torch.serialization.safe_globals(_allowed()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's asides on old files are not for the reader of one clear line
+        warnings.simplefilter("ignore")  # torch's notices about old files would stand beside our one line
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except BROKEN as error:

@@ -54,8 +54,8 @@ class Checkpoint:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What there is to tell, label by label, ready to print; nothing that is unknown."""
-        told = {
+        """What is known, label by label, ready to print; nothing that is unknown."""
+        shown = {
             "file": str(self.path),
             "written by": self.producer,
             "model": f"{self.name}, {self.classes} classes, {self.parameters:,} parameters",
@@ -70,7 +70,7 @@ class Checkpoint:
             "sha256": self.sha256,
             "not used": ", ".join(self.dropped),
         }
-        return {label: str(value) for label, value in told.items() if value not in (None, "")}
+        return {label: str(value) for label, value in shown.items() if value not in (None, "")}
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the net, as plain values for JSON."""
@@ -114,9 +114,9 @@ def _scores(scores: Any) -> str:
         "val_top1": lambda value: f"val top-1 {100 * value:.2f} %",
         "val_loss": lambda value: f"val loss {value:.4f} nats",
     }
-    told = [text(scores[key]) for key, text in known.items() if isinstance(scores.get(key), int | float)]
+    parts = [text(scores[key]) for key, text in known.items() if isinstance(scores.get(key), int | float)]
     rest = [f"{key} {_value(value)}" for key, value in scores.items() if key not in known]
-    return ", ".join(told + rest)
+    return ", ".join(parts + rest)
 
 
 def _teacher(teacher: Mapping[str, Any] | None) -> str:

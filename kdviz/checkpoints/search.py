@@ -4,18 +4,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from kdviz.base.check import KdvizError
-from kdviz.checkpoints.fit import Match, Shapes, shapes_of
+from kdviz.checkpoints.match_architecture import Match, Shapes, shapes_of
 
-# Groups that are the student where they stand; the first that is there is taken, and its neighbours are dropped.
-STUDENTS = ("student", "architecture", "model_s", "student_model")
-OTHERS = ("teacher", "model_t", "teacher_model", "ema", "ema_model", "model_ema")
+# Groups that are the student where they stand; the first one found is taken, and the groups beside it are dropped.
+STUDENT_GROUPS = ("student", "architecture", "model_s", "student_model")
+OTHER_GROUPS = ("teacher", "model_t", "teacher_model", "ema", "ema_model", "model_ema")
 WRAPPERS = ("module", "_orig_mod", "model", "net", "backbone")
 DEPTH = 5  # module._orig_mod.student.module._orig_mod.
 
 Fits = Callable[[Shapes], Match | None]
 
 
-class Student(NamedTuple):
+class Selection(NamedTuple):
     """The net's tensors under its own names, what they fit, and the prefixes of all others."""
 
     state: dict[str, Any]
@@ -23,7 +23,7 @@ class Student(NamedTuple):
     dropped: list[str]
 
 
-def find(state: Mapping[str, Any], fits: Fits) -> Student | None:
+def find(state: Mapping[str, Any], fits: Fits) -> Selection | None:
     """The part of `state` that fits a net, its prefix taken off; None when no part does.
 
     Where there is a student's group ("student.", "architecture."), nothing outside it is looked at; a teacher's group
@@ -34,10 +34,10 @@ def find(state: Mapping[str, Any], fits: Fits) -> Student | None:
     return _find(state, fits, "", DEPTH)
 
 
-def _find(state: Mapping[str, Any], fits: Fits, prefix: str, depth: int) -> Student | None:
+def _find(state: Mapping[str, Any], fits: Fits, prefix: str, depth: int) -> Selection | None:
     match = fits(shapes_of(state))
     if match is not None:
-        return Student(dict(state), match, [])
+        return Selection(dict(state), match, [])
     groups = grouped(state)
     found = {}
     for name in chosen(groups) if depth else ():
@@ -72,22 +72,22 @@ def grouped(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def chosen(groups: Mapping[str, Any]) -> list[str]:
     """The groups that may be the student."""
-    for name in STUDENTS:
+    for name in STUDENT_GROUPS:
         if name in groups:
             return [name]
     named = [name for name in groups if name]
-    return [name for name in named if name not in OTHERS] or named
+    return [name for name in named if name not in OTHER_GROUPS] or named
 
 
-def kernel(state: Mapping[str, Any]) -> Mapping[str, Any]:
+def without_prefixes(state: Mapping[str, Any]) -> Mapping[str, Any]:
     """The most likely net in `state`, for a message when nothing fits: the usual prefixes come off.
 
-    >>> list(kernel({"module.net.fc.bias": 1, "module.loss.scale": 2}))
+    >>> list(without_prefixes({"module.net.fc.bias": 1, "module.loss.scale": 2}))
     ['fc.bias']
     """
     for _ in range(DEPTH):
         groups = grouped(state)
-        name = next((name for name in (*STUDENTS, *WRAPPERS) if name in groups), None)
+        name = next((name for name in (*STUDENT_GROUPS, *WRAPPERS) if name in groups), None)
         if name is None:
             break
         state = groups[name]

@@ -5,11 +5,17 @@ import inspect
 import os
 import re
 import sys
-from typing import Annotated
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
-from kdviz.base.check import KdvizError
+from kdviz.base.check import KdvizError, one_line
+from kdviz.base.files import write_failure
+from kdviz.base.signals import Terminated, exit_code, interruptible
 from kdviz.cli.common import Command
 
 COMMANDS = (
@@ -28,8 +34,23 @@ COMMANDS = (
     "doctor",
 )
 
+
+class Commands(typer.core.TyperGroup):
+    """All commands; each ends with one line and exit code 130 after Ctrl-C, 143 after SIGTERM."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Parse the command's options and run it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            what = "terminated" if isinstance(interrupt, Terminated) else "interrupted"
+            typer.echo(f"kdviz: {what}; what was done is kept", err=True)
+            raise typer.Exit(exit_code(interrupt)) from None
+
+
 app = typer.Typer(
     name="kdviz",
+    cls=Commands,
     help="See what a distilled student learnt from its teacher: train, load, measure, draw.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -76,22 +97,37 @@ for _name in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; bad input ends in one line on stderr and exit code 1, Ctrl-C in 130."""
+    """Run the command line; every error ends in one line on stderr and exit code 1, with `--debug` in a traceback."""
     debug = "--debug" in sys.argv
     sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # names of files may hold bytes that are no text
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        app()
-    except KdvizError as error:
-        if debug:
-            raise
-        typer.echo(f"kdviz: {error}", err=True)
-        sys.exit(1)
-    except BrokenPipeError:
+        with interruptible():
+            app()
+    except BrokenPipeError:  # the reader of our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
+    except Exception as error:  # the last one to see it
         if debug:
             raise
-        where = f" {error.filename}" if error.filename else ""
-        typer.echo(f"kdviz: {error.strerror or error}{where}", err=True)
+        typer.echo(f"kdviz: {_message(error)}", err=True)
         sys.exit(1)
+
+
+def _message(error: Exception) -> str:
+    """An error in one line; one that nobody foresaw with its place and a request to report it."""
+    if isinstance(error, KdvizError):
+        return str(error)
+    if isinstance(error, MemoryError) or ("memory" in str(error) and "allocate" in str(error)):
+        return "not enough memory for this; fewer images (--samples), points (--steps) or a smaller batch need less"
+    if isinstance(error, OSError) and error.errno is not None:
+        where = "" if error.filename is None else f" {one_line(os.fsdecode(error.filename))}"
+        return f"{write_failure(error, Path())}{where}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "kdviz" in frame.filename]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return (
+        f"unexpected {type(error).__name__}{place}: {one_line(str(error))[:200]}; this is a fault of kdviz, please"
+        " report it with the traceback that --debug shows"
+    )

@@ -50,20 +50,12 @@ TeacherFile = Annotated[
 
 
 class Command(typer.core.TyperCommand):
-    """A command that says so when interrupted, whose repeatable options take several values: `--temperature 2 1 .5`."""
+    """A command whose repeatable options take several values: `--temperature 2 1 .5`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse `args` after `spread` has repeated the option before each further value."""
         many = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
         return super().parse_args(ctx, spread(args, many))
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; Ctrl-C ends it with one line and exit code 130."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("kdviz: interrupted; what was done is kept", err=True)
-            raise typer.Exit(130) from None
 
 
 def spread(args: Sequence[str], many: set[str]) -> list[str]:

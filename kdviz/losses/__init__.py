@@ -1,4 +1,4 @@
-"""Pure functions of tensors: every logit loss of the house, one method per file.
+"""Pure functions of tensors: losses of logits, of pooled features and of stage maps, one method per file.
 
 >>> import torch
 >>> student, teacher = torch.tensor([[2.0, 1.0, -1.0]]), torch.tensor([[1.0, 2.0, -1.0]])
@@ -6,11 +6,12 @@
 0.4459
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from kdviz.losses.at import at
 from kdviz.losses.ce import ce
 from kdviz.losses.diff_kendall import diff_kendall
 from kdviz.losses.dist import dist
@@ -23,10 +24,13 @@ from kdviz.losses.mlkd import batch_gram, class_gram
 from kdviz.losses.mrkd import mrkd
 from kdviz.losses.nkd import nkd
 from kdviz.losses.normkd import normkd
+from kdviz.losses.nst import nst
+from kdviz.losses.pkt import pkt
 from kdviz.losses.pld import pld
 from kdviz.losses.rank_kendall import rank_kendall
 from kdviz.losses.rkd import rkd
 from kdviz.losses.rld import rld
+from kdviz.losses.sp import sp
 from kdviz.losses.ttm import ttm, wttm
 from kdviz.losses.validate import validate_logits
 
@@ -34,6 +38,7 @@ __all__ = [
     "ALIASES",
     "LOSSES",
     "Loss",
+    "at",
     "batch_gram",
     "ce",
     "class_gram",
@@ -47,12 +52,15 @@ __all__ = [
     "mrkd",
     "nkd",
     "normkd",
+    "nst",
     "p_list_mle",
+    "pkt",
     "pld",
     "rank_kendall",
     "resolve",
     "rkd",
     "rld",
+    "sp",
     "ttm",
     "validate_logits",
     "wttm",
@@ -86,6 +94,8 @@ def evaluate(
     *,
     pooled_student: Tensor | None = None,
     pooled_teacher: Tensor | None = None,
+    features_student: Sequence[Tensor] | None = None,
+    features_teacher: Sequence[Tensor] | None = None,
     settings: Mapping[str, Any] | None = None,
     reduction: str = "mean",
 ) -> Tensor:
@@ -96,6 +106,7 @@ def evaluate(
         logits_student, logits_teacher: `[n, k]`.
         target: class indices `[n]`.
         pooled_student, pooled_teacher: pooled features `[n, c]`; the two may differ in c.
+        features_student, features_teacher: maps `[n, c, h, w]` of the stages, without the stem.
         settings: the loss' own settings by name, `{"temperature": 2.0}`.
         reduction: "mean", or "none" (`[n]`) for a loss that is a mean over independent samples.
 
@@ -115,4 +126,6 @@ def evaluate(
         target=target,
         pooled_student=pooled_student,
         pooled_teacher=pooled_teacher,
+        features_student=features_student,
+        features_teacher=features_teacher,
     )

@@ -1,7 +1,7 @@
 """What the house knows of a loss besides its formula, and how it is called by name."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -67,7 +67,11 @@ class Loss:
         return self.source.bibtex if self.source else ""
 
     def __call__(
-        self, *, settings: Mapping[str, Any] | None = None, reduction: str = "mean", **tensors: Tensor | None
+        self,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        reduction: str = "mean",
+        **tensors: Tensor | Sequence[Tensor] | None,
     ) -> Tensor:
         """The loss of those of the named tensors that it takes; the others are ignored."""
         settings = dict(settings or {})

@@ -170,3 +170,77 @@ CRLD = Paper(
     2024,
     "2412.16493",
 )
+FITNET = Paper(
+    "romero2015fitnets",
+    "{FitNets}: Hints for Thin Deep Nets",
+    "Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and Chassang, Antoine and Gatta, Carlo"
+    " and Bengio, Yoshua",
+    "ICLR",
+    2015,
+    "1412.6550",
+)
+AT = Paper(
+    "zagoruyko2017paying",
+    "Paying More Attention to Attention: Improving the Performance of Convolutional Neural Networks via Attention"
+    " Transfer",
+    "Zagoruyko, Sergey and Komodakis, Nikos",
+    "ICLR",
+    2017,
+    "1612.03928",
+)
+NST = Paper(
+    "huang2017like",
+    "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer",
+    "Huang, Zehao and Wang, Naiyan",
+    "arXiv",
+    2017,
+    "1707.01219",
+)
+PKT = Paper(
+    "passalis2018learning",
+    "Learning Deep Representations with Probabilistic Knowledge Transfer",
+    "Passalis, Nikolaos and Tefas, Anastasios",
+    "ECCV",
+    2018,
+    "1803.10837",
+)
+SP = Paper(
+    "tung2019similarity",
+    "Similarity-Preserving Knowledge Distillation",
+    "Tung, Frederick and Mori, Greg",
+    "ICCV",
+    2019,
+    "1907.09682",
+)
+VID = Paper(
+    "ahn2019variational",
+    "Variational Information Distillation for Knowledge Transfer",
+    "Ahn, Sungsoo and Hu, Shell Xu and Damianou, Andreas and Lawrence, Neil D. and Dai, Zhenwen",
+    "CVPR",
+    2019,
+    "1904.05835",
+)
+OFD = Paper(
+    "heo2019comprehensive",
+    "A Comprehensive Overhaul of Feature Distillation",
+    "Heo, Byeongho and Kim, Jeesoo and Yun, Sangdoo and Park, Hyojin and Kwak, Nojun and Choi, Jin Young",
+    "ICCV",
+    2019,
+    "1904.01866",
+)
+CRD = Paper(
+    "tian2020contrastive",
+    "Contrastive Representation Distillation",
+    "Tian, Yonglong and Krishnan, Dilip and Isola, Phillip",
+    "ICLR",
+    2020,
+    "1910.10699",
+)
+REVIEWKD = Paper(
+    "chen2021distilling",
+    "Distilling Knowledge via Knowledge Review",
+    "Chen, Pengguang and Liu, Shu and Zhao, Hengshuang and Jia, Jiaya",
+    "CVPR",
+    2021,
+    "2104.09044",
+)

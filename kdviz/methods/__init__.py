@@ -5,9 +5,7 @@
 {'ce.weight': 0.1, 'kd.weight': 0.9, 'rank_kendall.weight': 0.9}
 """
 
-from kdviz.methods import crld as _crld  # noqa: F401  (fills METHODS)
-from kdviz.methods import declared as _declared  # noqa: F401  (fills METHODS)
-from kdviz.methods import mlkd as _mlkd  # noqa: F401  (fills METHODS)
+from kdviz.methods import crd, crld, declared, fitnet, mlkd, ofd, reviewkd, vid  # noqa: F401  (they fill METHODS)
 from kdviz.methods.batch import Batch
 from kdviz.methods.build import build, canonical, settings_in_force
 from kdviz.methods.method import METHODS, Method, Term

@@ -39,8 +39,8 @@ def build(
 
     A sum of methods keeps each one's distillation term at its own weight; cross-entropy is counted once, with the
     weight that the first method gives it (none where the first has none, as pld). The ranking loss' weight (RKKD's
-    gamma) is the first method's distillation weight, at most 1: .9 with kd, 1 with dkd. `Objective.settings` shows
-    what holds.
+    gamma) is the first method's distillation weight, at most 1: .9 with kd, 1 with dkd; 1 where the first method
+    compares features. `Objective.settings` shows what holds.
 
     Args:
         spec: names of `METHODS`, "kd", "dkd+rk", "kd+dist+rk".
@@ -129,7 +129,8 @@ def _terms(methods: list[Method]) -> list[Term]:
     """The summands, cross-entropy first; every name once."""
     first = methods[0]
     entropy = next((term for term in first.terms if term.name == "ce"), Term("ce", 0.0))
-    gamma = min(next((term.weight for term in first.terms if term.name != "ce"), 0.9), 1.0)
+    distils = next((term.weight for term in first.terms if term.name != "ce"), 0.9)
+    gamma = min(distils, 1.0) if first.kind == "logit" else 1.0  # weights of features are in other units
     terms, owner = [entropy], {}
     for method in methods:
         for term in method.terms:

@@ -66,6 +66,28 @@ for method in (
     Method(
         "rkd", (Term("ce"), Term("rkd")), "Distances and angles between pooled features.", papers.RKD, kind="relation"
     ),
+    Method("at", (Term("ce"), Term("at", 1000.0)), "Where each stage is active.", papers.AT, kind="feature"),
+    Method(
+        "nst",
+        (Term("ce"), Term("nst", 50.0)),
+        "Each stage's channels, compared as distributions.",
+        papers.NST,
+        kind="feature",
+    ),
+    Method(
+        "sp",
+        (Term("ce"), Term("sp", 3000.0)),
+        "Similarities between samples in the last map.",
+        papers.SP,
+        kind="relation",
+    ),
+    Method(
+        "pkt",
+        (Term("ce"), Term("pkt", 30000.0)),
+        "Similarities between samples as probabilities.",
+        papers.PKT,
+        kind="relation",
+    ),
     Method(
         "rk",
         (Term("rank_kendall", 0.9, settings={"pairs": "ordered"}),),

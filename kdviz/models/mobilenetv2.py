@@ -1,5 +1,7 @@
 """MobileNetV2 at half width, expansion 6, for 32x32 images."""
 
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -63,14 +65,24 @@ class MobileNetV2(nn.Module):
 
     def forward(self, images: Tensor, features: bool = False) -> Outputs:
         """Outputs of images `[n, 3, h, w]`; at 32 px the maps are 16, 16, 8, 4 and 2 px wide."""
-        stem = self.conv1(images)
+        convolution, normalisation, activation = self.conv1
+        before = normalisation(convolution(images))
+        stem = activation(before)
         first = self.blocks[1](self.blocks[0](stem))
         second = self.blocks[2](first)
         third = self.blocks[4](self.blocks[3](second))
         fourth = self.blocks[6](self.blocks[5](third))
         pooled = F.adaptive_avg_pool2d(self.conv2(fourth), 1).flatten(1)
         logits = self.classifier(pooled)
-        return Outputs(logits, (stem, first, second, third, fourth), pooled) if features else Outputs(logits)
+        if not features:
+            return Outputs(logits)
+        linear = (first, second, third, fourth)  # blocks end without an activation
+        return Outputs(logits, (stem, *linear), pooled, (before, *linear))
+
+    def bn_before_relu(self) -> list[nn.BatchNorm2d]:
+        """The batch norm that ends each stage, without the stem's."""
+        stages = [cast(nn.Sequential, self.blocks[i]) for i in (1, 2, 4, 6)]
+        return [cast(nn.BatchNorm2d, cast(InvertedResidual, stage[-1]).conv[-1]) for stage in stages]
 
 
 NETS = {"MobileNetV2": MobileNetV2}

@@ -1,11 +1,13 @@
 """Residual nets for 32x32 images: three stages of basic blocks, depth 6m + 2."""
 
 from functools import partial
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdviz.models.outputs import Outputs
+from kdviz.models.stages import with_preactivations
 from kdviz.models.weights import kaiming
 
 NARROW = (16, 16, 32, 64)
@@ -27,9 +29,12 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(projection, nn.BatchNorm2d(width))
 
     def forward(self, maps: Tensor) -> Tensor:
+        return F.relu(self.preactivation(maps))
+
+    def preactivation(self, maps: Tensor) -> Tensor:
         residual = maps if self.downsample is None else self.downsample(maps)
         hidden = F.relu(self.bn1(self.conv1(maps)))
-        return F.relu(self.bn2(self.conv2(hidden)) + residual)
+        return self.bn2(self.conv2(hidden)) + residual
 
 
 def _stage(width_in: int, width: int, blocks: int, stride: int) -> nn.Sequential:
@@ -62,13 +67,17 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor, features: bool = False) -> Outputs:
         """Outputs of images `[n, 3, h, w]`; at 32 px the maps are 32, 32, 16 and 8 px wide."""
-        stem = F.relu(self.bn1(self.conv1(images)))
-        first = self.layer1(stem)
-        second = self.layer2(first)
-        third = self.layer3(second)
-        pooled = F.adaptive_avg_pool2d(third, 1).flatten(1)
-        logits = self.fc(pooled)
-        return Outputs(logits, (stem, first, second, third), pooled) if features else Outputs(logits)
+        stem = self.bn1(self.conv1(images))
+        if not features:
+            last = self.layer3(self.layer2(self.layer1(F.relu(stem))))
+            return Outputs(self.fc(F.adaptive_avg_pool2d(last, 1).flatten(1)))
+        maps, before = with_preactivations(stem, (self.layer1, self.layer2, self.layer3))
+        pooled = F.adaptive_avg_pool2d(maps[-1], 1).flatten(1)
+        return Outputs(self.fc(pooled), maps, pooled, before)
+
+    def bn_before_relu(self) -> list[nn.BatchNorm2d]:
+        """The last batch norm before each stage's last ReLU, without the stem's."""
+        return [cast(BasicBlock, stage[-1]).bn2 for stage in (self.layer1, self.layer2, self.layer3)]
 
 
 NETS = {f"resnet{depth}": partial(ResNet, depth=depth) for depth in (8, 14, 20, 32, 44, 56, 110)}

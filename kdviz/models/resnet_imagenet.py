@@ -1,11 +1,13 @@
 """ImageNet's ResNet-18 and ResNet-50 with a 3x3 stem and no first pooling, for 32x32 images."""
 
 from functools import partial
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdviz.models.outputs import Outputs
+from kdviz.models.stages import with_preactivations
 from kdviz.models.weights import kaiming
 
 
@@ -29,9 +31,16 @@ class Basic(nn.Module):
         self.bn2 = nn.BatchNorm2d(inner)
         self.shortcut = _shortcut(width_in, inner, stride)
 
+    @property
+    def last_bn(self) -> nn.BatchNorm2d:
+        return self.bn2
+
     def forward(self, maps: Tensor) -> Tensor:
+        return F.relu(self.preactivation(maps))
+
+    def preactivation(self, maps: Tensor) -> Tensor:
         hidden = F.relu(self.bn1(self.conv1(maps)))
-        return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(maps))
+        return self.bn2(self.conv2(hidden)) + self.shortcut(maps)
 
 
 class Bottleneck(nn.Module):
@@ -50,10 +59,17 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(width)
         self.shortcut = _shortcut(width_in, width, stride)
 
+    @property
+    def last_bn(self) -> nn.BatchNorm2d:
+        return self.bn3
+
     def forward(self, maps: Tensor) -> Tensor:
+        return F.relu(self.preactivation(maps))
+
+    def preactivation(self, maps: Tensor) -> Tensor:
         hidden = F.relu(self.bn1(self.conv1(maps)))
         hidden = F.relu(self.bn2(self.conv2(hidden)))
-        return F.relu(self.bn3(self.conv3(hidden)) + self.shortcut(maps))
+        return self.bn3(self.conv3(hidden)) + self.shortcut(maps)
 
 
 def _stage(block: type[Basic] | type[Bottleneck], width_in: int, inner: int, blocks: int, stride: int) -> nn.Sequential:
@@ -88,14 +104,18 @@ class ImageNetResNet(nn.Module):
 
     def forward(self, images: Tensor, features: bool = False) -> Outputs:
         """Outputs of images `[n, 3, h, w]`; at 32 px the maps are 32, 32, 16, 8 and 4 px wide."""
-        stem = F.relu(self.bn1(self.conv1(images)))
-        first = self.layer1(stem)
-        second = self.layer2(first)
-        third = self.layer3(second)
-        fourth = self.layer4(third)
-        pooled = F.adaptive_avg_pool2d(fourth, 1).flatten(1)
-        logits = self.linear(pooled)
-        return Outputs(logits, (stem, first, second, third, fourth), pooled) if features else Outputs(logits)
+        stem = self.bn1(self.conv1(images))
+        if not features:
+            last = self.layer4(self.layer3(self.layer2(self.layer1(F.relu(stem)))))
+            return Outputs(self.linear(F.adaptive_avg_pool2d(last, 1).flatten(1)))
+        maps, before = with_preactivations(stem, (self.layer1, self.layer2, self.layer3, self.layer4))
+        pooled = F.adaptive_avg_pool2d(maps[-1], 1).flatten(1)
+        return Outputs(self.linear(pooled), maps, pooled, before)
+
+    def bn_before_relu(self) -> list[nn.BatchNorm2d]:
+        """The last batch norm before each stage's last ReLU, without the stem's."""
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [cast(Basic | Bottleneck, stage[-1]).last_bn for stage in stages]
 
 
 NETS = {

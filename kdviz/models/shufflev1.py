@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdviz.models.outputs import Outputs
+from kdviz.models.stages import with_preactivations
 
 GROUPS = 3
 STEM = 24
@@ -33,12 +34,15 @@ class Unit(nn.Module):
         self.bn3 = nn.BatchNorm2d(made)
 
     def forward(self, maps: Tensor) -> Tensor:
+        return F.relu(self.preactivation(maps))
+
+    def preactivation(self, maps: Tensor) -> Tensor:
         hidden = F.relu(self.bn1(self.conv1(maps)))
         hidden = F.channel_shuffle(hidden, self.groups)
         hidden = self.bn3(self.conv3(F.relu(self.bn2(self.conv2(hidden)))))
         if self.down:
-            return F.relu(torch.cat([hidden, F.avg_pool2d(maps, 3, stride=2, padding=1)], 1))
-        return F.relu(hidden + maps)
+            return torch.cat([hidden, F.avg_pool2d(maps, 3, stride=2, padding=1)], 1)
+        return hidden + maps
 
 
 def _stage(width_in: int, width: int, blocks: int) -> nn.Sequential:
@@ -65,13 +69,13 @@ class ShuffleV1(nn.Module):
 
     def forward(self, images: Tensor, features: bool = False) -> Outputs:
         """Outputs of images `[n, 3, h, w]`; at 32 px the maps are 32, 16, 8 and 4 px wide."""
-        stem = F.relu(self.bn1(self.conv1(images)))
-        first = self.layer1(stem)
-        second = self.layer2(first)
-        third = self.layer3(second)
-        pooled = F.adaptive_avg_pool2d(third, 1).flatten(1)
-        logits = self.linear(pooled)
-        return Outputs(logits, (stem, first, second, third), pooled) if features else Outputs(logits)
+        stem = self.bn1(self.conv1(images))
+        if not features:
+            last = self.layer3(self.layer2(self.layer1(F.relu(stem))))
+            return Outputs(self.linear(F.adaptive_avg_pool2d(last, 1).flatten(1)))
+        maps, before = with_preactivations(stem, (self.layer1, self.layer2, self.layer3))
+        pooled = F.adaptive_avg_pool2d(maps[-1], 1).flatten(1)
+        return Outputs(self.linear(pooled), maps, pooled, before)
 
 
 NETS = {"ShuffleV1": ShuffleV1}

@@ -1,5 +1,7 @@
 """ShuffleNet v2 at width 1, for 32x32 images."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +15,11 @@ def _pointwise(width_in: int, width: int) -> nn.Conv2d:
 
 def _per_channel(width: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False)
+
+
+def joined(left: Tensor, right: Tensor) -> Tensor:
+    """The channels of both, shuffled."""
+    return F.channel_shuffle(torch.cat([left, right], 1), 2)
 
 
 class SplitUnit(nn.Module):
@@ -29,10 +36,14 @@ class SplitUnit(nn.Module):
         self.bn3 = nn.BatchNorm2d(half)
 
     def forward(self, maps: Tensor) -> Tensor:
+        kept, worked = self.halves(maps)
+        return joined(kept, F.relu(worked))
+
+    def halves(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """The half that stays, active already, and the other one before its last activation."""
         kept, worked = maps.chunk(2, 1)
         worked = F.relu(self.bn1(self.conv1(worked)))
-        worked = F.relu(self.bn3(self.conv3(self.bn2(self.conv2(worked)))))
-        return F.channel_shuffle(torch.cat([kept, worked], 1), 2)
+        return kept, self.bn3(self.conv3(self.bn2(self.conv2(worked))))
 
 
 class DownUnit(nn.Module):
@@ -56,11 +67,20 @@ class DownUnit(nn.Module):
         left = F.relu(self.bn2(self.conv2(self.bn1(self.conv1(maps)))))
         right = F.relu(self.bn3(self.conv3(maps)))
         right = F.relu(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
-        return F.channel_shuffle(torch.cat([left, right], 1), 2)
+        return joined(left, right)
 
 
 def _stage(width_in: int, width: int, splits: int) -> nn.Sequential:
     return nn.Sequential(DownUnit(width_in, width), *(SplitUnit(width) for _ in range(splits)))
+
+
+def _with_preactivation(stage: nn.Sequential, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """The stage's map, and the same with its worked half before the last activation."""
+    *units, last = stage
+    for unit in units:
+        maps = unit(maps)
+    kept, worked = cast(SplitUnit, last).halves(maps)
+    return joined(kept, F.relu(worked)), joined(kept, worked)
 
 
 class ShuffleV2(nn.Module):
@@ -85,14 +105,19 @@ class ShuffleV2(nn.Module):
 
     def forward(self, images: Tensor, features: bool = False) -> Outputs:
         """Outputs of images `[n, 3, h, w]`; at 32 px the maps are 32, 16, 8 and 4 px wide."""
-        stem = F.relu(self.bn1(self.conv1(images)))
-        first = self.layer1(stem)
-        second = self.layer2(first)
-        third = self.layer3(second)
-        last = F.relu(self.bn2(self.conv2(third)))
+        stem = self.bn1(self.conv1(images))
+        maps, before = [F.relu(stem)], [stem]
+        for stage in (self.layer1, self.layer2, self.layer3):
+            if features:
+                active, inactive = _with_preactivation(stage, maps[-1])
+                maps.append(active)
+                before.append(inactive)
+            else:
+                maps = [stage(maps[-1])]
+        last = F.relu(self.bn2(self.conv2(maps[-1])))
         pooled = F.adaptive_avg_pool2d(last, 1).flatten(1)
         logits = self.linear(pooled)
-        return Outputs(logits, (stem, first, second, third), pooled) if features else Outputs(logits)
+        return Outputs(logits, tuple(maps), pooled, tuple(before)) if features else Outputs(logits)
 
 
 NETS = {"ShuffleV2": ShuffleV2}

@@ -1,6 +1,7 @@
 """VGG nets with batch normalisation for 32x32 and 64x64 images: five blocks, one linear layer."""
 
 from functools import partial
+from typing import cast
 
 import torch.fx
 import torch.nn.functional as F
@@ -51,14 +52,25 @@ class VGG(nn.Module):
 
     def forward(self, images: Tensor, features: bool = False) -> Outputs:
         """Outputs of images `[n, 3, h, w]`; at 32 px the maps are 32, 16, 8, 4 and 4 px wide."""
-        first = F.relu(self.block0(images))
-        second = F.relu(self.block1(F.max_pool2d(first, 2)))
-        third = F.relu(self.block2(F.max_pool2d(second, 2)))
-        fourth = F.relu(self.block3(F.max_pool2d(third, 2)))
-        fifth = F.relu(self.block4(_halved_at_64(fourth, images.shape[2])))
-        pooled = F.adaptive_avg_pool2d(fifth, 1).flatten(1)
+        maps, seen = images, []
+        for place, block in enumerate((self.block0, self.block1, self.block2, self.block3, self.block4)):
+            if 1 <= place <= 3:
+                maps = F.max_pool2d(maps, 2)
+            elif place == 4:
+                maps = _halved_at_64(maps, images.shape[2])
+            before = block(maps)
+            maps = F.relu(before)
+            if features:
+                seen.append((maps, before))
+        pooled = F.adaptive_avg_pool2d(maps, 1).flatten(1)
         logits = self.classifier(pooled)
-        return Outputs(logits, (first, second, third, fourth, fifth), pooled) if features else Outputs(logits)
+        if not features:
+            return Outputs(logits)
+        return Outputs(logits, tuple(after for after, _ in seen), pooled, tuple(before for _, before in seen))
+
+    def bn_before_relu(self) -> list[nn.BatchNorm2d]:
+        """The batch norm that ends each block, without the first block's."""
+        return [cast(nn.BatchNorm2d, block[-1]) for block in (self.block1, self.block2, self.block3, self.block4)]
 
 
 NETS = {f"vgg{depth}": partial(VGG, blocks=blocks) for depth, blocks in BLOCKS.items()}

@@ -1,6 +1,7 @@
 """Wide residual nets for 32x32 images: pre-activation blocks, depth 6m + 4, width a multiple of 16, 32, 64."""
 
 from functools import partial
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +25,11 @@ class PreActivationBlock(nn.Module):
         self.convShortcut = None if width_in == width else nn.Conv2d(width_in, width, 1, stride, bias=False)
 
     def forward(self, maps: Tensor) -> Tensor:
-        active = F.relu(self.bn1(maps))
+        return self.rest(maps, self.bn1(maps))
+
+    def rest(self, maps: Tensor, normal: Tensor) -> Tensor:
+        """What follows the first batch norm, whose output `normal` is."""
+        active = F.relu(normal)
         residual = maps if self.convShortcut is None else self.convShortcut(active)
         return residual + self.conv2(F.relu(self.bn2(self.conv1(active))))
 
@@ -39,6 +44,18 @@ class Stage(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.layer(maps)
+
+    @property
+    def first(self) -> PreActivationBlock:
+        return cast(PreActivationBlock, self.layer[0])
+
+    def with_first_norm(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """The stage's map and its first batch norm's output: the previous stage's map before its activation."""
+        normal = self.first.bn1(maps)
+        maps = self.first.rest(maps, normal)
+        for block in list(self.layer)[1:]:
+            maps = block(maps)
+        return maps, normal
 
 
 class WideResNet(nn.Module):
@@ -68,12 +85,22 @@ class WideResNet(nn.Module):
     def forward(self, images: Tensor, features: bool = False) -> Outputs:
         """Outputs of images `[n, 3, h, w]`; at 32 px the maps, before activation, are 32, 32, 16 and 8 px wide."""
         stem = self.conv1(images)
-        first = self.block1(stem)
-        second = self.block2(first)
-        third = self.block3(second)
-        pooled = F.adaptive_avg_pool2d(F.relu(self.bn1(third)), 1).flatten(1)
+        maps, before = [stem], []
+        for stage in (self.block1, self.block2, self.block3):
+            if features:
+                after, normal = stage.with_first_norm(maps[-1])
+                maps.append(after)
+                before.append(normal)
+            else:
+                maps = [stage(maps[-1])]
+        before.append(self.bn1(maps[-1]))
+        pooled = F.adaptive_avg_pool2d(F.relu(before[-1]), 1).flatten(1)
         logits = self.fc(pooled)
-        return Outputs(logits, (stem, first, second, third), pooled) if features else Outputs(logits)
+        return Outputs(logits, tuple(maps), pooled, tuple(before)) if features else Outputs(logits)
+
+    def bn_before_relu(self) -> list[nn.BatchNorm2d]:
+        """The batch norm that follows each stage."""
+        return [self.block2.first.bn1, self.block3.first.bn1, self.bn1]
 
 
 NETS = {

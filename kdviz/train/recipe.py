@@ -20,7 +20,8 @@ class Recipe(BaseModel):
     Epochs count passes over the training split; `lr` is the peak after a linear warm-up; milestones and warm-up are in
     epochs. `holdout=False` trains on train + val, and then the last epoch is also called the best, because nothing is
     left to choose by but the test split. `score_every=N` also measures the test split every N epochs, for the journal
-    alone: nothing is chosen by it.
+    alone: nothing is chosen by it. `features_at` and `teacher_features_at` name the modules whose maps methods of
+    features see, for nets that do not return features by themselves.
 
     Source: the recipes of methods.md's papers are in kdviz/recipes; the defaults are ours, for glyphs100 on two cores.
 
@@ -49,6 +50,8 @@ class Recipe(BaseModel):
     min_lr: float = Field(0.0, ge=0)
     warmup: float = Field(1.0, ge=0)
     augment: Literal["crop", "none"] = "crop"
+    features_at: tuple[str, ...] = ()
+    teacher_features_at: tuple[str, ...] = ()
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False

@@ -40,6 +40,7 @@ import xarray as xr
 from kdviz.analysis.landscape import journal as journals
 from kdviz.analysis.landscape.sweep import Objective, Progress, Weights, assemble, centre_first, sweep
 from kdviz.base.check import require
+from kdviz.base.signals import Terminated
 
 PATIENCE = (
     30.0  # seconds without news after which rank 0 takes the missing points for lost; ten points, if that is more
@@ -79,7 +80,7 @@ def distributed_sweep(
     Returns:
         On rank 0 the Dataset of all points; None on the others.
     Raises:
-        KeyboardInterrupt: SIGTERM came (torchrun sends it when another rank died); the point in hand was finished.
+        Terminated: SIGTERM came (torchrun sends it when another rank died); the point in hand was finished.
         KdvizError: as `sweep`.
     Source: ours.
     """
@@ -98,14 +99,14 @@ def distributed_sweep(
         step = None if progress is None or rank else progress
         part = sweep(*common, journal=own, schedule=_until(told, mine), progress=step)
         if told.is_set():
-            raise KeyboardInterrupt
+            raise Terminated
         if rank:
             return None
         each = (time.monotonic() - begun) / max(part.attrs["points_done"], 1)
         for point in _lost(journal, mark, order, max(PATIENCE, 10 * each), told):
             sweep(*common, journal=own, schedule=[point])
         if told.is_set():
-            raise KeyboardInterrupt
+            raise Terminated
     points = absorb(journal, mark)
     attrs = {name: value for name, value in empty.attrs.items() if name not in ("kind", "points_done")}
     return assemble(points, *axes).assign_attrs({**attrs, "ranks": world})

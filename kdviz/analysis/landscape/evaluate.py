@@ -241,8 +241,8 @@ def _terms(
         if name in METRICS:
             continue
         loss = resolve(name)
-        wants = sorted(one for one in loss.takes if one.startswith("pooled"))
-        require(not wants, f"landscape: loss {loss.name!r} needs pooled features; only losses of logits can be drawn")
+        wants = any(one.startswith(("pooled", "features")) for one in loss.takes)
+        require(not wants, f"landscape: loss {loss.name!r} needs features; only losses of logits can be drawn")
         terms[loss.name] = {}
         lacking = "logits_teacher" in loss.takes and not teacher
         require(not lacking, f"landscape: loss {loss.name!r} needs a teacher; name one (teacher=, --teacher)")

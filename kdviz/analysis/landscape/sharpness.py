@@ -242,8 +242,8 @@ def loss_parts(
         KdvizError: an unknown loss, one that wants features, a teacher that is missing.
     """
     declared = losses.resolve(loss)
-    pooled = [name for name in declared.takes if name.startswith("pooled")]
-    require(not pooled, f"sharpness: {declared.name} wants pooled features; only losses of logits are measured")
+    wants = any(name.startswith(("pooled", "features")) for name in declared.takes)
+    require(not wants, f"sharpness: {declared.name} needs features; only losses of logits are measured")
     needs = "logits_teacher" in declared.takes
     require(teacher is not None or not needs, f"sharpness: {declared.name} needs a teacher; name one with --teacher")
     device = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""A net with a file's tensors in it: chosen by name or by shape, checked, loaded strictly."""
+"""A net with a file's tensors in it: chosen by name or by shapes, checked, loaded strictly."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kdviz.base.check import KdvizError, require
-from kdviz.checkpoints import fit, search
+from kdviz.checkpoints import match_architecture as matching
+from kdviz.checkpoints import search
 from kdviz.checkpoints.read import BROKEN
 from kdviz.models import MODELS, build
 from kdviz.models.external import is_external
@@ -17,7 +18,7 @@ from kdviz.models.external import is_external
 Net = str | nn.Module | None
 
 
-class Filled(NamedTuple):
+class Instance(NamedTuple):
     """The net in eval mode, what it is, and the prefixes of the tensors that were left."""
 
     net: nn.Module
@@ -26,20 +27,20 @@ class Filled(NamedTuple):
     dropped: list[str]
 
 
-def fill(
+def instantiate(
     state: Mapping[str, Any],
     *,
     model: Net = None,
     classes: int | None = None,
-    said: int | None = None,
+    stated: int | None = None,
     claims: Sequence[str] = (),
-) -> Filled:
+) -> Instance:
     """The net that the student's tensors in `state` belong to, filled with them.
 
     Args:
-        state: tensors under the file's names, prefixes and neighbours included.
+        state: tensors under the file's names, with all prefixes, of the teacher and others too.
         model: a binding name, or a net of which a copy is filled; None takes the net of the registry that fits.
-        classes, said: class counts that the user asks for and that the file says.
+        classes, stated: class counts that the user asks for and that the file states.
         claims: names to try where no net of the registry fits.
 
     Raises: KdvizError when nothing fits, class counts differ, or weights are not finite.
@@ -49,58 +50,62 @@ def fill(
     found = (search.find(state, lambda shapes, net=net: _match(net, shapes, classes)) for net in candidates)
     student = next((one for one in found if one is not None), None)
     if student is None:
-        raise KdvizError(_misfit(fit.shapes_of(search.kernel(state)), model or next(iter(claims), None), classes))
+        raise KdvizError(
+            _misfit(matching.shapes_of(search.without_prefixes(state)), model or next(iter(claims), None), classes)
+        )
     name, has = student.match
-    for who, count in (("you asked for", classes), ("the file says", said)):
+    for who, count in (("you asked for", classes), ("the file says", stated)):
         require(count in (None, has), f"its {name} has {has} classes, but {who} {count}")
     _check(student.state)
     net = copy.deepcopy(model) if isinstance(model, nn.Module) else _empty(name, has)
-    return Filled(_loaded(net, student.state), name, has, student.dropped)
+    return Instance(_loaded(net, student.state), name, has, student.dropped)
 
 
-def _match(net: Net, shapes: fit.Shapes, classes: int | None) -> fit.Match | None:
+def _match(net: Net, shapes: matching.Shapes, classes: int | None) -> matching.Match | None:
     """The net, if it has exactly these shapes; any net of the registry for None."""
     if net is None:
-        return fit.infer(shapes)
+        return matching.infer(shapes)
     if isinstance(net, str) and not is_external(net):
-        count = fit.classes_for(net, shapes)
-        return None if count is None else fit.Match(net, count)
-    count = classes or fit.head_size(shapes)
+        count = matching.classes_for(net, shapes)
+        return None if count is None else matching.Match(net, count)
+    count = classes or matching.head_size(shapes)
     if count < 2 or _shapes(net, count) != dict(shapes):
         return None
-    return fit.Match(net if isinstance(net, str) else type(net).__name__, count)
+    return matching.Match(net if isinstance(net, str) else type(net).__name__, count)
 
 
 def _shapes(net: str | nn.Module, classes: int) -> dict[str, tuple[int, ...]]:
-    return _shapes_of_name(net, classes) if isinstance(net, str) else fit.shapes_of(net.state_dict())
+    return _shapes_of_name(net, classes) if isinstance(net, str) else matching.shapes_of(net.state_dict())
 
 
 @lru_cache(maxsize=4)  # a search asks for the same net at every prefix
 def _shapes_of_name(name: str, classes: int) -> dict[str, tuple[int, ...]]:
     if is_external(name):
-        return fit.shapes_of(build(name, classes=classes, seed=0).state_dict())
-    return fit.with_classes(name, classes)
+        return matching.shapes_of(build(name, classes=classes, seed=0).state_dict())
+    return matching.with_classes(name, classes)
 
 
-def _misfit(shapes: fit.Shapes, named: Net, classes: int | None) -> str:
-    """Why these tensors fit nothing, told against the net that was named, or the nearest."""
-    name, share = (named, 1.0) if named is not None else fit.nearest(shapes)
+def _misfit(shapes: matching.Shapes, named: Net, classes: int | None) -> str:
+    """Why these tensors fit nothing, compared with the net that was named, or the nearest."""
+    name, share = (named, 1.0) if named is not None else matching.nearest(shapes)
     if share < 0.5:
         key = next(iter(shapes), "none")
         return (
             f"fits no known net ({len(shapes)} tensors, the first {key} {shapes.get(key, ())}); name its net with model"
             " (--model): timm:NAME, torchvision:NAME or package.module:function"
         )
-    expected = _shapes(name, classes or fit.head_size(shapes) or fit.CLASSES)
+    expected = _shapes(name, classes or matching.head_size(shapes) or matching.CLASSES)
     verb = "is nearest to" if named is None else "does not fit"
-    return f"{verb} {name if isinstance(name, str) else type(name).__name__}: {fit.differences(expected, shapes)}"
+    return f"{verb} {name if isinstance(name, str) else type(name).__name__}: {matching.differences(expected, shapes)}"
 
 
 def _check(state: Mapping[str, Tensor]) -> None:
     """Refuse tensors that hold no ordinary numbers."""
     for key, tensor in state.items():
         ordinary = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
-        require(ordinary and not tensor.is_complex(), f"{key} is not a plain dense tensor; save the weights in float32")
+        require(
+            ordinary and not tensor.is_complex(), f"{key} is not an ordinary dense tensor; save the weights in float32"
+        )
         if tensor.is_floating_point():
             count = int((~torch.isfinite(tensor.float())).sum())
             require(
@@ -121,7 +126,7 @@ def _loaded(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     own = net.state_dict()
     beside = next((key for key in state if key not in own), None)
     require(beside is None, f"has {beside} beside the net")
-    counters = {key: torch.zeros((), dtype=torch.long) for key in own if key.endswith(fit.COUNTER)}
+    counters = {key: torch.zeros((), dtype=torch.long) for key in own if key.endswith(matching.COUNTER)}
     try:
         copies = {
             key: tensor.to(own[key].dtype, copy=True, memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""Which net do these tensors belong to? Names and shapes tell, and the class count with them."""
+"""The net that tensors belong to, by their names and shapes, and the number of classes with it."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -72,7 +72,7 @@ def head_size(shapes: Shapes) -> int:
 
 
 def differences(expected: Shapes, shapes: Shapes) -> str:
-    """What stands between two sets of shapes, in one line.
+    """The differences between two sets of shapes, in one line.
 
     >>> differences({"a": (1,), "b": (2,)}, {"b": (3,), "c": (4,)})
     'lacks a; has c beside it; b is (3,), expected (2,)'
