@@ -30,6 +30,9 @@ class CrossView(nn.Module):
         strong_threshold: 0..1, of its confidence on the strong view.
 
     Source: Zhang et al. 2024 (arXiv 2412.16493); formula and defaults of the authors' public code.
+
+    Differs from: the strong view is that of "mlkd". The authors' code applies each of its two operations with chance
+    one half, at one of nine strengths, and cuts out a square of half the side every time.
     """
 
     needs = frozenset({"teacher", "strong"})
