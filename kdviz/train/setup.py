@@ -157,7 +157,12 @@ def _record(recipe: Recipe, data: Data, objective: Objective, teacher: Checkpoin
         "method": recipe.method,
         "seed": recipe.seed,
         "teacher": named,
-        "recipe": {**recipe.result(), "settings": objective.settings, "normalization": normalization},
+        "recipe": {
+            **recipe.result(),
+            "settings": objective.settings,
+            "normalization": normalization,
+            "data_sha256": data.sha256,
+        },
     }
 
 
