@@ -1,9 +1,10 @@
-"""Augmentation: crops against a plain loop, RandAugment's operations against Pillow's."""
+"""Augmentation: crops against a plain loop, the strong view's operations against Pillow's."""
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from kdviz.base.check import KdvizError
 from kdviz.data import augment, pixels
@@ -110,8 +111,8 @@ def pictures():
     [
         (pixels.autocontrast, ImageOps.autocontrast),
         (pixels.equalize, ImageOps.equalize),
-        (lambda x: pixels.posterize(x, 5), lambda x: ImageOps.posterize(x, 5)),
-        (lambda x: pixels.solarize(x, 170), lambda x: ImageOps.solarize(x, 170)),
+        (lambda x: pixels.posterize(x, torch.full((6,), 5.0)), lambda x: ImageOps.posterize(x, 5)),
+        (lambda x: pixels.solarize(x, torch.full((6,), 170.0)), lambda x: ImageOps.solarize(x, 170)),
         (lambda x: pixels.grey(x).expand(-1, 3, -1, -1), lambda x: x.convert("L").convert("RGB")),
     ],
     ids=["autocontrast", "equalize", "posterize", "solarize", "grey"],
@@ -140,55 +141,144 @@ def test_blends_are_pillows_to_one_level(ours, theirs, factor):
     assert (found == expected).mean() > 0.98
 
 
-@pytest.mark.parametrize("sign", [-1, 1])
-@pytest.mark.parametrize("strength", [0.31, 0.87])
-@pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"])
-def test_geometry_is_a_plain_loop_over_pixels(name, strength, sign):
-    """Each output pixel is the input pixel nearest to where the textbook's map sends its centre, black outside."""
-    height, width = 20, 31
-    batch = torch.randint(1, 256, (1, 3, height, width), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    found = augment.apply(batch, name, torch.tensor([sign]), strength)[0].numpy()
-    amount, wrong = sign * strength, 0
-    for row in range(height):
-        for column in range(width):
-            x, y = column + 0.5 - width / 2, row + 0.5 - height / 2
-            turn = np.radians(30 * amount)
-            u, v = {
-                "rotate": (np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x),
-                "shear_x": (x + 0.3 * amount * y, y),
-                "shear_y": (x, y + 0.3 * amount * x),
-                "translate_x": (x + 150 / 331 * width * amount, y),
-                "translate_y": (x, y + 150 / 331 * height * amount),
-            }[name]
-            i, j = int(np.floor(v + height / 2)), int(np.floor(u + width / 2))
-            inside = 0 <= i < height and 0 <= j < width
-            expected = batch[0, :, i, j].numpy() if inside else np.zeros(3)
-            wrong += not np.array_equal(found[:, row, column], expected)
-    assert wrong <= 6  # of 620: centres that fall on the border of two pixels, up to float32
+AFFINE = Image.Transform.AFFINE
+BY_PIL = {  # what the source asks Pillow for, at a value of each operation's range
+    "identity": lambda image, value: image,
+    "autocontrast": lambda image, value: ImageOps.autocontrast(image),
+    "equalize": lambda image, value: ImageOps.equalize(image),
+    "brightness": lambda image, value: ImageEnhance.Brightness(image).enhance(value),
+    "colour": lambda image, value: ImageEnhance.Color(image).enhance(value),
+    "contrast": lambda image, value: ImageEnhance.Contrast(image).enhance(value),
+    "sharpness": lambda image, value: ImageEnhance.Sharpness(image).enhance(value),
+    "posterize": lambda image, value: ImageOps.posterize(image, int(value)),
+    "solarize": lambda image, value: ImageOps.solarize(image, value),
+    "rotate": lambda image, value: image.rotate(value),
+    "shear_x": lambda image, value: image.transform(image.size, AFFINE, (1, value, 0, 0, 1, 0)),
+    "shear_y": lambda image, value: image.transform(image.size, AFFINE, (1, 0, 0, value, 1, 0)),
+    "translate_x": lambda image, value: image.transform(image.size, AFFINE, (1, 0, value * image.width, 0, 1, 0)),
+    "translate_y": lambda image, value: image.transform(image.size, AFFINE, (1, 0, 0, 0, 1, value * image.height)),
+}
+RANGES = {  # the source's
+    **dict.fromkeys(("identity", "autocontrast", "equalize"), (0, 1)),
+    **dict.fromkeys(("brightness", "colour", "contrast", "sharpness"), (0.05, 0.95)),
+    **dict.fromkeys(("shear_x", "shear_y", "translate_x", "translate_y"), (-0.3, 0.3)),
+    "posterize": (4, 8),
+    "solarize": (0, 256),
+    "rotate": (-30, 30),
+}
 
 
-def test_one_round_gives_every_operation_its_share():
-    """Images that each operation but the identity changes: of 14 k images, k stay in one round at full strength."""
-    batch = images(1, side=16, seed=9).repeat(140, 1, 1, 1) // 2 + 40
-    result = augment.rand_augment(batch, generator=torch.Generator().manual_seed(0), operations=1, magnitude=30)
-    same = (result == batch).flatten(1).all(1).sum()
-    assert same == 10
-    kinds = {row.numpy().tobytes() for row in result}
-    assert len(kinds) == 1 + 3 + 1 + 9 * 2 - 0  # identity; autocontrast, equalize, solarize; posterize; signed ones
+def test_operations_and_ranges_are_the_sources():
+    assert augment.OPERATIONS == RANGES
+    assert augment.GREY == (125, 123, 114)
 
 
-def test_rounds_and_strength():
-    batch = images(28, side=16)
-    none = augment.rand_augment(batch, generator=torch.Generator(), operations=0)
+@pytest.mark.parametrize("name", BY_PIL)
+def test_every_operation_is_pillows(name):
+    """A value of its own for each image; what is no blend of fractions is Pillow's to the last pixel."""
+    batch = torch.cat([images(17, side=24, seed=8), images(3, side=24, seed=9) // 4 + 90])[:, :, :, :20]  # not square
+    values = torch.from_numpy(np.random.default_rng(4).uniform(*RANGES[name], 20))
+    before = batch.clone()
+    found = augment.apply(batch, name, values).numpy().astype(int)
+    assert torch.equal(batch, before)
+    expected = np.stack(
+        [by_pil(batch[i : i + 1], lambda image, i=i: BY_PIL[name](image, float(values[i])))[0] for i in range(20)]
+    )
+    if name in ("brightness", "colour", "contrast", "sharpness"):
+        assert np.abs(found - expected).max() <= 1
+        assert (found == expected).mean() > 0.98
+    else:
+        assert np.array_equal(found, expected)
+    if name != "identity":
+        assert not np.array_equal(found, batch.numpy())
+
+
+def test_rectangles_are_pillows():
+    batch = images(40, side=9)
+    edges = np.random.default_rng(0).uniform(0, 9, (40, 2, 2)).round(2)
+    corners = np.concatenate([edges.min(1), edges.max(1)], 1)  # left, upper, right, lower
+    found = pixels.rectangle(batch, torch.from_numpy(corners), augment.GREY).numpy()
+    for image, box, ours in zip(batch, corners, found, strict=True):
+        theirs = pil(image)
+        ImageDraw.Draw(theirs).rectangle([float(edge) for edge in box], augment.GREY)
+        assert np.array_equal(ours, np.asarray(theirs).transpose(2, 0, 1))
+
+
+def by_the_source(image, random):
+    """The strong view of one image by Pillow alone: two operations with replacement, then the rectangle."""
+    shown = pil(image)
+    for name in random.choice(list(BY_PIL), 2):
+        shown = BY_PIL[name](shown, float(random.uniform(*RANGES[name])))
+    side = random.uniform(0, 0.5) * shown.width
+    x, y = random.uniform(0, shown.width), random.uniform(0, shown.height)
+    corners = (max(x - side / 2, 0), max(y - side / 2, 0), x + side / 2, y + side / 2)
+    ImageDraw.Draw(shown).rectangle(corners, augment.GREY)
+    return np.asarray(shown).transpose(2, 0, 1)
+
+
+def smooth(count):
+    """Pictures with large areas, as photographs have them: two waves and a level in every channel."""
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[0:32, 0:32] / 32
+    waves = [
+        np.sin(2 * np.pi * (random.uniform(-2, 2) * x + random.uniform(-2, 2) * y + random.uniform()))
+        for _ in range(6 * count)
+    ]
+    level = random.uniform(90, 150, (count, 3, 1, 1))
+    pixels_ = level + 50 * np.stack(waves).reshape(count, 3, 2, 32, 32).sum(2)
+    return torch.from_numpy(pixels_.clip(0, 255).astype(np.uint8))
+
+
+def test_the_strong_view_changes_a_pixel_as_much_as_pillows():
+    batch, random = smooth(700), np.random.default_rng(2)
+    ours = augment.rand_augment(batch, generator=torch.Generator().manual_seed(0)).numpy().astype(int)
+    theirs = np.stack([by_the_source(image, random) for image in batch]).astype(int)
+    change, expected = (np.abs(each - batch.numpy()).mean((1, 2, 3)) for each in (ours, theirs))
+    error = np.sqrt((change.var() + expected.var()) / len(batch))
+    assert abs(change.mean() - expected.mean()) < 4 * error
+    assert error < 2
+    assert 35 < change.mean() < 55
+
+
+def test_each_image_draws_two_operations_of_its_own_with_replacement(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(augment, "_round", lambda images, which, share: (drawn.append((which, share)), images)[1])
+    augment.rand_augment(images(14000, side=2), generator=torch.Generator().manual_seed(0))
+    (first, share), (second, _) = drawn
+    for which in (first, second):
+        counts = which.bincount(minlength=14).double()
+        assert ((counts - 1000) ** 2 / 1000).sum() < 35  # chi squared with 13 degrees of freedom, p = .001
+    assert (first == second).double().mean() == pytest.approx(1 / 14, abs=5 * (13 / 14**2 / 14000) ** 0.5)
+    for which in range(14):
+        assert scipy.stats.kstest(share[first == which].numpy(), "uniform").pvalue > 1e-4
+
+
+def test_cutouts_are_uniform_in_side_and_place():
+    count, side = 6000, 40
+    batch = torch.zeros(count, 3, side, side, dtype=torch.uint8)
+    result = augment.rand_augment(batch, generator=torch.Generator().manual_seed(3), operations=0)
+    grey = (result == torch.tensor(augment.GREY, dtype=torch.uint8).view(1, 3, 1, 1)).all(1)
+    assert torch.equal(result, grey[:, None] * torch.tensor(augment.GREY, dtype=torch.uint8).view(1, 3, 1, 1))
+    widths, heights = grey.any(1).sum(1), grey.any(2).sum(1)
+    assert torch.equal(grey.sum((1, 2)), widths * heights)  # a rectangle each
+    inside = ~(grey[:, 0].any(1) | grey[:, -1].any(1) | grey[:, :, 0].any(1) | grey[:, :, -1].any(1))
+    whole = widths[inside].double()
+    assert whole.max() <= side / 2 + 1
+    assert (widths[inside] - heights[inside]).abs().max() <= 1
+    # a square of side s lies inside with chance (1 - s / 40)^2, s uniform in 0..20: its mean is 8.49; drawn are s + 1
+    s = np.linspace(0, 20, 100001)
+    weight = (1 - s / 40) ** 2
+    assert abs(whole.mean() - 1 - (s * weight).sum() / weight.sum()) < 0.5
+    centre = (grey.any(1) * torch.arange(side)).sum(1) / widths
+    assert abs(centre.mean() - 19.5) < 0.5
+    assert (centre < 10).double().mean() == pytest.approx(0.25, abs=0.03)
+    none = augment.rand_augment(batch, generator=torch.Generator(), operations=0, cutout=0)
     assert torch.equal(none, batch)
-    few = augment.rand_augment(images(3), generator=torch.Generator().manual_seed(1))
-    assert few.shape == (3, 3, 8, 8)
-    assert few.dtype == torch.uint8
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"magnitude": 31}, "magnitude must be 0..30"), ({"operations": -1}, "operations must not be negative")],
+    [({"cutout": 1.5}, "cutout must be 0..1"), ({"operations": -1}, "operations must not be negative")],
 )
 def test_settings_out_of_range_are_refused(settings, words):
     with pytest.raises(KdvizError, match=words):
@@ -210,3 +300,15 @@ def test_a_cpu_generator_gives_the_same_crops_on_a_gpu():
     here = augment.crop_flip(batch, generator=torch.Generator().manual_seed(2))
     there = augment.crop_flip(batch.cuda(), generator=torch.Generator().manual_seed(2))
     assert torch.equal(here, there.cpu())
+
+
+@pytest.mark.gpu
+def test_a_cpu_generator_gives_the_same_strong_view_on_a_gpu_and_a_gpu_generator_some_view():
+    batch = smooth(64)
+    here = augment.rand_augment(batch, generator=torch.Generator().manual_seed(2))
+    there = augment.rand_augment(batch.cuda(), generator=torch.Generator().manual_seed(2))
+    gap = (here.int() - there.cpu().int()).abs()
+    assert gap.max() <= 1  # blends of fractions
+    assert (gap == 0).double().mean() > 0.99
+    own = [augment.rand_augment(batch.cuda(), generator=torch.Generator("cuda").manual_seed(2)) for _ in range(2)]
+    assert torch.equal(*own)

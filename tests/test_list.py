@@ -40,7 +40,12 @@ def test_lists_hold_what_the_registries_do():
 
     assert {row[0] for row in LISTS["losses"]()[1:]} == set(LOSSES)
     assert set(FIGURES) <= {row[0] for row in LISTS["figures"]()[1:]}
-    assert any("temperature=4.0" in row[2] for row in LISTS["methods"]() if row[0] == "kd")
+    methods = {row[0]: dict(zip(LISTS["methods"]()[0], row, strict=True)) for row in LISTS["methods"]()[1:]}
+    assert "temperature=4.0" in methods["kd"]["settings"]
+    assert (methods["kd"]["kind"], methods["kd"]["needs"]) == ("logit", "logits")
+    assert (methods["mlkd"]["kind"], methods["mlkd"]["needs"]) == ("logit", "strong view")
+    assert (methods["rkd"]["kind"], methods["rkd"]["needs"]) == ("relation", "pooled features")
+    assert "2409.17823" in methods["rk"]["from"]
 
 
 def test_citations_come_once():

@@ -1,9 +1,12 @@
 """Losses against published golden numbers (float64), closed forms and, for every registry entry, the same contracts."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 
@@ -48,6 +51,73 @@ GOLDEN = [
 @pytest.mark.parametrize(("loss", "tensors", "settings", "value"), GOLDEN)
 def test_golden_numbers(loss, tensors, settings, value):
     assert float(loss(*tensors, **settings)) == pytest.approx(value, rel=3e-7)  # 1e-7 in a std is the loosest of them
+
+
+def filled(salt, scale):
+    """Logits `[8, 10]` by the formula that the numbers of golden_logit_methods.json were computed with."""
+    i = torch.arange(80, dtype=torch.float64)
+    wave = (torch.sin(12.9898 * (i + 1) + salt) + 1) * 43758.5453
+    return scale * (2 * torch.frac(wave) - 1).view(8, 10)
+
+
+KNOWN = json.loads((Path(__file__).parent / "data/golden_logit_methods.json").read_text())["logit_methods"]["n8 C10"]
+ROWS, COLUMNS = KNOWN["mrkd kendall rows, mean"], KNOWN["mrkd kendall columns, mean"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "settings", "value"),
+    [
+        (losses.ttm, {"power": 0.2}, KNOWN["ttm l=0.2"]),
+        (losses.ttm, {"power": 0.5}, KNOWN["ttm l=0.5"]),
+        (losses.wttm, {"power": 0.2}, KNOWN["wttm l=0.2"]),
+        (losses.wttm, {"power": 0.5}, KNOWN["wttm l=0.5"]),
+        (losses.mrkd, {"ranking": 0.0}, KNOWN["mrkd similarity (x16)"]),
+        (losses.mrkd, {"similarity": 0.0}, 32 * (ROWS + COLUMNS)),
+        (losses.mrkd, {}, KNOWN["mrkd similarity (x16)"] + 32 * (ROWS + COLUMNS)),
+    ],
+)
+def test_numbers_of_the_authors_code(loss, settings, value):
+    assert float(loss(filled(1, 3), filled(3, 5), **settings)) == pytest.approx(value, rel=1e-9)
+
+
+def test_diff_kendall_is_the_mean_tanh_of_the_products():
+    ds, dt = (np.array(net)[:, :, None] - np.array(net)[:, None, :] for net in (S, T))
+    upper = np.triu_indices(5, 1)
+    expected = -np.tanh(0.7 * ds * dt)[:, *upper].mean(1)
+    np.testing.assert_allclose(losses.diff_kendall(s, t, steepness=1.4, reduction="none"), expected, rtol=1e-12)
+
+
+def test_nkd_by_its_formula():
+    for row, (student, teacher, label) in enumerate(zip(np.array(S), np.array(T), y.tolist(), strict=True)):
+        others = [c for c in range(5) if c != label]
+        p, q = scipy.special.softmax(teacher)[label], scipy.special.softmax(student)[label]
+        target = scipy.special.softmax(teacher[others] / 2)
+        rest = -(target * scipy.special.log_softmax(student[others] / 2)).sum()
+        found = losses.nkd(s, t, y, temperature=2.0, gamma=1.3, reduction="none")[row]
+        assert float(found) == pytest.approx(-p * np.log(q) + 1.3 * 4 * rest, rel=1e-12)
+
+
+def test_rld_by_its_formula():
+    label = torch.tensor([1, 1, 2, 2])  # a sure teacher, one that ranks the label second, one fourth, one third
+    found = losses.rld(s, t, label, alpha=0.7, beta=3.0, temperature=2.0, confidence_temperature=1.5, reduction="none")
+    for row, (student, teacher, chosen) in enumerate(zip(np.array(S), np.array(T), label.tolist(), strict=True)):
+        p, q = scipy.special.softmax(teacher / 1.5).max(), scipy.special.softmax(student / 1.5)[chosen]
+        confidence = scipy.stats.entropy([p, 1 - p], [q, 1 - q])
+        below = teacher < teacher[chosen]
+        ranked = scipy.stats.entropy(
+            *(scipy.special.softmax(each[below] / 2) if below.any() else [1.0] for each in (teacher, student))
+        )
+        assert float(found[row]) == pytest.approx(0.7 * 1.5**2 * confidence + 3.0 * 4 * ranked, rel=1e-12)
+
+
+def test_rld_teaches_nothing_of_what_a_wrong_teacher_prefers_to_the_label():
+    last = t.argmin(1)
+    only_confidence = losses.rld(s, t, last, alpha=0.0)
+    assert float(only_confidence) == 0.0
+    wrong = gradient_of("rld", s, t, t.argsort(1)[:, 2], settings={"alpha": 0.0})
+    preferred = t.argsort(1)[:, 2:]
+    assert wrong.gather(1, preferred).abs().max() == 0
+    assert wrong.abs().max() > 1e-3
 
 
 def value_of(name, student, teacher=t, target=y, **rest):
@@ -160,18 +230,27 @@ BEST = {  # a student that nothing improves on, and the loss there; the others w
     "class_gram": (t + OFFSETS, 0),
     "batch_gram": (t + OFFSETS, 0),
     "rkd": (3 * t + 1, 0),
+    "ttm": (0.1 * t + OFFSETS, 0),
+    "wttm": (0.2 * t + OFFSETS, 0),
+    "mrkd": (3 * t + 1, 0),
+    "nkd": (t + 1e3 * torch.nn.functional.one_hot(y, 5), None),
+    "rld": (t + OFFSETS, 0),
     "at": (3 * t, 0),
     "nst": (3 * t, 0),
     "sp": (3 * t, 0),
     "pkt": (3 * t, 0),
 }
+LABELS = {"rld": t.argmax(1)}  # where the teacher is right its own logits are best
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_gradient_vanishes_at_the_optimum(name):
-    student, least = BEST.get(name, (APART, -1 if name == "rank_kendall" else 0))
+    student, least = BEST.get(name, (APART, -1 if name in ("rank_kendall", "diff_kendall") else 0))
     steep = {"steepness": 1e4} if "steepness" in LOSSES[name].defaults else {}
-    target = y if name in BEST else t.argmax(1)
+    target = LABELS.get(name, y) if name in BEST else t.argmax(1)
+    if name == "nkd":  # 1.5 times the teacher's entropy among the other classes
+        rest = t.masked_fill(torch.nn.functional.one_hot(y, 5).bool(), -torch.inf).softmax(1)
+        least = 1.5 * scipy.stats.entropy(rest, axis=1).mean()
     assert float(value_of(name, student, t, target, settings=steep)) == pytest.approx(least, abs=1e-6)
     assert gradient_of(name, student, t, target, settings=steep).abs().max() < 1e-6
     assert gradient_of(name, s, t, target).abs().max() > 1e-4
@@ -212,9 +291,12 @@ def test_only_the_student_learns_and_common_shifts_are_nothing(name):
     if name in SCALES:
         return
     before = float(value.detach())
-    offsets = OFFSETS if "logits_student" in LOSSES[name].takes else 3.0  # features share one origin
+    rows = "logits_student" in LOSSES[name].takes and LOSSES[name].shift_invariant
+    offsets = OFFSETS if rows else 3.0  # else all samples share one origin, as features do
     assert float(value_of(name, s + offsets, t)) == pytest.approx(before, rel=1e-6)
     assert float(value_of(name, s, t - offsets)) == pytest.approx(before, rel=1e-6)
+    if not LOSSES[name].shift_invariant:  # what declares so is so
+        assert float(value_of(name, s + OFFSETS, t)) != pytest.approx(before, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -266,7 +348,7 @@ def test_autocast_costs_no_digit(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_refusals_name_the_loss_and_the_input(name):
     takes, defaults = LOSSES[name].takes, LOSSES[name].defaults
-    for setting in {"temperature", "steepness", "scale"} & set(defaults):
+    for setting in {"temperature", "confidence_temperature", "steepness", "scale", "power"} & set(defaults):
         for bad in (0.0, -1.0, math.inf, math.nan):
             with pytest.raises(KdvizError, match=f"{name}: {setting} must be a finite number above 0, got {bad}"):
                 value_of(name, s, settings={setting: bad})

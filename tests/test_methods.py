@@ -1,6 +1,7 @@
 """Methods against the published weights, against losses called directly, and for every entry the same contracts."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,12 +30,42 @@ PUBLISHED = {  # the weights of each paper, as far as they differ from 1
         "ctkd.reversal_epochs": 10,
     },
     "dkd": {"ce.weight": 1, "dkd.weight": 1, "dkd.warmup": 20, "dkd.alpha": 1, "dkd.beta": 8, "dkd.temperature": 4},
-    "mlkd": {"ce.weight": 0.1}
-    | {f"{name}.weight": 0.9 for name in ("kd", "class_gram", "batch_gram")}
-    | {f"{name}.temperature": (2, 3, 4, 5, 6) for name in ("kd", "class_gram", "batch_gram")},
+    "mlkd": {
+        "ce.weight": 0.1,
+        "mlkd.weight": 0.9,
+        "mlkd.form": "code",
+        "mlkd.temperatures": (2, 3, 4, 5, 6),
+        "mlkd.strong_temperatures": (3, 4, 5),
+        "mlkd.kd": 1,
+        "mlkd.class_gram": 1,
+        "mlkd.batch_gram": 1,
+    },
+    "crld": {
+        "ce.weight": 1,
+        "crld.weight": 1,
+        "crld.within": 2,
+        "crld.across": 0.5,
+        "crld.temperature": 4,
+        "crld.plain_threshold": 0.9,
+        "crld.strong_threshold": 0.2,
+    },
+    "ttm": {"ce.weight": 1, "ttm.weight": 1, "ttm.power": 0.1},
+    "wttm": {"ce.weight": 1, "wttm.weight": 1, "wttm.power": 0.2},
+    "mrkd": {"ce.weight": 1, "mrkd.weight": 1, "mrkd.similarity": 16, "mrkd.ranking": 32, "mrkd.steepness": 0.5},
+    "diff_kendall": {"ce.weight": 1, "diff_kendall.weight": 0.9, "diff_kendall.steepness": 1},
+    "nkd": {"ce.weight": 1, "nkd.weight": 1, "nkd.gamma": 1.5, "nkd.temperature": 1},
+    "rld": {
+        "ce.weight": 1,
+        "rld.weight": 1,
+        "rld.warmup": 20,
+        "rld.alpha": 1,
+        "rld.beta": 8,
+        "rld.temperature": 4,
+        "rld.confidence_temperature": 1,
+    },
     "lskd": {"ce.weight": 0.1, "lskd.weight": 9, "lskd.temperature": 2},
     "normkd": {"ce.weight": 0.1, "normkd.weight": 0.9, "normkd.scale": 2},
-    "dist": {"ce.weight": 1, "dist.weight": 1, "dist.beta": 1, "dist.gamma": 1, "dist.temperature": 1},
+    "dist": {"ce.weight": 1, "dist.weight": 1, "dist.beta": 2, "dist.gamma": 2, "dist.temperature": 4},
     "pld": {"pld.weight": 1, "pld.temperature": 1},
     "list_mle": {"list_mle.weight": 1},
     "p_list_mle": {"p_list_mle.weight": 1, "p_list_mle.normalize": True},
@@ -60,7 +91,7 @@ PUBLISHED = {  # the weights of each paper, as far as they differ from 1
         "rank_kendall.form": 1,
         "rank_kendall.steepness": 1,
         "rank_kendall.normalize": "zscore",
-        "rank_kendall.pairs": "unordered",
+        "rank_kendall.pairs": "ordered",
         "rank_kendall.channels": None,
     },
 }
@@ -128,6 +159,9 @@ def test_defaults_are_the_published_ones(name):
         ("wrn_40_2", "wrn_40_1", 6),
         ("resnet56", "resnet20", 2),
         ("resnet110", "resnet32", 2),
+        ("resnet110", "resnet20", 2),
+        ("vgg13", "MobileNetV2", 6),
+        ("ResNet50", "MobileNetV2", 8),
         ("resnet32x4", "resnet8x4", 8),
         ("wrn_40_2", "ShuffleV1", 8),
         (None, None, 8),
@@ -147,14 +181,100 @@ def test_warmups_rise_within_the_epoch(epoch, share):
     near(terms("kd", epoch=epoch, kd__warmup=20)["kd"], 0.9 * share * losses.kd(S, T))
 
 
-def test_mlkd_is_five_temperatures_on_two_views():
+def test_mlkds_text_is_five_temperatures_on_two_views():
     distilled = sum(
         loss(*view, temperature=temperature)
         for loss in (losses.kd, losses.class_gram, losses.batch_gram)
         for view in ((S, T), (S2, T2))
         for temperature in (2.0, 3.0, 4.0, 5.0, 6.0)
     )
-    near(terms("mlkd")["total"], 0.1 * (losses.ce(S, Y) + losses.ce(S2, Y)) + 0.9 * distilled)
+    found = terms("mlkd", mlkd__form="paper")
+    near(found["total"], 0.1 * (losses.ce(S, Y) + losses.ce(S2, Y)) + 0.9 * distilled)
+
+
+GOLDEN = json.loads((Path(__file__).parent / "data/golden_logit_methods.json").read_text())["mlkd"]
+
+
+def filled(salt, scale):
+    """Logits `[8, 10]` by the formula that the golden numbers were computed with."""
+    i = torch.arange(80, dtype=torch.float64)
+    return scale * (2 * torch.frac((torch.sin(12.9898 * (i + 1) + salt) + 1) * 43758.5453) - 1).view(8, 10)
+
+
+@pytest.mark.parametrize(("known", "normalize"), [("n8 C10", "none"), ("n8 C10 standardised", "zscore")])
+def test_mlkd_as_it_was_trained_has_that_codes_numbers(known, normalize):
+    golden = GOLDEN[known]
+    views = [filled(salt, 3).requires_grad_() for salt in (1, 2)]
+    taught = [filled(salt, 5) for salt in (3, 4)]
+    target = (3 * torch.arange(8) + 1) % 10
+
+    def found(**shares):
+        settings = {"mlkd.normalize": normalize} | {f"mlkd.{key}": value for key, value in shares.items()}
+        objective = build("mlkd", classes=10, settings=settings)
+        student, teacher = (Outputs(plain, strong=Outputs(strong)) for plain, strong in (views, taught))
+        return objective(student, teacher, batch(target), epoch=0.0)
+
+    whole = found()
+    for name, value in (("ce", golden["loss_ce"]), ("total", golden["total"])):
+        assert whole[name].item() == pytest.approx(value, rel=1e-9)
+    parts = {"kd": "loss_kd", "class_gram": "loss_cc", "batch_gram": "loss_bc"}
+    for part, name in parts.items():
+        alone = found(**dict.fromkeys(parts.keys() - {part}, 0.0))["mlkd"]
+        assert alone.item() == pytest.approx(golden[name], rel=1e-9)
+    whole["total"].backward()
+    for view, name in zip(views, ("grad_weak_row0", "grad_strong_row0"), strict=True):
+        np.testing.assert_allclose(view.grad[0].numpy(), golden[name], rtol=1e-9)
+
+
+def test_mlkd_as_it_was_trained_by_its_formula_where_the_two_shares_differ():
+    chances = T.softmax(1).numpy()
+    sure, mass = chances.max(1), chances.sum(0)
+    m, c = (sure <= np.percentile(sure, 50)).mean(), (mass <= np.percentile(mass, 50)).mean()
+    assert m != c
+    levels = {"temperatures": (2.0, 4.0, 7.0), "strong_temperatures": (4.0,)}
+
+    def over(loss, temperatures, student=S, teacher=T):
+        return sum(loss(student, teacher, temperature=temperature) for temperature in temperatures)
+
+    kds = m * over(losses.kd, (2.0, 4.0, 7.0)) + over(losses.kd, (4.0,), S2, T2) + over(losses.kd, (2.0, 7.0))
+    grams = c * over(losses.class_gram, (2.0, 4.0, 7.0)) + 3 * m * over(losses.batch_gram, (2.0, 4.0, 7.0))
+    found = terms("mlkd", mlkd__batch_gram=3.0, **{f"mlkd__{key}": value for key, value in levels.items()})
+    near(found["mlkd"], 0.9 * (kds + grams))
+
+
+def test_mlkds_masks_are_numpys_medians():
+    from kdviz.methods.mlkd import shares
+
+    for rows in (5, 6):  # an even number of samples has its median between two of them
+        chances = T[:rows].softmax(1).numpy()
+        sure, mass = chances.max(1), chances.sum(0)
+        expected = (sure <= np.percentile(sure, 50)).mean(), (mass <= np.percentile(mass, 50)).mean()
+        assert tuple(map(float, shares(T[:rows]))) == expected
+
+
+def test_crld_masks_what_the_teacher_is_unsure_of():
+    from scipy.stats import entropy
+
+    sure, sure_strong = (net.softmax(1).amax(1).numpy() for net in (T, T2))
+    at, at_strong = (
+        float(np.sort(sure)[3]),
+        float(np.median(sure_strong)),
+    )  # three samples are kept of each, not the same
+    assert sorted((sure >= at).nonzero()[0]) != sorted((sure_strong >= at_strong).nonzero()[0])
+    expected = 0.0
+    for row in range(6):
+        kl = {
+            (own, other): 16 * entropy(softened(t[row : row + 1], 4)[0], softened(s[row : row + 1], 4)[0])
+            for own, s in (("plain", S), ("strong", S2))
+            for other, t in (("plain", T), ("strong", T2))
+        }
+        if sure[row] >= at:
+            expected += 2 * (kl["plain", "plain"] + kl["strong", "strong"]) / 6
+        if sure_strong[row] >= at_strong:
+            expected += 0.5 * (kl["strong", "plain"] + kl["plain", "strong"]) / 6
+    found = terms("crld", crld__plain_threshold=at, crld__strong_threshold=at_strong)
+    near(found["crld"], expected)
+    near(found["ce"], losses.ce(S, Y) + losses.ce(S2, Y))
 
 
 def softened(logits, temperature):
@@ -197,15 +317,17 @@ def test_the_ranking_loss_plugs_into_every_method(name):
     plain, joined = terms(name), terms(f"{name}+rk")
     distilled = [value for key, value in PUBLISHED[name].items() if key.endswith("weight") and key != "ce.weight"]
     gamma = (min(distilled[0], 1) if distilled else 0.9) if METHODS[name].kind == "logit" else 1
-    near(joined["rank_kendall"], gamma * losses.rank_kendall(S, T))
-    near(joined["total"], plain["total"] + gamma * losses.rank_kendall(S, T))
+    eq7 = losses.rank_kendall(S, T, pairs="ordered")
+    near(joined["rank_kendall"], gamma * eq7)
+    near(joined["total"], plain["total"] + gamma * eq7)
 
 
 def test_a_sum_is_the_sum_of_the_losses_with_cross_entropy_once():
     found = terms("kd+dist+rk")
     assert list(found) == ["ce", "kd", "dist", "rank_kendall", "total"]
-    expected = [0.1 * losses.ce(S, Y), 0.9 * losses.kd(S, T), losses.dist(S, T), 0.9 * losses.rank_kendall(S, T)]
-    near(found["total"], sum(expected))
+    dist = losses.dist(S, T, beta=2.0, gamma=2.0, temperature=4.0)
+    ranking = losses.rank_kendall(S, T, pairs="ordered")
+    near(found["total"], 0.1 * losses.ce(S, Y) + 0.9 * losses.kd(S, T) + dist + 0.9 * ranking)
     near(terms("dist+kd")["ce"], losses.ce(S, Y))
     assert "ce" not in terms("pld+kd")
     near(terms("pld+kd", ce__weight=0.3)["ce"], 0.3 * losses.ce(S, Y))
@@ -215,7 +337,7 @@ def test_settings_of_the_command_line_reach_the_losses():
     given = pairs(["rank_kendall.steepness=2", "rk.channels=top:0.4", "rk.form=3", "kl.temperature=2,4", "kd.weight=1"])
     found = terms("kd+rk", objective=build("kd+rk", classes=5, settings=given))
     near(found["kd"], losses.kd(S, T, temperature=2.0) + losses.kd(S, T, temperature=4.0))
-    near(found["rank_kendall"], 0.9 * losses.rank_kendall(S, T, steepness=2.0, form=3, channels=("top", 0.4)))
+    near(found["rank_kendall"], 1.8 * losses.rank_kendall(S, T, steepness=2.0, form=3, channels=("top", 0.4)))
     near(terms("p_list_mle", p_list_mle__normalize=False)["total"], losses.p_list_mle(S, T, Y, normalize=False))
     near(terms("kd", kd__temperature=(2, 4))["kd"], 0.9 * found["kd"])
     near(terms("kd", ce__weight=0)["total"], terms("kd")["kd"])
@@ -232,7 +354,12 @@ def test_aliases():
         ("kdd", {}, "unknown method 'kdd'; did you mean"),
         ("kd+", {}, "unknown method ''"),
         ("kd+rk+kl", {}, "kd stands there twice"),
-        ("kd+mlkd", {}, "kd and mlkd both bring the term kd"),
+        ("mlkd", {"mlkd.form": "text"}, "mlkd.form must be one of code, paper, got 'text'"),
+        ("mlkd", {"mlkd.temperatures": []}, "mlkd: temperatures must hold one number at least"),
+        ("mlkd", {"mlkd.temperatures": [2, 0]}, "mlkd: temperatures must be a finite number above 0, got 0"),
+        ("mlkd", {"mlkd.temperatures": [2]}, "mlkd: strong_temperatures [3.0, 4.0, 5.0] are not among"),
+        ("crld", {"crld.temperature": [2, 4]}, "crld: temperature must be one number"),
+        ("crld", {"crld.plain_threshold": 1.5}, "crld: plain_threshold must be 0..1, got 1.5"),
         ("kd", {"kd.temprature": 2}, "unknown setting 'kd.temprature'; did you mean 'kd.temperature'?"),
         ("kd", {"dist.beta": 2}, "unknown setting 'dist.beta'"),
         ("kd", {"kd.weight": -1}, "kd.weight must not be negative, got -1"),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,9 +20,11 @@ from kdviz.checkpoints import load_checkpoint, save_checkpoint
 from kdviz.data import Data
 from kdviz.models import build
 from kdviz.papers import PAPERS, Inputs, caption, findings, produce, published
+from kdviz.papers.cells import misfits, whole_recipe
 from kdviz.papers.pld import draws
 from kdviz.papers.pld import fig3 as pld_fig3
 from kdviz.papers.pld import fig4 as pld_fig4
+from kdviz.train.recipe import load_recipe
 
 EVERY = [(paper, entry) for paper in PAPERS.values() for entry in paper.entries.values()]
 TABLES = [
@@ -131,18 +134,55 @@ def test_tables_that_share_a_setting_print_the_same_numbers():
 
 @pytest.mark.parametrize(("paper", "name", "table"), TABLES, ids=[f"{paper}-{name}" for paper, name, _ in TABLES])
 def test_every_command_is_one_that_trains(paper, name, table):
-    from kdviz.methods import build as objective
+    from kdviz.cli.common import pairs
+    from kdviz.methods import settings_in_force
     from kdviz.models import MODELS
-    from kdviz.train.recipe import load_recipe
 
     for row in table.rows:
-        if row.method is not None:
-            objective(row.method, classes=100, settings={} if row.method == "ce" else row.set)
-    for column in table.columns:
-        if column.recipe is not None:
+        for column in table.columns:
+            words = shlex.split(published.command(row, column) or "")
+            if not words:
+                continue
+            options = dict(zip(words[3::2], words[4::2], strict=True))
+            given = pairs([words[i + 1] for i, word in enumerate(words) if word == "--set"])
+            recipe = load_recipe(words[2], method=options["--method"], student=options["--student"], settings=given)
+            built = settings_in_force(
+                recipe.method, student=recipe.student, teacher=column.teacher, settings=recipe.settings
+            )
+            assert built.items() >= ({} if row.method == "ce" else {**column.set, **row.set}).items()
             assert column.student in MODELS
             assert column.teacher in MODELS
-            load_recipe(column.recipe, student=column.student)
+
+
+def test_rows_state_eq_7_to_the_letter_and_mlkd_its_own_recipes():
+    for name, table in published.tables("rkkd").items():
+        for row in table.rows:
+            for column in table.columns:
+                line = published.command(row, column) or ""
+                assert ("--set rank_kendall.pairs=ordered" in line) == ("+rk" in line), (name, row.name)
+    lines = {
+        (row, column.name): shlex.split(published.command(published.tables("rkkd")[tab].row(row), column))[2]
+        for tab in ("tab1", "tab2")
+        for row in ("MLKD", "MLKD+RKKD")
+        for column in published.tables("rkkd")[tab].columns
+    }
+    expected = {  # epochs and lr of each pair, as the rows were trained
+        "resnet32x4 > ShuffleV2": (960, 0.01),
+        "resnet32x4 > ShuffleV1": (960, 0.01),
+        "wrn_40_2 > ShuffleV1": (480, 0.01),
+        "ResNet50 > MobileNetV2": (480, 0.01),
+        "vgg13 > vgg8": (480, 0.01),
+        "resnet32x4 > wrn_16_2": (480, 0.025),
+        "resnet32x4 > wrn_40_2": (480, 0.025),
+        "resnet32x4 > resnet8x4": (480, 0.025),
+        "wrn_40_2 > wrn_40_1": (480, 0.025),
+        "resnet110 > resnet20": (480, 0.025),
+    }
+    assert {pair for _, pair in lines} == expected.keys()
+    for (_, pair), name in lines.items():
+        recipe = load_recipe(name)
+        assert (recipe.epochs, recipe.lr) == expected[pair]
+        assert (recipe.batch, recipe.weight_decay, recipe.milestones) == (64, 5e-4, (150, 180, 210))
 
 
 @pytest.fixture(scope="module")
@@ -350,7 +390,14 @@ def test_pld_fig4_tells_convex_from_planar():
     assert [one["agrees"] for one in findings(pld_fig4.ENTRY, numbers)] == ["yes", "yes", "yes"]
 
 
-def run_of(folder, **changes):
+def run_of(folder, *, changed=(), sha256="a" * 64, **changes):
+    """A finished run of Table 7's first column at gamma .9, `changed` in its recorded recipe."""
+    table = published.tables("rkkd")["tab7"]
+    whole = whole_recipe(table.row("gamma 0.9"), table.columns[0])
+    settings = {key: value for key, value in whole.items() if "." in key}
+    recipe = {key: value for key, value in whole.items() if "." not in key} | {"precision": "bf16", "seed": 5}
+    for key, value in dict(changed).items():
+        (settings if "." in key else recipe)[key] = value
     facts = {
         "name": "resnet8x4",
         "classes": 100,
@@ -358,7 +405,7 @@ def run_of(folder, **changes):
         "method": "kd+rk",
         "seed": 0,
         "epoch": 240,
-        "recipe": {"settings": {"rank_kendall.weight": 0.9}},
+        "recipe": {**recipe, "settings": settings, "data_sha256": sha256},
         "metrics": {"last": {"epoch": 240, "top1": 0.7511}},
         "teacher": {"path": "t.pt", "sha256": None, "name": "resnet32x4"},
         **changes,
@@ -371,7 +418,8 @@ def test_a_users_run_stands_beside_its_row(tmp_path):
     entry, table = PAPERS["rkkd"].entries["tab7"], published.tables("rkkd")["tab7"]
     second = run_of(tmp_path, seed=1, metrics={"last": {"epoch": 240, "top1": 0.7411}})
     other = run_of(tmp_path, seed=2, data="glyphs100")
-    runs = (("gamma 0.9", run_of(tmp_path)), ("gamma 0.9", second), ("gamma 2", other))
+    elsewhere = run_of(tmp_path, seed=3, sha256="b" * 64)
+    runs = (("gamma 0.9", run_of(tmp_path)), ("gamma 0.9", second), ("gamma 2", other), ("gamma 0.9", elsewhere))
     result = entry.results(Inputs(runs=runs))["table"]
     assert float(result["measured"].sel(row="gamma 0.9")[0]) == pytest.approx(74.61)
     assert int(result["runs"].sum()) == 2
@@ -379,6 +427,58 @@ def test_a_users_run_stands_beside_its_row(tmp_path):
     assert "74.74 (74.61)" in shown
     assert "data is glyphs100, not cifar100" in shown
     assert "rank_kendall.weight is 0.9, not 2.0" in shown
+    assert "data_sha256 is bbbbbbbbbbbb, not aaaaaaaaaaaa as of the table's other runs" in shown
+
+
+def test_the_best_test_epoch_stands_beside_the_last_one_named_so(tmp_path):
+    entry, table = PAPERS["rkkd"].entries["tab7"], published.tables("rkkd")["tab7"]
+    run = run_of(tmp_path)
+    run.path.rename(tmp_path / "last.pt")
+    run = load_checkpoint(tmp_path / "last.pt")
+    lines = [
+        {"event": "epoch", "epoch": number, "test": {"top1": top1}}
+        for number, top1 in ((80, 0.70), (160, 0.7623), (240, 0.7511))
+    ]
+    (tmp_path / "journal.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    result = entry.results(Inputs(runs=(("gamma 0.9", run),)))["table"]
+    assert float(result["measured"].sel(row="gamma 0.9")[0]) == pytest.approx(75.11)
+    assert float(result["best"].sel(row="gamma 0.9")[0]) == pytest.approx(76.23)
+    assert "74.74 (75.11, best epoch 76.23)" in published.plain(table, result)
+    moved = run_of(tmp_path, seed=4)  # a file that is not the journal's own run
+    assert np.isnan(published.best_top1(moved))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"epochs": 1, "lr": 9.0}, ["epochs is 1, not 240", "lr is 9.0, not 0.05"]),
+        ({"batch": 128}, ["batch is 128, not 64"]),
+        ({"optimizer": "adamw"}, ["optimizer is adamw, not sgd"]),
+        ({"milestones": [100.0]}, ["milestones is [100.0], not [150.0, 180.0, 210.0]"]),
+        ({"schedule": "cosine"}, ["schedule is cosine, not step"]),
+        ({"augment": "none"}, ["augment is none, not crop"]),
+        ({"limit": 1000}, ["limit is 1000, not None"]),
+        ({"holdout": True}, ["holdout is True, not False"]),
+        ({"kd.temperature": 2.0}, ["kd.temperature is 2.0, not 4.0"]),
+        ({"kd.temperature": [4.0, 2.0]}, ["kd.temperature is [4.0, 2.0], not 4.0"]),
+        ({"rank_kendall.pairs": "unordered"}, ["rank_kendall.pairs is unordered, not ordered"]),
+        ({"dist.beta": 2.0}, ["dist.beta is 2.0, not set"]),
+        ({}, []),
+    ],
+)
+def test_a_run_is_a_cell_only_if_its_whole_recipe_is(tmp_path, changed, told):
+    table = published.tables("rkkd")["tab7"]
+    cell = table, table.row("gamma 0.9"), table.columns[0]
+    assert misfits(run_of(tmp_path, changed=changed), *cell) == told
+    bare = run_of(tmp_path, recipe={}, seed=9)
+    assert {"epochs is not recorded", "kd.weight is not recorded", "data_sha256 is not recorded"} <= set(
+        misfits(bare, *cell)
+    )
+    assert misfits(run_of(tmp_path), table, table.row("Teacher"), table.columns[0]) == [
+        "kdviz has no recipe for this cell"
+    ]
+    taught = run_of(tmp_path, teacher={"path": "t.pt", "sha256": None, "name": "resnet110"}, name="resnet20", seed=8)
+    assert misfits(taught, *cell) == ["student is resnet20, not resnet8x4", "teacher is resnet110, not resnet32x4"]
 
 
 def test_an_unfinished_run_or_an_unknown_row_is_told(tmp_path):
@@ -402,7 +502,8 @@ def test_a_table_on_the_command_line_is_published_not_measured(tmp_path):
     assert "published numbers, not measured" in done.stdout
     assert "kdviz train rkkd-cifar100" in done.stdout
     commands = (tmp_path / "reports/rkkd/tab7/commands.sh").read_text()
-    assert "--method kd+rk --student resnet8x4 --teacher resnet32x4.pt --set rank_kendall.weight=4.0" in commands
+    assert "--method kd+rk --student resnet8x4 --teacher resnet32x4.pt --set rank_kendall.pairs=ordered" in commands
+    assert "--set rank_kendall.weight=4.0" in commands
     folders = re.findall(r"^kdviz .* -o (\S+)$", commands, flags=re.MULTILINE)
     assert len(folders) == len(set(folders)) == 8 * 4
 

@@ -15,6 +15,7 @@ from tiny import CLASSES, load
 
 import kdviz
 from kdviz.base.check import KdvizError
+from kdviz.base.lock import locked
 from kdviz.checkpoints import RunFolder
 from kdviz.train import evaluate, load_recipe, train
 from kdviz.train.batches import Batches, resident
@@ -357,3 +358,61 @@ def test_a_device_that_is_not_there_is_one_clear_error(tmp_path):
 @pytest.mark.gpu
 def test_a_gpu_run_learns(tmp_path):
     assert train(recipe(epochs=4), out=tmp_path, device="cuda")["last"]["top1"] > 0.8
+
+
+def test_two_processes_never_train_into_one_folder(tmp_path):
+    with locked(tmp_path / "run"):
+        run = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path / "run"), "ce"], capture_output=True, text=True)
+    assert run.returncode != 0
+    assert f"process {os.getpid()}" in run.stderr or str(os.getpid()) in run.stderr
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
+
+
+def test_a_full_disk_keeps_the_old_state_and_says_so_in_a_line(teacher, tmp_path):
+    """A file-size limit below the state's size stands in for a full disk; the run goes on once it is lifted."""
+    train(recipe(), out=tmp_path / "whole", device="cpu")
+    limited = (
+        "import resource, sys; from pathlib import Path; sys.path.insert(0, str(Path(sys.argv[1]).parent));"
+        "import tiny; from kdviz.base.check import KdvizError; from kdviz.train import load_recipe, train;"
+        "recipe = load_recipe(student='resnet8', data='tiny', epochs=3, batch=32, lr=0.05, seed=3);"
+        "report = lambda entry: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY));"
+        "\ntry: train(recipe, out=sys.argv[2], device='cpu', report=report)"
+        "\nexcept KdvizError as error: print(error); sys.exit(1)"
+    )
+    words = [sys.executable, "-c", limited, str(SCRIPT), str(tmp_path / "run")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert len(done.stdout.strip().splitlines()) == 1
+    assert "cannot write" in done.stdout
+    assert [entry["epoch"] for entry in RunFolder(tmp_path / "run").epochs()] == [1]
+    train(recipe(), out=tmp_path / "run", device="cpu")
+    resumed_equals_uninterrupted(tmp_path / "whole", tmp_path / "run")
+
+
+def test_features_of_named_modules_serve_methods_of_features(teacher, tmp_path):
+    named = {"features_at": ("layer1", "layer2", "layer3"), "teacher_features_at": ("layer1", "layer2", "layer3")}
+    own, by_name = tmp_path / "own", tmp_path / "by_name"
+    for out, settings in ((own, {}), (by_name, named)):
+        train(recipe(method="at", epochs=1, **settings), out=out, teacher=teacher[2], device="cpu")
+    assert same(weights(own / "last.pt"), weights(by_name / "last.pt"))
+    with pytest.raises(KdvizError, match="unknown module 'layer4'; did you mean"):
+        train(recipe(method="at", features_at=("layer4",)), out=tmp_path / "no", teacher=teacher[2], device="cpu")
+
+
+@pytest.mark.parametrize("method", ["crd", "vid", "fitnet+rk"])
+def test_weights_and_memory_of_a_method_are_resumed_and_never_in_the_student(teacher, tmp_path, method, monkeypatch):
+    chosen = recipe(method=method, epochs=2, settings={"crd.negatives": 16} if method == "crd" else {})
+    shared = {"teacher": teacher[2], "device": "cpu", "save_minutes": 0.0}
+    train(chosen, out=tmp_path / "whole", **shared)
+    count, log = iter(range(100)), Step.__call__
+    with monkeypatch.context() as patch:
+        patch.setattr(Step, "__call__", lambda *args, **given: _die() if next(count) == 4 else log(*args, **given))
+        with pytest.raises(ZeroDivisionError):
+            train(chosen, out=tmp_path / "killed", **shared)
+    train(chosen, out=tmp_path / "killed", **shared)
+    resumed_equals_uninterrupted(tmp_path / "whole", tmp_path / "killed")
+    states = [torch.load(tmp_path / name / "state.pt", weights_only=True)["objective"] for name in ("whole", "killed")]
+    assert same(*states)
+    assert states[0]
+    student = kdviz.models.build("resnet8", classes=CLASSES).state_dict()
+    assert weights(tmp_path / "whole").keys() == student.keys()

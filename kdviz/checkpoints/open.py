@@ -11,8 +11,8 @@ from torch import nn
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import existing, sha256
 from kdviz.checkpoints import foreign
-from kdviz.checkpoints.instantiate import instantiate
 from kdviz.checkpoints.format import facts_of
+from kdviz.checkpoints.instantiate import instantiate
 from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.record import Checkpoint
 from kdviz.checkpoints.run_folder import checkpoint_file

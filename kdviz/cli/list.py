@@ -13,6 +13,15 @@ NEEDS_ARGUMENTS = True
 
 Rows = list[tuple[str, ...]]
 
+# What a method may read beside logits and labels, in the words of the list.
+NEEDS = {
+    "features": "features",
+    "preactivations": "pre-activations",
+    "pooled": "pooled features",
+    "ids": "sample ids",
+    "strong": "strong view",
+}
+
 
 def command(
     what: Annotated[str, typer.Argument(help="losses, methods, models, data, recipes or figures.")],
@@ -46,10 +55,17 @@ def _methods() -> Rows:
     from kdviz.methods import METHODS
 
     rows = [
-        (name, one.summary, "; ".join([_settings(one.defaults), *_presets(one.presets)]), _plain(one.paper))
+        (
+            name,
+            one.kind,
+            ", ".join(words for need, words in NEEDS.items() if need in one.needs) or "logits",
+            one.summary,
+            "; ".join([_settings(one.defaults), *_presets(one.presets)]),
+            _plain(one.paper),
+        )
         for name, one in sorted(METHODS.items())
     ]
-    return [("method", "what", "settings", "from"), *rows]
+    return [("method", "kind", "needs", "what", "settings", "from"), *rows]
 
 
 def _models() -> Rows:

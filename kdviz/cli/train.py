@@ -40,6 +40,10 @@ def command(
     teacher_cache: Annotated[
         Path | None, typer.Option(help="Folder in which all runs over these images share the teacher's logits.")
     ] = None,
+    features_at: Annotated[
+        str | None, typer.Option(help="Modules whose maps a method of features sees, as layer1,layer2,layer3.")
+    ] = None,
+    teacher_features_at: Annotated[str | None, typer.Option(help="The same of the teacher.")] = None,
     save_minutes: Annotated[float, typer.Option(help="How old the saved state may get; a kill loses no more.")] = 5.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of resuming.")] = False,
 ) -> None:
@@ -64,6 +68,8 @@ def command(
         "limit": limit,
         "keep_epochs": keep_epochs,
         "score_every": score_every,
+        "features_at": _names(features_at),
+        "teacher_features_at": _names(teacher_features_at),
         "precision": precision,
         "compile": compile or None,
         "teacher": str(teacher) if teacher else None,
@@ -94,6 +100,10 @@ def command(
         typer.echo(f"{which}: epoch {found['epoch']}, test top-1 {found['top1']:.2%}, loss {found['loss']:.4f} nats")
     for name in ("last.pt", "best.pt", "journal.jsonl"):
         typer.echo(where / name)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(","))
 
 
 def _report(entry: dict[str, Any]) -> None:

@@ -84,82 +84,129 @@ def _form(images: Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-OPERATIONS = (
-    *("identity", "autocontrast", "equalize", "rotate", "solarize", "colour", "posterize"),
-    *("contrast", "brightness", "sharpness", "shear_x", "shear_y", "translate_x", "translate_y"),
-)
+# Each operation with the range that its value is drawn from.
+OPERATIONS: dict[str, tuple[float, float]] = {
+    "identity": (0.0, 1.0),
+    "autocontrast": (0.0, 1.0),
+    "equalize": (0.0, 1.0),
+    "brightness": (0.05, 0.95),
+    "colour": (0.05, 0.95),
+    "contrast": (0.05, 0.95),
+    "sharpness": (0.05, 0.95),
+    "posterize": (4.0, 8.0),
+    "solarize": (0.0, 256.0),
+    "rotate": (-30.0, 30.0),
+    "shear_x": (-0.3, 0.3),
+    "shear_y": (-0.3, 0.3),
+    "translate_x": (-0.3, 0.3),
+    "translate_y": (-0.3, 0.3),
+}
+GEOMETRY = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+GREY = (125, 123, 114)
 
 
-def rand_augment(images: Tensor, *, generator: torch.Generator, operations: int = 2, magnitude: int = 10) -> Tensor:
-    """RandAugment: `operations` of 14 image operations in turn, all at one strength.
+def rand_augment(images: Tensor, *, generator: torch.Generator, operations: int = 2, cutout: float = 0.5) -> Tensor:
+    """The strong view: random image operations at random strengths, then a grey rectangle.
 
-    At magnitude m of 30: rotation by m degrees, shear m/100, shift m/30 * 150/331 of the side, each to a random
-    side; brightness, colour, contrast and sharpness by 1 +- .9 m/30; posterize to 8 - round(m/7.5) bits; solarize
-    from 255 (1 - m/30) on.
+    Every image goes through `operations` of 14, drawn for it alone and with replacement, each at a value uniform over
+    its range in `OPERATIONS`: factors of brightness, colour, contrast and sharpness (below 1: towards black, grey, the
+    mean, the smoothed image), bits kept, the threshold of solarize, degrees, shear, shift as a share of the side. Then
+    a square of `GREY` is drawn, its side uniform in 0..cutout of the image's, its centre uniform over the image, cut at
+    the border. The operations are PIL's, to the pixel where PIL computes in whole numbers.
 
     Args:
-        images: uint8 [n, 3, h, w].
-        generator: on any device, as for `crop_flip`.
+        images: uint8 [n, 3, h, w], cropped and mirrored before.
+        generator: on any device; the draws are made there, so a CPU generator gives the same view everywhere.
         operations: how many in turn, 0 or more.
-        magnitude: 0..30.
+        cutout: largest side of the rectangle, 0..1 of the image's; 0 draws none.
     Returns: uint8 [n, 3, h, w], same device and memory format.
     Raises: KdvizError for other images or settings.
-    Source: Cubuk et al. 2020 (arXiv 1909.13719), sec. 3; ranges of AutoAugment (arXiv 1805.09501), table 6.
-    Differs from: implementations that draw each image's operation by itself: here each round cuts a random permutation
-        of the batch into 14 groups of equal size (to within one), so that an operation runs once per round. PIL's
-        rotations and shears turn about a point half a pixel from the centre; these turn about the centre.
+    Source: the strong view that MLKD's published numbers were trained with; after Cubuk et al. 2020 (arXiv 1909.13719).
+    Differs from: RandAugment has one strength for all, factors on both sides of 1 and no rectangle.
+
+    >>> strong = rand_augment(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), generator=torch.Generator().manual_seed(0))
+    >>> sorted({int(value) for value in strong.flatten()} & set(GREY))
+    [114, 123, 125]
     """
     require(
         images.ndim == 4 and images.shape[1] == 3 and images.dtype == torch.uint8,
         f"rand_augment: images must be uint8 [n, 3, h, w], got {images.dtype} {tuple(images.shape)}",
     )
     require(operations >= 0, f"rand_augment: operations must not be negative, got {operations}")
-    require(0 <= magnitude <= 30, f"rand_augment: magnitude must be 0..30, got {magnitude}")
-    for _ in range(operations):
-        order = torch.randperm(len(images), generator=generator, device=generator.device).to(images.device)
-        first = int(_draw(len(OPERATIONS), (1,), generator))  # who gets the odd image
-        signs = (_draw(2, (len(images),), generator) * 2 - 1).to(images.device)
-        images = _round(images, order.tensor_split(len(OPERATIONS)), first, signs, magnitude / 30)
-    return images
+    require(0 <= cutout <= 1, f"rand_augment: cutout must be 0..1, got {cutout}")
+    n, form = len(images), _form(images)
+    chosen = _draw(len(OPERATIONS), (operations, n), generator)
+    shares = _uniform((operations, n), generator)
+    for which, share in zip(chosen.cpu(), shares, strict=True):  # which image goes where is settled off the device
+        images = _round(images, which, share)
+    if cutout:
+        images = pixels.rectangle(images, _squares(images, cutout, generator), GREY)
+    return images.contiguous(memory_format=form)
 
 
-def _round(images: Tensor, groups: tuple[Tensor, ...], first: int, signs: Tensor, strength: float) -> Tensor:
-    """Each group of images [g] through the operation that is its turn."""
+def _uniform(size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """float64 of `size`, uniform in 0..1, on the generator's device."""
+    return torch.rand(size, generator=generator, device=generator.device, dtype=torch.float64)
+
+
+def _round(images: Tensor, which: Tensor, share: Tensor) -> Tensor:
+    """Every image through its operation: which [n] are places in OPERATIONS, share [n] of the ranges."""
     result = images.clone()
-    for number, group in enumerate(groups):
-        operation = OPERATIONS[(first + number) % len(OPERATIONS)]
-        if len(group) and operation != "identity":
-            result[group] = apply(images[group], operation, signs[group], strength)
+    moved = []
+    for place, (name, (low, high)) in enumerate(OPERATIONS.items()):
+        index = (which == place).nonzero()[:, 0]
+        if len(index) == 0 or name == "identity":
+            continue
+        value = low + (high - low) * share[index.to(share.device)]
+        if name in GEOMETRY:
+            moved.append((index, matrix(name, value, images.shape[3], images.shape[2])))
+            continue
+        here = index.to(images.device)
+        result[here] = apply(images[here], name, value.to(images.device))
+    if moved:
+        here = torch.cat([index for index, _ in moved]).to(images.device)
+        result[here] = pixels.affine(images[here], torch.cat([maps for _, maps in moved]).to(images.device))
     return result
 
 
-def apply(images: Tensor, operation: str, signs: Tensor, strength: float) -> Tensor:
-    """One of `OPERATIONS` on uint8 [n, 3, h, w]; signs [n] of -1 and 1 choose the side, strength is 0..1."""
+def apply(images: Tensor, operation: str, value: Tensor) -> Tensor:
+    """One of `OPERATIONS` on uint8 [n, 3, h, w], at one value [n] of its range for each image."""
+    if operation in GEOMETRY:
+        return pixels.affine(images, matrix(operation, value, images.shape[3], images.shape[2]).to(images.device))
     match operation:
         case "brightness" | "colour" | "contrast" | "sharpness":
-            return getattr(pixels, operation)(images, 1 + 0.9 * strength * signs)
+            return getattr(pixels, operation)(images, value.float())
         case "autocontrast" | "equalize":
             return getattr(pixels, operation)(images)
         case "posterize":
-            return pixels.posterize(images, 8 - round(4 * strength))
+            return pixels.posterize(images, value.floor())
         case "solarize":
-            return pixels.solarize(images, 255 * (1 - strength))
-        case "identity":
-            return images
-    return pixels.affine(images, _matrix(operation, signs * strength, images.shape[3], images.shape[2]))
+            return pixels.solarize(images, value)
+    return images
 
 
-def _matrix(operation: str, amount: Tensor, width: int, height: int) -> Tensor:
-    """The maps [n, 2, 3] from output to input pixels for amounts [n] in -1..1."""
-    matrix = torch.zeros(len(amount), 2, 3, device=amount.device)
-    matrix[:, 0, 0] = matrix[:, 1, 1] = 1
+def matrix(operation: str, value: Tensor, width: int, height: int) -> Tensor:
+    """PIL's maps [n, 2, 3] from output to input pixels; shears keep the upper left corner, rotations the centre."""
+    maps = torch.zeros(len(value), 2, 3, device=value.device, dtype=torch.float64)
+    maps[:, 0, 0] = maps[:, 1, 1] = 1
     if operation == "rotate":
-        angle = amount * (math.pi / 6)
-        matrix[:, 0, 0] = matrix[:, 1, 1] = angle.cos()
-        matrix[:, 0, 1], matrix[:, 1, 0] = angle.sin(), -angle.sin()
+        angle = -value * (math.pi / 180)  # PIL turns counterclockwise
+        maps[:, 0, 0] = maps[:, 1, 1] = angle.cos()
+        maps[:, 0, 1], maps[:, 1, 0] = angle.sin(), -angle.sin()
+        centre = torch.tensor([width / 2, height / 2], device=value.device, dtype=torch.float64)
+        maps[:, :, 2] = centre - maps[:, :, :2] @ centre
     row = 0 if operation.endswith("_x") else 1
     if operation.startswith("shear"):
-        matrix[:, row, 1 - row] = 0.3 * amount
+        maps[:, row, 1 - row] = value
     elif operation.startswith("translate"):
-        matrix[:, row, 2] = 150 / 331 * (width if row == 0 else height) * amount
-    return matrix
+        maps[:, row, 2] = value * (width if row == 0 else height)
+    return maps
+
+
+def _squares(images: Tensor, cutout: float, generator: torch.Generator) -> Tensor:
+    """Corners [n, 4] of squares, cut at the border; an image's own side is its width, as in the source."""
+    n, _, height, width = images.shape
+    side, across, down = _uniform((3, n), generator).to(images.device)
+    half = side * cutout * width / 2
+    x, y = across * width, down * height
+    return torch.stack([x - half, y - half, x + half, y + half], 1).clamp(min=0)

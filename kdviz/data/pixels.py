@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, conv2d, grid_sample
+from torch.nn.functional import conv2d
 
 
 def _rounded(images: Tensor) -> Tensor:
@@ -47,18 +47,19 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     return _blend(smooth, images, factor)
 
 
-def posterize(images: Tensor, bits: int) -> Tensor:
-    """The upper `bits` of every value.
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """The upper `bits` [n], 1..8, of every value.
 
-    >>> posterize(torch.tensor([255, 130, 64], dtype=torch.uint8), 2)
-    tensor([192, 128,  64], dtype=torch.uint8)
+    >>> posterize(torch.full((2, 1, 1, 1), 130, dtype=torch.uint8), torch.tensor([2, 8])).flatten()
+    tensor([128, 130], dtype=torch.uint8)
     """
-    return images & (0xFF << (8 - bits) & 0xFF)
+    step = 2 ** (8 - bits.long().view(-1, 1, 1, 1))
+    return (images - images % step).to(torch.uint8)
 
 
-def solarize(images: Tensor, threshold: float) -> Tensor:
-    """Values from threshold on, inverted."""
-    return torch.where(images.float() < threshold, images, 255 - images)
+def solarize(images: Tensor, threshold: Tensor) -> Tensor:
+    """Values from `threshold` [n] on, inverted."""
+    return torch.where(images < threshold.view(-1, 1, 1, 1), images, 255 - images)
 
 
 def autocontrast(images: Tensor) -> Tensor:
@@ -85,11 +86,25 @@ def equalize(images: Tensor) -> Tensor:
 
 
 def affine(images: Tensor, matrix: Tensor) -> Tensor:
-    """Images seen through maps [n, 2, 3] from output to input pixels about the centre; nearest, black outside."""
-    n, _, h, w = images.shape
-    to_pixels = torch.tensor([w / 2, h / 2], device=images.device)
-    scaled = matrix.clone()
-    scaled[:, :, :2] = matrix[:, :, :2] * to_pixels[None, None, :] / to_pixels[None, :, None]
-    scaled[:, :, 2] = matrix[:, :, 2] / to_pixels
-    grid = affine_grid(scaled, [n, 1, h, w], align_corners=False)
-    return grid_sample(images.float(), grid, mode="nearest", align_corners=False).to(torch.uint8)
+    """Images seen through maps [n, 2, 3] from output to input pixels, nearest, black outside.
+
+    A pixel's centre is at half numbers and the origin in the upper left corner. The map is rounded to multiples of
+    2^-16 as PIL rounds it, so that the result is whole numbers' and the same on every device.
+    """
+    n, c, h, w = images.shape
+    start = matrix[:, :, 2] + matrix[:, :, 0] / 2 + matrix[:, :, 1] / 2
+    along, down, first = ((each * 65536 + 0.5).floor().long() for each in (matrix[:, :, 0], matrix[:, :, 1], start))
+    x, y = torch.arange(w, device=images.device), torch.arange(h, device=images.device)[:, None]
+    at = (first[:, :, None, None] + along[:, :, None, None] * x + down[:, :, None, None] * y) >> 16  # [n, 2, h, w]
+    inside = (at >= 0).all(1) & (at[:, 0] < w) & (at[:, 1] < h)
+    source = (at[:, 1].clamp(0, h - 1) * w + at[:, 0].clamp(0, w - 1)).view(n, 1, h * w).expand(-1, c, -1)
+    return images.flatten(2).gather(2, source).view(n, c, h, w) * inside[:, None]
+
+
+def rectangle(images: Tensor, corners: Tensor, colour: tuple[int, ...]) -> Tensor:
+    """A filled rectangle on every image: corners [n, 4] are left, upper, right, lower, both ends drawn, as PIL does."""
+    left, upper, right, lower = corners.floor().long()[:, :, None].unbind(1)  # [n, 1] each
+    x, y = (torch.arange(size, device=images.device) for size in (images.shape[3], images.shape[2]))
+    within = ((y >= upper) & (y <= lower))[:, :, None] & ((x >= left) & (x <= right))[:, None]  # [n, h, w]
+    paint = torch.tensor(colour, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
+    return torch.where(within[:, None], paint, images)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdviz.losses.at import at
 from kdviz.losses.ce import ce
+from kdviz.losses.diff_kendall import diff_kendall
 from kdviz.losses.dist import dist
 from kdviz.losses.dkd import dkd
 from kdviz.losses.entry import LOSSES, Loss
@@ -20,13 +21,17 @@ from kdviz.losses.kd import kd
 from kdviz.losses.list_mle import list_mle, p_list_mle
 from kdviz.losses.lskd import lskd
 from kdviz.losses.mlkd import batch_gram, class_gram
+from kdviz.losses.mrkd import mrkd
+from kdviz.losses.nkd import nkd
 from kdviz.losses.normkd import normkd
 from kdviz.losses.nst import nst
 from kdviz.losses.pkt import pkt
 from kdviz.losses.pld import pld
 from kdviz.losses.rank_kendall import rank_kendall
 from kdviz.losses.rkd import rkd
+from kdviz.losses.rld import rld
 from kdviz.losses.sp import sp
+from kdviz.losses.ttm import ttm, wttm
 from kdviz.losses.validate import validate_logits
 
 __all__ = [
@@ -37,12 +42,15 @@ __all__ = [
     "batch_gram",
     "ce",
     "class_gram",
+    "diff_kendall",
     "dist",
     "dkd",
     "evaluate",
     "kd",
     "list_mle",
     "lskd",
+    "mrkd",
+    "nkd",
     "normkd",
     "nst",
     "p_list_mle",
@@ -51,8 +59,11 @@ __all__ = [
     "rank_kendall",
     "resolve",
     "rkd",
+    "rld",
     "sp",
+    "ttm",
     "validate_logits",
+    "wttm",
 ]
 
 ALIASES = {

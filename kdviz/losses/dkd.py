@@ -10,7 +10,7 @@ from kdviz.losses.inputs import Normalize, Reduction, labels, normalized, pair, 
 from kdviz.losses.papers import DKD
 
 
-def _split(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+def split(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of (target, rest) `[n, 2]` and of the classes among the rest `[n, k]`, 0 at the target."""
     mask = torch.zeros_like(logits, dtype=torch.bool).scatter(1, index, True)
     rest = logits.masked_fill(mask, float("-inf"))
@@ -30,7 +30,7 @@ def dkd(
     normalize: Normalize = "none",
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Decoupled divergence: target against the rest, and among the rest, weighted apart.
+    """Decoupled divergence: target against the rest, and among the rest, each with its own weight.
 
     L = temperature^2 * (alpha * KL(b^t || b^s) + beta * KL(r^t || r^s)); b is the pair (p_y, 1 - p_y), r the
     distribution over the classes other than y, both of softmax(logits / temperature). KD is alpha = 1,
@@ -60,7 +60,7 @@ def dkd(
     positive("dkd", temperature=temperature)
     student, teacher = normalized("dkd", pair("dkd", logits_student, logits_teacher), normalize)
     index = labels("dkd", student, target)[:, None]
-    (two_s, rest_s), (two_t, rest_t) = (_split(logits / temperature, index) for logits in (student, teacher))
+    (two_s, rest_s), (two_t, rest_t) = (split(logits / temperature, index) for logits in (student, teacher))
     target_part = (two_t.exp() * (two_t - two_s)).sum(1)
     rest_part = (rest_t.exp() * (rest_t - rest_s)).sum(1)
     return reduce("dkd", temperature**2 * (alpha * target_part + beta * rest_part), reduction)

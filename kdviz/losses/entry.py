@@ -23,6 +23,7 @@ class Loss:
         unit: of its value, "nats" or "1".
         long_name: what an axis calls it, "cross-entropy".
         source: its paper.
+        shift_invariant: whether a number added to all logits of a sample leaves it as it is.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Loss:
     unit: str
     long_name: str
     source: Paper | None = None
+    shift_invariant: bool = True
 
     @cached_property
     def takes(self) -> tuple[str, ...]:
@@ -90,11 +92,13 @@ class Loss:
 LOSSES: Registry[Loss] = Registry("loss")
 
 
-def loss(source: Paper | None = None, *, unit: str, long_name: str) -> Callable[[Function], Function]:
+def loss(
+    source: Paper | None = None, *, unit: str, long_name: str, shift_invariant: bool = True
+) -> Callable[[Function], Function]:
     """The decorator that registers a function under its own name and returns it unchanged."""
 
     def register(function: Function) -> Function:
-        LOSSES.add(function.__name__, Loss(function.__name__, function, unit, long_name, source))
+        LOSSES.add(function.__name__, Loss(function.__name__, function, unit, long_name, source, shift_invariant))
         return function
 
     return register

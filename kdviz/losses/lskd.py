@@ -16,8 +16,9 @@ def lskd(
     """KL divergence of the z-scored logits, times temperature squared.
 
     L = temperature^2 * KL(softmax(z(t) / temperature) || softmax(z(s) / temperature)), z(x) = (x - mean) / (std + 1e-7)
-    over the classes, std unbiased. Student and teacher may differ by a positive factor and a shift. On DKD and MLKD the
-    same stands as their losses' normalize="zscore".
+    over the classes, std unbiased. Student and teacher may differ by a positive factor and a shift. On DKD the same is
+    `dkd(normalize="zscore")`; on MLKD it z-scores the KL terms alone and leaves the Gram terms on the logits as they
+    are, which is the method "mlkd" with mlkd.normalize = "zscore".
 
     Args:
         logits_student: `[n, k]`, k >= 2.

@@ -1,4 +1,7 @@
-"""MLKD's Gram losses: how classes, and how samples, relate in the predictions of a batch."""
+"""MLKD's Gram losses: how classes, and how samples, relate in the predictions of a batch.
+
+The sum of them that MLKD trains is the method "mlkd".
+"""
 
 import torch
 from torch import Tensor
@@ -31,7 +34,7 @@ def class_gram(
         logits_student: `[n, k]`.
         logits_teacher: `[n, k]`; no gradient flows to it.
         temperature: above 0; MLKD sums the loss over 2, 3, 4, 5 and 6.
-        normalize: of the logits before all else: "none", or "zscore" as LSKD.
+        normalize: of the logits before all else: "none" or "zscore"; LSKD on MLKD leaves this term as it is, "none".
 
     Returns: a scalar.
 
@@ -60,7 +63,7 @@ def batch_gram(
         logits_student: `[n, k]`.
         logits_teacher: `[n, k]`; no gradient flows to it.
         temperature: above 0; MLKD sums the loss over 2, 3, 4, 5 and 6.
-        normalize: of the logits before all else: "none", or "zscore" as LSKD.
+        normalize: of the logits before all else: "none" or "zscore"; LSKD on MLKD leaves this term as it is, "none".
 
     Returns: a scalar.
 

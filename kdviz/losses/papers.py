@@ -129,6 +129,47 @@ RKD = Paper(
     2019,
     "1904.05068",
 )
+TTM = Paper(
+    "zheng2024knowledge",
+    "Knowledge Distillation Based on Transformed Teacher Matching",
+    "Zheng, Kaixiang and Yang, En-Hui",
+    "ICLR",
+    2024,
+    "2402.11148",
+)
+DIFF_KENDALL = Paper(
+    "zheng2023diffkendall",
+    "{DiffKendall}: A Novel Approach for Few-Shot Learning with Differentiable {Kendall}'s Rank Correlation",
+    "Zheng, Kaipeng and Zhang, Huishuai and Huang, Weiran",
+    "NeurIPS",
+    2023,
+    "2307.15317",
+)
+NKD = Paper(
+    "yang2023knowledge",
+    "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and Customized"
+    " Soft Labels",
+    "Yang, Zhendong and Zeng, Ailing and Li, Zhe and Zhang, Tianke and Yuan, Chun and Li, Yu",
+    "ICCV",
+    2023,
+    "2303.13005",
+)
+RLD = Paper(
+    "sun2025knowledge",
+    "Knowledge Distillation with Refined Logits",
+    "Sun, Wujie and Chen, Defang and Lyu, Siwei and Chen, Genlang and Chen, Chun and Wang, Can",
+    "ICCV",
+    2025,
+    "2408.07703",
+)
+CRLD = Paper(
+    "zhang2024cross",
+    "Cross-View Consistency Regularisation for Knowledge Distillation",
+    "Zhang, Weijia and Liu, Dongnan and Cai, Weidong and Ma, Chao",
+    "ACM Multimedia",
+    2024,
+    "2412.16493",
+)
 FITNET = Paper(
     "romero2015fitnets",
     "{FitNets}: Hints for Thin Deep Nets",

@@ -5,11 +5,22 @@
 {'ce.weight': 0.1, 'kd.weight': 0.9, 'rank_kendall.weight': 0.9}
 """
 
-from kdviz.methods import crd, declared, fitnet, ofd, reviewkd, vid  # noqa: F401  (they fill METHODS)
+from kdviz.methods import crd, crld, declared, fitnet, mlkd, ofd, reviewkd, vid  # noqa: F401  (they fill METHODS)
 from kdviz.methods.batch import Batch
-from kdviz.methods.build import build, canonical
+from kdviz.methods.build import build, canonical, settings_in_force
 from kdviz.methods.method import METHODS, Method, Term
 from kdviz.methods.objective import Objective
 from kdviz.methods.term import LossTerm, Probe
 
-__all__ = ["METHODS", "Batch", "LossTerm", "Method", "Objective", "Probe", "Term", "build", "canonical"]
+__all__ = [
+    "METHODS",
+    "Batch",
+    "LossTerm",
+    "Method",
+    "Objective",
+    "Probe",
+    "Term",
+    "build",
+    "canonical",
+    "settings_in_force",
+]

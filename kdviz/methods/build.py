@@ -58,14 +58,29 @@ def build(
     """
     require(classes >= 2, f"{spec}: needs at least 2 classes, got {classes}")
     methods = _methods(spec)
+    values = settings_in_force(spec, student=student, teacher=teacher, settings=settings)
+    terms = _terms(methods)
+    parts = [part for term in terms if (part := _part(term, values, probe or Probe.made_up(classes)))]
+    require(parts, f"{spec}: every weight is 0; nothing is left to minimise")
+    return Objective("+".join(method.name for method in methods), parts, values)
+
+
+def settings_in_force(
+    spec: str, *, student: str | None = None, teacher: str | None = None, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Every setting that `build` would have, without building: defaults, then the pair's presets, then `settings`.
+
+    Raises: KdvizError for an unknown method or setting, or a value of another type.
+
+    >>> settings_in_force("kd", settings={"kd.weight": 0.5})["kd.weight"]
+    0.5
+    """
+    methods = _methods(spec)
     terms = _terms(methods)
     values = {f"{term.name}.{key}": value for term in terms for key, value in term.defaults.items()}
     types = {f"{term.name}.{key}": annotation for term in terms for key, annotation in term.types.items()}
     values |= {key: value for key, value in _presets(methods, teacher, student).items() if key in values}
-    values |= _overrides(settings or {}, types)
-    parts = [part for term in terms if (part := _part(term, values, probe or Probe.made_up(classes)))]
-    require(parts, f"{spec}: every weight is 0; nothing is left to minimise")
-    return Objective("+".join(method.name for method in methods), parts, values)
+    return values | _overrides(settings or {}, types)
 
 
 def _part(term: Term, values: Mapping[str, Any], probe: Probe) -> Part | None:

@@ -1,7 +1,6 @@
 """Accuracy tables: the printed numbers as data, the commands that would run each cell, a user's runs beside them."""
 
 import re
-import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import KdvizError, unknown
+from kdviz.papers.cells import command, misfits
 from kdviz.papers.entry import Claim, Entry, Inputs, Results
 
 if TYPE_CHECKING:
@@ -38,12 +38,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its printed values, and the method and settings that kdviz would train it by (None: it cannot)."""
+    """A row: its printed values, and the method and settings that kdviz would train it by (None: it cannot).
+
+    `recipes` maps names of columns to the recipes that this row was trained with there, where they are not the
+    columns' own.
+    """
 
     name: str
     values: tuple[float, ...]
     method: str | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
+    recipes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,42 +82,15 @@ def tables(paper: str) -> dict[str, Table]:
 
 def _table(where: str, entry: dict[str, Any]) -> Table:
     columns = tuple(Column(**column) for column in entry.pop("columns"))
-    rows = tuple(Row(**{**row, "values": tuple(row["values"])}) for row in entry.pop("rows"))
-    if any(len(row.values) != len(columns) for row in rows):
-        raise KdvizError(f"{where}: a row has not {len(columns)} values")
+    rows = entry.pop("rows")
+    for row in rows:
+        if any(len(row[key]) != len(columns) for key in ("values", "recipes") if key in row):
+            raise KdvizError(f"{where}: a row has not {len(columns)} values or recipes")
+        row["values"] = tuple(row["values"])
+        if "recipes" in row:
+            row["recipes"] = dict(zip((column.name for column in columns), row["recipes"], strict=True))
+    rows = tuple(Row(**row) for row in rows)
     return Table(columns=columns, rows=rows, **entry)
-
-
-def command(row: Row, column: Column) -> str | None:
-    """The `kdviz train` line of one cell, or None where kdviz has no recipe, net or method for it.
-
-    >>> table = tables("rkkd")["tab7"]
-    >>> print(command(table.row("gamma 2"), table.columns[0]))
-    kdviz train rkkd-cifar100 --method kd+rk --student resnet8x4 --teacher resnet32x4.pt --set rank_kendall.weight=2.0
-    """
-    if row.method is None or column.recipe is None or column.student is None:
-        return None
-    words = ["kdviz", "train", column.recipe, "--method", row.method, "--student", column.student]
-    if row.method != "ce":
-        words += ["--teacher", f"{column.teacher}.pt"]
-        for key, value in {**column.set, **row.set}.items():
-            words += ["--set", f"{key}={value}"]
-    return shlex.join(words)
-
-
-def misfits(checkpoint: "Checkpoint", table: Table, row: Row, column: Column) -> list[str]:
-    """Why a finished run is not the cell (row, column); empty where it is."""
-    taught = (checkpoint.teacher or {}).get("name")
-    settings = checkpoint.recipe.get("settings", {})
-    wanted = {} if row.method == "ce" else {**column.set, **row.set}
-    facts = [
-        ("data", checkpoint.data, table.data),
-        ("student", checkpoint.name, column.student),
-        ("method", checkpoint.method, row.method),
-        *([("teacher", taught, column.teacher)] if row.method != "ce" else []),
-        *((key, settings.get(key), value) for key, value in wanted.items()),
-    ]
-    return [f"{what} is {got}, not {want}" for what, got, want in facts if got != want]
 
 
 def top1(checkpoint: "Checkpoint") -> float:
@@ -123,32 +101,58 @@ def top1(checkpoint: "Checkpoint") -> float:
     return 100 * found
 
 
-def compute(table: Table, inputs: Inputs) -> Results:
-    """Result "table": published values and the mean of the measured ones, per cent, dims row and column.
+def best_top1(checkpoint: "Checkpoint") -> float:
+    """Highest test top-1 of the epochs that the run's journal scored (`kdviz train --score-every`), per cent; else NaN.
 
-    Runs that are no cell of the table are told in attrs["apart"], one a line, with what does not fit.
+    The RKKD line of work reports this one; nothing here is chosen by it.
+    """
+    from kdviz.checkpoints.run_folder import RunFolder
+
+    folder = RunFolder(checkpoint.path.parent)
+    scored = [entry["test"]["top1"] for entry in folder.epochs() if entry.get("test")]
+    return 100 * max(scored) if scored and folder.last == checkpoint.path else float("nan")
+
+
+def compute(table: Table, inputs: Inputs) -> Results:
+    """Result "table", per cent, dims row and column: published values and the runs' means, last epoch and best epoch.
+
+    Only a run whose whole recipe is a cell's counts there. The others are listed in attrs["unmatched"], one a line,
+    each with every setting that differs from the nearest cell's.
     """
     import xarray as xr
 
     published = np.array([row.values for row in table.rows])
-    sums, counts = np.zeros_like(published), np.zeros(published.shape, dtype=int)
-    apart = []
+    last: dict[tuple[int, int], list[float]] = {}
+    best: dict[tuple[int, int], list[float]] = {}
+    unmatched: list[str] = []
+    data_sha256 = None
     for name, checkpoint in inputs.runs:
         row = table.row(name)
-        reasons = [misfits(checkpoint, table, row, column) for column in table.columns]
+        reasons = [misfits(checkpoint, table, row, column, data_sha256) for column in table.columns]
         nearest = min(reasons, key=len)
         if nearest:
-            apart.append(f"{name}: {checkpoint.path}: top-1 {top1(checkpoint):.2f} %; {', '.join(nearest)}")
+            unmatched.append(f"{name}: {checkpoint.path}: top-1 {top1(checkpoint):.2f} %; {', '.join(nearest)}")
             continue
+        data_sha256 = checkpoint.recipe["data_sha256"]
         cell = table.rows.index(row), reasons.index(nearest)
-        sums[cell] += top1(checkpoint)
-        counts[cell] += 1
-    dims = ("row", "column")
-    measured = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    variables = {"published": (dims, published), "measured": (dims, measured), "runs": (dims, counts)}
+        last.setdefault(cell, []).append(top1(checkpoint))
+        best.setdefault(cell, []).append(best_top1(checkpoint))
+    means = {"measured": _means(last, published.shape), "best": _means(best, published.shape)}
+    counts = np.zeros(published.shape, dtype=int)
+    for cell, found in last.items():
+        counts[cell] = len(found)
+    variables = {name: (("row", "column"), values) for name, values in {"published": published, **means}.items()}
     coords = {"row": [row.name for row in table.rows], "column": [column.name for column in table.columns]}
-    attrs = {"kind": "table", "metric": table.metric, "data": table.data, "apart": "\n".join(apart)}
-    return {"table": xr.Dataset(variables, coords, attrs)}
+    attrs = {"kind": "table", "metric": table.metric, "data": table.data, "unmatched": "\n".join(unmatched)}
+    return {"table": xr.Dataset({**variables, "runs": (("row", "column"), counts)}, coords, attrs)}
+
+
+def _means(cells: Mapping[tuple[int, int], list[float]], shape: tuple[int, ...]) -> np.ndarray:
+    """Each cell's mean; NaN where there is no run, or one of which the number is not known."""
+    means = np.full(shape, np.nan)
+    for cell, found in cells.items():
+        means[cell] = np.mean(found)
+    return means
 
 
 def declare(paper: str, source: str, claims: Mapping[str, tuple[Claim, ...]]) -> list[Entry]:
@@ -162,7 +166,7 @@ def declare(paper: str, source: str, claims: Mapping[str, tuple[Claim, ...]]) ->
             claims=claims.get(name, ()),
             choices=(
                 "the numbers are the paper's, copied, not measured; a run given by --run stands beside them,"
-                " last epoch, test split",
+                " last epoch, test split; the best test epoch is beside it where the run scored them",
             ),
         )
         for name, table in tables(paper).items()
@@ -170,10 +174,10 @@ def declare(paper: str, source: str, claims: Mapping[str, tuple[Claim, ...]]) ->
 
 
 def plain(table: Table, result: "xr.Dataset") -> str:
-    """The table for a terminal, "published" or "published (measured)", and the runs that are no cell of it."""
+    """The table for a terminal, "published" or "published (last epoch, best epoch)", and the runs that are no cell."""
     cells = [
-        [_cell(*pair) for pair in zip(*pairs, strict=True)]
-        for pairs in zip(result["published"].to_numpy(), result["measured"].to_numpy(), strict=True)
+        [_cell(*numbers) for numbers in zip(*rows, strict=True)]
+        for rows in zip(*(result[name].to_numpy() for name in ("published", "measured", "best")), strict=True)
     ]
     heads = [column.name.split(" > ") for column in table.columns]
     depth = max(map(len, heads))
@@ -183,12 +187,14 @@ def plain(table: Table, result: "xr.Dataset") -> str:
     rendered = [
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
     ]
-    apart = [f"not a cell of this table: {one}" for one in result.attrs["apart"].splitlines()]
-    return "\n".join([f"{table.title}; {table.metric}", *rendered, *apart])
+    unmatched = [f"not a cell of this table: {one}" for one in result.attrs["unmatched"].splitlines()]
+    return "\n".join([f"{table.title}; {table.metric}", *rendered, *unmatched])
 
 
-def _cell(published: float, measured: float) -> str:
-    return f"{published:.2f}" if np.isnan(measured) else f"{published:.2f} ({measured:.2f})"
+def _cell(published: float, measured: float, best: float) -> str:
+    if np.isnan(measured):
+        return f"{published:.2f}"
+    return f"{published:.2f} ({measured:.2f}{'' if np.isnan(best) else f', best epoch {best:.2f}'})"
 
 
 def commands(table: Table, into: str) -> list[str]:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from kdviz.base.check import KdvizError
 from kdviz.base.files import sha256
+from kdviz.base.lock import locked
 from kdviz.base.seeds import derive
+from kdviz.base.signals import stop_requested
 from kdviz.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.methods import Batch
@@ -23,7 +25,6 @@ from kdviz.train.optim import learning_rate
 from kdviz.train.recipe import Recipe
 from kdviz.train.score import evaluate
 from kdviz.train.setup import Run, prepare
-from kdviz.train.signals import stop_requested
 
 Progress = Callable[[int, int], None]
 Report = Callable[[dict[str, Any]], None]
@@ -90,16 +91,21 @@ def train(
     """
     folder = RunFolder(Path(out))
     run = prepare(recipe, folder, teacher=teacher, root=root, device=device, teacher_cache=teacher_cache)
-    fingerprint = state.fingerprint(run.record, run.batches.data.sha256)
-    at = state.restore(folder, fingerprint, run.student, run.objective, run.optimizer, fresh=fresh)
-    if at.epoch >= recipe.epochs and (done := folder.result()):
+    with locked(folder.path), stop_requested() as stop, torch.random.fork_rng():
+        loop = Loop(state.fingerprint(run.record, run.batches.data.sha256), stop, 60 * save_minutes, progress, report)
+        return _train(run, loop, fresh=fresh)
+
+
+def _train(run: Run, loop: Loop, *, fresh: bool) -> dict[str, Any]:
+    """Go on from the folder's state to the last epoch; the metrics on the test split."""
+    folder = run.folder
+    at = state.restore(folder, loop.fingerprint, run.student, run.objective, run.optimizer, fresh=fresh)
+    if at.epoch >= run.recipe.epochs and (done := folder.result()):
         return dict(done)
     started = at.epoch == 0 and at.step == 0
-    with stop_requested() as stop, torch.random.fork_rng():
-        folder.log("start" if started else "resume", **run.record, precision=run.step.precision)
-        loop = Loop(fingerprint, stop, 60 * save_minutes, progress, report)
-        while at.epoch < recipe.epochs:
-            at = _epoch(run, loop, at)
+    folder.log("start" if started else "resume", **run.record, precision=run.step.precision)
+    while at.epoch < run.recipe.epochs:
+        at = _epoch(run, loop, at)
     return _finish(run)
 
 
@@ -112,7 +118,7 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
         (), -1, dtype=torch.int64, device=run.batches.device
     )  # the first step with a loss that is not finite
     for step in range(at.step, steps):
-        terms = _step(run, plan, step)
+        terms = train_step(run, plan, step)
         bad = torch.where((bad < 0) & ~torch.isfinite(terms["total"]), step, bad)
         for name, value in terms.items():
             sums[name] = sums.get(name, 0) + value.double()
@@ -130,7 +136,7 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
     return _close_epoch(run, loop, at, means, {"seconds": round(seconds, 3), "images_per_second": round(rate)})
 
 
-def _step(run: Run, plan: EpochPlan, step: int) -> dict[str, Tensor]:
+def train_step(run: Run, plan: EpochPlan, step: int) -> dict[str, Tensor]:
     """One update; the terms of the loss, detached, still on the device."""
     at = plan.epoch + step / run.batches.steps
     for group in run.optimizer.param_groups:

@@ -1,6 +1,7 @@
 """Training recipes: every setting of a run, from TOML and flags, checked before the first step."""
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,8 @@ class Recipe(BaseModel):
     Epochs count passes over the training split; `lr` is the peak after a linear warm-up; milestones and warm-up are in
     epochs. `holdout=False` trains on train + val, and then the last epoch is also called the best, because nothing is
     left to choose by but the test split. `score_every=N` also measures the test split every N epochs, for the journal
-    alone: nothing is chosen by it.
+    alone: nothing is chosen by it. `features_at` and `teacher_features_at` name the modules whose maps methods of
+    features see, for nets that do not return features by themselves.
 
     Source: the recipes of methods.md's papers are in kdviz/recipes; the defaults are ours, for glyphs100 on two cores.
 
@@ -48,6 +50,8 @@ class Recipe(BaseModel):
     min_lr: float = Field(0.0, ge=0)
     warmup: float = Field(1.0, ge=0)
     augment: Literal["crop", "none"] = "crop"
+    features_at: tuple[str, ...] = ()
+    teacher_features_at: tuple[str, ...] = ()
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
@@ -76,6 +80,9 @@ def recipes() -> dict[str, Path]:
 def load_recipe(name: str | Path | None = None, **changes: Any) -> Recipe:
     """The bundled recipe `name` or the TOML file of that path, with `changes` (None: as it stands) on top.
 
+    Where `changes` names another method than the file, the file's settings of terms that this method does not have are
+    left out.
+
     Raises: KdvizError for an unknown recipe, unreadable TOML, an unknown setting or a value out of range.
     """
     table: dict[str, Any] = {}
@@ -90,7 +97,8 @@ def load_recipe(name: str | Path | None = None, **changes: Any) -> Recipe:
             raise KdvizError(f"{path}: not TOML: {error}") from error
     table.pop("about", None)
     changed = {key: value for key, value in changes.items() if value is not None}
-    settings = {**table.pop("settings", {}), **changed.pop("settings", {})}
+    kept = _settings_of(table.pop("settings", {}), table.get("method", "ce"), changed.get("method"))
+    settings = {**kept, **changed.pop("settings", {})}
     try:
         return Recipe(**{**table, **changed, "settings": settings})
     except ValidationError as error:
@@ -99,3 +107,19 @@ def load_recipe(name: str | Path | None = None, **changes: Any) -> Recipe:
         if first["type"] == "extra_forbidden":
             raise unknown("recipe setting", where, Recipe.model_fields) from error
         raise KdvizError(f"recipe: {where}: {first['msg']}, got {first['input']!r}") from error
+
+
+def _settings_of(settings: dict[str, Any], own: str, other: str | None) -> dict[str, Any]:
+    """A file's settings for its own method, less those of terms that the method `other`, named in its place, lacks."""
+    if other is None or not settings:
+        return settings
+    from kdviz.losses import ALIASES
+    from kdviz.methods import settings_in_force
+
+    before, after = ({key.partition(".")[0] for key in settings_in_force(each)} for each in (own, other))
+    return {key: value for key, value in settings.items() if _term(key, ALIASES) not in before - after}
+
+
+def _term(key: str, aliases: Mapping[str, str]) -> str:
+    term = key.partition(".")[0]
+    return aliases.get(term, term)

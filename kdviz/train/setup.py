@@ -17,6 +17,7 @@ from kdviz.losses import validate_logits
 from kdviz.methods import METHODS, Objective, Probe, canonical
 from kdviz.methods import build as build_objective
 from kdviz.models import build as build_model
+from kdviz.models.features import with_features
 from kdviz.train.batches import Batches, resident, training_split
 from kdviz.train.device import choose_device, choose_precision
 from kdviz.train.optim import build_optimizer
@@ -77,14 +78,16 @@ def prepare(
     data = training_split(recipe, root)
     student = build_model(recipe.student, classes=data.classes, seed=recipe.seed)
     student = student.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    seen = with_features(student, recipe.features_at) if recipe.features_at else student
     frozen = None
     if "teacher" in _needs(recipe.method):
         frozen = frozen_teacher(teacher, data, where)
+        frozen = with_features(frozen, recipe.teacher_features_at) if recipe.teacher_features_at else frozen
     batches = resident(recipe, data, where)
-    objective = _objective(recipe, student, teacher if frozen is not None else None, frozen, batches)
+    objective = _objective(recipe, seen, teacher if frozen is not None else None, frozen, batches)
     batches = batches.with_strong_view("strong" in objective.needs)
     step = Step(
-        torch.compile(student) if recipe.compile else student,
+        torch.compile(seen) if recipe.compile else seen,  # type: ignore[arg-type]
         frozen,
         objective,
         build_optimizer(recipe, [*student.parameters(), *objective.parameters()]),
@@ -154,7 +157,12 @@ def _record(recipe: Recipe, data: Data, objective: Objective, teacher: Checkpoin
         "method": recipe.method,
         "seed": recipe.seed,
         "teacher": named,
-        "recipe": {**recipe.result(), "settings": objective.settings, "normalization": normalization},
+        "recipe": {
+            **recipe.result(),
+            "settings": objective.settings,
+            "normalization": normalization,
+            "data_sha256": data.sha256,
+        },
     }
 
 
