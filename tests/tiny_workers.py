@@ -1,4 +1,6 @@
-"""Two workers of a plan, killed with -9 at random moments, then two that are left alone; run by tests/test_tables_kill.py.
+"""Two workers of a plan, killed with -9 at random moments, then two that are left alone.
+
+Run by tests/test_tables_runs.py:
 
 python tests/tiny_workers.py QUEUE PLAN KILLS SEED
 

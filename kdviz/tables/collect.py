@@ -66,6 +66,7 @@ def collect(plan: Plan, *, resamples: int = RESAMPLES, seed: int = 0) -> "xr.Dat
         "published": (dims, np.array(published)),
         **moments,
         "runs": (dims, np.isfinite(by_seed["last"]).sum(-1)),
+        "command": (dims, [[_next(plan, row, column) for column in table.columns] for row in table.rows]),
         **{f"{which}_by_seed": ((*dims, "seed"), 100 * found) for which, found in by_seed.items()},
         **_differences(plan, by_seed["last"], resamples, seed),
     }
@@ -75,6 +76,12 @@ def collect(plan: Plan, *, resamples: int = RESAMPLES, seed: int = 0) -> "xr.Dat
         units = "1" if name == "improvement" else "points" if name in GAINS or name.startswith("mean_") else "per cent"
         dataset[name].attrs |= {"long_name": text, "units": units}
     return dataset
+
+
+def _next(plan: Plan, row: str, column: str) -> str:
+    """The command of the cell's first run that is not finished; "" where there is none."""
+    left = [job.command for job in plan.cells[row, column] if job.id not in plan.finished]
+    return left[0] if left else ""
 
 
 def _attributes(plan: Plan, resamples: int) -> dict[str, Any]:

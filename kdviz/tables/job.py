@@ -114,11 +114,7 @@ def settings_in_force(recipe: Recipe, teacher: str | None) -> dict[str, Any]:
     """Every setting of the recipe's method, defaults and presets of the pair included, as a run records them."""
     from kdviz import methods
 
-    nets = {"student": recipe.student, "teacher": teacher}
-    found = getattr(methods, "settings_in_force", None)
-    if found is None:
-        return methods.build(recipe.method, classes=10, settings=recipe.settings, **nets).settings
-    return found(recipe.method, settings=recipe.settings, **nets)
+    return methods.settings_in_force(recipe.method, student=recipe.student, teacher=teacher, settings=recipe.settings)
 
 
 def expected(recipe: Recipe, teacher_net: str | None) -> dict[str, Any]:

@@ -138,11 +138,7 @@ class _Builder:
                 raise KdvizError(f"changes: kdviz train has no option for {key}; write it into a recipe file")
         if self.declaration.data is not None:
             asked["data"] = self.declaration.data
-        base = load_recipe(based_on)
-        kept = base.settings if base.method == method else _own(base.settings, method)
-        fields = {**base.model_dump(exclude={"settings", "teacher"}), **asked}
-        fields |= {"method": method, "student": student, "seed": seed}
-        return load_recipe(None, **fields, settings={**kept, **settings})
+        return load_recipe(based_on, **{**asked, "method": method, "student": student, "seed": seed}, settings=settings)
 
     def _add(
         self, recipe: Recipe, based_on: str, kind: str, file: Path | None, after: Job | None, teacher: str | None
@@ -156,9 +152,3 @@ class _Builder:
         imports = self.declaration.imports
         job = Job(name, self.runs / name, recipe, based_on, file, teacher, after, self.root, imports, cache)
         return self.jobs.setdefault(name, job)
-
-
-def _own(settings: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """The settings of a recipe's file that belong to terms of another method than the file's."""
-    known = {key for name in method.split("+") for key in METHODS[name].defaults}
-    return {key: value for key, value in settings.items() if key in known}

@@ -50,8 +50,8 @@ def from_paper(paper: str, name: str, *, scale: str = "full", data: str | None =
 
 
 def _row(row: printed.Row) -> dict[str, Any]:
-    own = {"recipes": dict(recipes)} if (recipes := getattr(row, "recipes", None)) else {}
-    return {"name": row.name, "values": row.values, "method": row.method, "set": dict(row.set), **own}
+    found = {"name": row.name, "values": row.values, "method": row.method, "set": dict(row.set)}
+    return {**found, "recipes": dict(row.recipes)} if row.recipes else found
 
 
 def _column(column: printed.Column) -> dict[str, Any]:

@@ -24,8 +24,8 @@ FIELDS = ("published", "measured", "std", "best", "best_std", "runs", "gain", "l
 FIELDS = (*FIELDS, "improvement", "clear", "images")
 
 
-def legend(result: "xr.Dataset") -> list[str]:
-    """What the numbers are, in sentences, for every output."""
+def legend(result: "xr.Dataset", *, mark: str = f"marked {NOISE} (grey)") -> list[str]:
+    """What the numbers are, in sentences, for every output; `mark` says how it shows a gain inside the noise."""
     level = f"{100 * float(result.attrs['level']):.0f} %"
     seeds = result.sizes["seed"]
     found = [
@@ -33,7 +33,7 @@ def legend(result: "xr.Dataset") -> list[str]:
         " test split; in brackets what the paper prints."
         if result.attrs["source"]
         else f"{result.attrs['metric']}; mean ± standard deviation of the last epoch over {seeds} seeds, test split.",
-        f"A gain marked {NOISE} (grey) is inside the noise: its {level} interval, by bootstrap over seeds and test"
+        f"A gain {mark} is inside the noise: its {level} interval, by bootstrap over seeds and test"
         " images or by Student's t over seeds, holds 0, or it was measured under one seed.",
         f"{DASH} is a cell that was not trained; commands.sh has its command, where kdviz has one.",
     ]
@@ -91,6 +91,19 @@ def gains(result: "xr.Dataset") -> list[str]:
     return lines
 
 
+def unfinished(result: "xr.Dataset", *, shown: int = 5) -> list[str]:
+    """One line for each of the first cells that lack runs, with the command of the next one."""
+    lines = []
+    for row in result["row"].values:
+        for column in result["column"].values:
+            one = result.sel(row=row, column=column)
+            command = str(one["command"].values)
+            if command:
+                lines.append(f"{DASH} {row}, {column}: {int(one['runs'])} runs finished; the next: {command}")
+    rest = [f"{len(lines) - shown} more cells lack runs; commands.sh has every command"] if len(lines) > shown else []
+    return [*lines[:shown], *rest]
+
+
 def _gain(one: "xr.Dataset") -> str:
     gain, low, high, chance = (float(one[name]) for name in ("gain", "low", "high", "improvement"))
     t_low, t_high = float(one["t_low"]), float(one["t_high"])
@@ -121,7 +134,7 @@ def terminal(result: "xr.Dataset", *, grey: Callable[[str], str] = str) -> str:
         aligned.append(
             "  ".join(grey(text) if mark else text for text, mark in zip(padded, marks, strict=True)).rstrip()
         )
-    return "\n".join([_title(result), *aligned, "", *gains(result), "", *legend(result)])
+    return "\n".join([_title(result), *aligned, "", *gains(result), "", *unfinished(result), *legend(result)])
 
 
 def _title(result: "xr.Dataset") -> str:
@@ -141,6 +154,7 @@ def markdown(result: "xr.Dataset") -> str:
         texts = [f"*{text.plain}*" if text.noise else text.plain for text in line]
         lines.append(f"| {safe(str(name))} | {' | '.join(texts)} |")
     lines += ["", *(f"- {safe(one)}" for one in gains(result))]
+    lines += ["", *(f"- {safe(one)}" for one in unfinished(result))]
     return "\n".join([*lines, "", *(f"{safe(one)}\n" for one in legend(result))])
 
 
@@ -151,7 +165,7 @@ def latex(result: "xr.Dataset") -> str:
         r"% needs \usepackage{booktabs,xcolor}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape(_title(result))}. {escape(' '.join(legend(result)))}}}",
+        rf"\caption{{{_words(_title(result))}. {_words(' '.join(legend(result, mark='in grey')))}}}",
         rf"\label{{tab:{result.attrs['name'].replace('_', '-')}}}",
         rf"\begin{{tabular}}{{l{'c' * len(names)}}}",
         r"\toprule",
@@ -161,6 +175,10 @@ def latex(result: "xr.Dataset") -> str:
     for name, line in zip(result["row"].values, cells(result), strict=True):
         lines.append(f"{escape(str(name))} & {' & '.join(map(_latex, line))} \\\\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _words(text: str) -> str:
+    return escape(text).replace("±", r"$\pm$")
 
 
 def _latex(text: Text) -> str:
@@ -174,13 +192,23 @@ def as_csv(result: "xr.Dataset") -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     seeds = [int(seed) for seed in result["seed"].values]
-    writer.writerow(["row", "column", "base", *FIELDS, *(f"seed_{seed}" for seed in seeds), "scale"])
+    writer.writerow(["row", "column", "base", *FIELDS, *(f"seed_{seed}" for seed in seeds), "scale", "command"])
     for row in result["row"].values:
         for column in result["column"].values:
             one = result.sel(row=row, column=column)
             numbers = [_number(float(one[name])) for name in FIELDS]
             own = [_number(float(value)) for value in one["last_by_seed"].values]
-            writer.writerow([row, column, str(one["base"].values), *numbers, *own, result.attrs["scale"]])
+            writer.writerow(
+                [
+                    row,
+                    column,
+                    str(one["base"].values),
+                    *numbers,
+                    *own,
+                    result.attrs["scale"],
+                    str(one["command"].values),
+                ]
+            )
     return stream.getvalue()
 
 
