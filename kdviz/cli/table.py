@@ -108,7 +108,7 @@ def _changed(table: "Declaration", changes: dict[str, Any]) -> "Declaration":
         return table
     note = f"Every run has {', '.join(f'{key} {value}' for key, value in changes.items())} in place of its recipe's."
     name = "_".join([table.name, *(f"{key}{value}" for key, value in changes.items())])
-    return replace(table, name=name, note=f"{table.note} {note}".strip())
+    return replace(table, name=name, remark=f"{table.remark} {note}".strip())
 
 
 def _net(text: str) -> tuple[str, Path]:

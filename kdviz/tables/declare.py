@@ -58,7 +58,8 @@ class Declaration:
         metric: of the numbers, with its unit.
         data: the data set that the runs train on; None: the recipes' own.
         scale: "full" or "small".
-        note: what every output has to say beside the numbers; empty where nothing.
+        remark: what every output has to say beside the numbers; empty where nothing.
+        stands_for: column -> what its small pair stands for.
         rows, columns: names, in order.
         cells: (row, column) -> cell.
         against: row -> the row that its differences are taken from.
@@ -79,10 +80,17 @@ class Declaration:
     against: Mapping[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     scale: str = "full"
-    note: str = ""
+    remark: str = ""
+    stands_for: Mapping[str, str] = field(default_factory=dict)
     teacher_recipe: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """The remark, and what each column stands for, as one text."""
+        pairs = "; ".join(f"{column} stands for {text}" for column, text in self.stands_for.items())
+        return " ".join(text for text in (self.remark, pairs and f"{pairs}.") if text)
 
     def only(self, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> "Declaration":
         """The table cut down to some rows and columns. Raises KdvizError for one that it does not have."""
@@ -94,7 +102,8 @@ class Declaration:
         kept_columns = tuple(name for name in self.columns if not columns or name in columns)
         cells = {key: cell for key, cell in self.cells.items() if key[0] in kept_rows and key[1] in kept_columns}
         against = {row: base for row, base in self.against.items() if row in kept_rows and base in kept_rows}
-        return replace(self, rows=kept_rows, columns=kept_columns, cells=cells, against=against)
+        stands_for = {column: text for column, text in self.stands_for.items() if column in kept_columns}
+        return replace(self, rows=kept_rows, columns=kept_columns, cells=cells, against=against, stands_for=stands_for)
 
 
 def differences(rows: Mapping[str, str | None]) -> dict[str, str]:
@@ -144,7 +153,7 @@ def from_file(path: Path) -> Declaration:
 
 
 KEYS = ("recipe", "against", "changes", "teacher_recipe", "imports", "rows", "columns")
-PASSED = ("name", "title", "source", "metric", "data", "seeds", "scale", "note")
+PASSED = ("name", "title", "source", "metric", "data", "seeds", "scale", "remark", "stands_for")
 ROW = ("name", "values", "method", "set", "recipes", "changes")
 COLUMN = ("label", "teacher", "student", "recipe", "set", "changes", "by_row", "measure")
 

@@ -72,7 +72,7 @@ def _small(paper: str, name: str, table: printed.Table, data: str) -> Declaratio
     rows = [{**_row(row), **own.get("rows", {}).get(row.name, {})} for row in table.rows]
     for row in rows:
         row.pop("recipes", None)  # of the large scale
-    columns, kept, replaced = [], [], []
+    columns, kept, stands_for = [], [], {}
     for place, column in enumerate(table.columns):
         new = own["columns"][place] if "columns" in own else _small_pair(forms["pairs"], column)
         if new is None:
@@ -82,7 +82,7 @@ def _small(paper: str, name: str, table: printed.Table, data: str) -> Declaratio
             columns.append({**new, "recipe": data})
             kept.append(place)
         original = f"{column.teacher} > {column.student}" if column.student else column.name
-        replaced.append(f"{new['teacher']} > {new['student']} stands for {original}")
+        stands_for.setdefault(new["label"], []).append(original)
     if not columns or all(row.get("method") is None for row in rows):
         raise KdvizError(f"{paper} {name}: has no form at small scale; its methods or nets are not among kdviz's")
     for row in rows:
@@ -97,8 +97,9 @@ def _small(paper: str, name: str, table: printed.Table, data: str) -> Declaratio
             "metric": table.metric.replace("mean ", ""),
             "data": data,
             "scale": "small",
-            "note": f"Small scale: small nets on {data}{synthetic}, a short recipe; not the paper's setting, whose"
-            f" printed numbers stand beside ours for their order alone. {'; '.join(dict.fromkeys(replaced))}.{choice}",
+            "remark": f"Small scale: small nets on {data}{synthetic}, a short recipe; not the paper's setting, whose"
+            f" printed numbers stand beside ours for their order alone.{choice}",
+            "stands_for": {label: " and ".join(names) for label, names in stands_for.items()},
             "rows": rows,
             "columns": columns,
             "against": own.get("against", {}),
