@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdviz.base.check import KdvizError, require
-from kdviz.cli.common import Root
+from kdviz.cli.common import Root, write_figures
 
 if TYPE_CHECKING:
     from kdviz.tables.declare import Declaration
@@ -222,6 +222,8 @@ def _write(planned: "Plan", folder: Path, now: "Status | None") -> None:
     typer.echo(f"\n{terminal(result, grey=grey)}\n")
     for path in paths:
         typer.echo(path)
+    if bool(result["gain"].notnull().any()):
+        write_figures(result, ["gains"], folder)
     if now and now.failed:
         first = now.failed[0]
         raise KdvizError(f"table: {len(now.failed)} runs failed, the first: {first[0]}: {first[1]}")

@@ -36,6 +36,7 @@ FIGURES.add("descent", {"paths": "ternary:paths"})
 FIGURES.add("cases", {"gallery": "cases:gallery", "overlap": "suboptimal:overlap", "angles": "suboptimal:angles"})
 FIGURES.add("duels", {"matrix": "suboptimal:matrix", "duels": "cases:duels"})
 FIGURES.add("surface", {"both": "surface:both", "surface": "surface:surface", "contour": "surface:contour"})
+FIGURES.add("table", {"gains": "tables:gains"})
 FIGURES.add("training", {"curves": "training:curves", "terms": "training:terms"})
 
 __all__ = ["FIGURES", "draw", "save", "style"]
