@@ -1,5 +1,6 @@
 """AT: where in the image the stages are active."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -35,13 +36,12 @@ def at(features_student: Maps, features_teacher: Maps, *, reduction: Reduction =
     Differs from: the paper, which sums over positions and multiplies by beta / 2; the mean over positions is that of
     the code behind the published tables, and its weight is 1000.
 
-    >>> import torch
     >>> maps = torch.rand(2, 3, 4, 4)
     >>> at([2 * maps], [maps]).item() < 1e-12
     True
     """
-    values = 0.0
-    for student, teacher in map_pairs("at", features_student, features_teacher):
-        student, teacher = pooled_alike(student, teacher)
-        values = values + (_attention(student) - _attention(teacher)).square().mean(1)
-    return reduce("at", values, reduction)  # type: ignore[arg-type]
+    stages = []
+    for maps in map_pairs("at", features_student, features_teacher):
+        student, teacher = pooled_alike(*maps)
+        stages.append((_attention(student) - _attention(teacher)).square().mean(1))
+    return reduce("at", torch.stack(stages).sum(0), reduction)

@@ -21,14 +21,24 @@ def map_pairs(who: str, features_student: Maps, features_teacher: Maps) -> list[
 
     Raises: KdvizError for a wrong shape or type, or nets whose numbers of stages differ.
     """
-    require(len(features_student) > 0, f"{who}: features_student has no maps; expected one [n, c, h, w] per stage")
+    some_maps(who, features_student=features_student, features_teacher=features_teacher)
     require(
         len(features_student) == len(features_teacher),
         f"{who}: the student has {len(features_student)} stages but the teacher has {len(features_teacher)};"
-        " choose nets with as many stages, or name the maps to compare",
+        " choose nets with as many stages, or name the maps to compare (--features-at)",
     )
     pairs = zip(features_student, features_teacher, strict=True)
     return [map_pair(who, student, teacher) for student, teacher in pairs]
+
+
+def some_maps(who: str, **features: Maps) -> None:
+    """Refuse a net without maps, by name."""
+    for name, maps in features.items():
+        require(
+            len(maps) > 0,
+            f"{who}: {name} has no maps; expected one [n, c, h, w] per stage: use a net of `kdviz list models`,"
+            " or name the modules that give them (--features-at)",
+        )
 
 
 def map_pair(who: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

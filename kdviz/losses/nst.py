@@ -1,5 +1,6 @@
 """NST: the channels of a stage as a sample of activation patterns, compared as distributions."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,14 +34,13 @@ def nst(features_student: Maps, features_teacher: Maps, *, reduction: Reduction 
 
     Source: Huang and Wang 2017, sec. 4, with the polynomial kernel of degree 2 and offset 0.
 
-    >>> import torch
     >>> maps = torch.rand(2, 3, 4, 4)
     >>> abs(nst([2 * maps], [maps]).item()) < 1e-6
     True
     """
-    values = 0.0
+    stages = []
     for maps in map_pairs("nst", features_student, features_teacher):
         student, teacher = (functional.normalize(each.flatten(2), dim=2) for each in pooled_alike(*maps))
         with unmixed(student.device):
-            values = values + _kernel(teacher, teacher) - 2 * _kernel(student, teacher) + _kernel(student, student)
-    return reduce("nst", values, reduction)  # type: ignore[arg-type]
+            stages.append(_kernel(teacher, teacher) - 2 * _kernel(student, teacher) + _kernel(student, student))
+    return reduce("nst", torch.stack(stages).sum(0), reduction)

@@ -3,10 +3,9 @@
 from torch import Tensor
 from torch.nn import functional
 
-from kdviz.base.check import require
 from kdviz.losses.entry import loss
 from kdviz.losses.inputs import unmixed
-from kdviz.losses.maps import Maps, map_pair
+from kdviz.losses.maps import Maps, map_pair, some_maps
 from kdviz.losses.papers import SP
 
 
@@ -47,5 +46,5 @@ def sp(features_student: Maps | Tensor, features_teacher: Maps | Tensor) -> Tens
 def _last(name: str, features: Maps | Tensor) -> Tensor:
     if isinstance(features, Tensor):
         return features
-    require(len(features) > 0, f"sp: {name} has no maps; expected one [n, c, h, w] per stage")
+    some_maps("sp", **{name: features})
     return features[-1]

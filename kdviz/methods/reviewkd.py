@@ -81,7 +81,7 @@ class ReviewKD(nn.Module):
     def __init__(self, probe: Probe) -> None:
         super().__init__()
         student, teacher = both("reviewkd", probe)
-        pairs = paired("reviewkd", _student(student), _teacher(teacher))
+        pairs = _pairs(student, teacher)
         widths = [(learnt.shape[1], taught.shape[1]) for learnt, taught in reversed(pairs)]
         middle = min(WIDEST, widths[0][0])
         self.fusions = nn.ModuleList(
@@ -93,23 +93,23 @@ class ReviewKD(nn.Module):
         n = len(student.logits)
         require(n > 1, f"reviewkd: needs batches of 2 images or more for its batch norms, got {n}; raise batch")
         total, deeper = torch.zeros((), device=student.logits.device), None
-        pairs = reversed(list(zip(_student(student), _teacher(teacher), strict=True)))
         with unmixed(total.device):
-            for (maps, taught), fuse in zip(pairs, self.fusions, strict=True):
+            for (maps, taught), fuse in zip(reversed(_pairs(student, teacher)), self.fusions, strict=True):
                 maps, taught = wide(maps), wide(taught.detach())
                 reviewed, deeper = fuse(maps, deeper, size(taught))
                 total = total + hierarchical_context(reviewed, taught)
         return total
 
 
-def _student(outputs: Outputs) -> tuple[Tensor, ...]:
-    maps = stages("reviewkd", "student", outputs, "features")
-    return (*maps, pooled("reviewkd", "student", outputs)[:, :, None, None])
-
-
-def _teacher(outputs: Outputs) -> tuple[Tensor, ...]:
-    maps = stages("reviewkd", "teacher", outputs, "preactivations")
-    return (*maps, pooled("reviewkd", "teacher", outputs)[:, :, None, None])
+def _pairs(student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+    """The student's stages and pooled features beside the teacher's, which are those before the activation."""
+    maps = paired(
+        "reviewkd",
+        stages("reviewkd", "student", student, "features"),
+        stages("reviewkd", "teacher", teacher, "preactivations"),
+    )
+    learnt, taught = pooled("reviewkd", "student", student), pooled("reviewkd", "teacher", teacher)
+    return [*maps, (learnt[:, :, None, None], taught[:, :, None, None])]
 
 
 def _normalised(width_in: int, width: int, kernel: int) -> nn.Sequential:

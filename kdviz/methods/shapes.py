@@ -23,14 +23,14 @@ def stages(who: str, net: str, outputs: Outputs, kind: Literal["features", "prea
     >>> stages("ofd", "student", Outputs(torch.zeros(2, 5)), "features")
     Traceback (most recent call last):
     kdviz.base.check.KdvizError: ofd: the student gives no stage maps; use a net of `kdviz list models`, or name the
-    modules whose maps are to be compared
+    modules whose maps are to be compared (--features-at)
     """
     maps = getattr(outputs, kind)[1:]
     wanted = "stage maps" if kind == "features" else "stage maps before the activation"
     require(
         maps,
         f"{who}: the {net} gives no {wanted}; use a net of `kdviz list models`,"
-        " or name the modules whose maps are to be compared",
+        " or name the modules whose maps are to be compared (--features-at)",
     )
     return maps
 
@@ -40,7 +40,7 @@ def pooled(who: str, net: str, outputs: Outputs) -> Tensor:
     if outputs.pooled is None:
         raise KdvizError(
             f"{who}: the {net} gives no pooled features; use a net of `kdviz list models`,"
-            " or name the modules whose maps are to be compared"
+            " or name the modules whose maps are to be compared (--features-at)"
         )
     return outputs.pooled
 
@@ -50,7 +50,7 @@ def paired(who: str, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -
     require(
         len(student) == len(teacher),
         f"{who}: the student has {len(student)} stages but the teacher has {len(teacher)};"
-        " choose nets with as many stages, or name the maps to compare",
+        " choose nets with as many stages, or name the maps to compare (--features-at)",
     )
     return list(zip(student, teacher, strict=True))
 

@@ -52,14 +52,14 @@ class VID(nn.Module):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, *, epoch: float) -> Tensor:
         """The loss as a scalar in nats."""
-        total = torch.zeros((), device=student.logits.device)
+        values = []
         pairs = map_pairs("vid", student.features[1:], teacher.features[1:])
-        with unmixed(total.device):
+        with unmixed(student.logits.device):
             for maps, regress, log_scale in zip(pairs, self.regressors, self.log_scales, strict=True):
                 learnt, taught = pooled_alike(*maps)
                 variance = (functional.softplus(log_scale) + EPSILON)[:, None, None]
-                total = total + 0.5 * ((regress(learnt) - taught).square() / variance + variance.log()).mean()
-        return total
+                values.append(0.5 * ((regress(learnt) - taught).square() / variance + variance.log()).mean())
+        return torch.stack(values).sum()
 
 
 def _regressor(width_in: int, width: int) -> nn.Sequential:

@@ -118,7 +118,7 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
         (), -1, dtype=torch.int64, device=run.batches.device
     )  # the first step with a loss that is not finite
     for step in range(at.step, steps):
-        terms = _step(run, plan, step)
+        terms = train_step(run, plan, step)
         bad = torch.where((bad < 0) & ~torch.isfinite(terms["total"]), step, bad)
         for name, value in terms.items():
             sums[name] = sums.get(name, 0) + value.double()
@@ -136,7 +136,7 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
     return _close_epoch(run, loop, at, means, {"seconds": round(seconds, 3), "images_per_second": round(rate)})
 
 
-def _step(run: Run, plan: EpochPlan, step: int) -> dict[str, Tensor]:
+def train_step(run: Run, plan: EpochPlan, step: int) -> dict[str, Tensor]:
     """One update; the terms of the loss, detached, still on the device."""
     at = plan.epoch + step / run.batches.steps
     for group in run.optimizer.param_groups:
