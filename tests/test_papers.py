@@ -477,6 +477,7 @@ def test_a_run_is_a_cell_only_if_its_whole_recipe_is(tmp_path, changed, told):
     assert misfits(run_of(tmp_path), table, table.row("Teacher"), table.columns[0]) == [
         "kdviz has no recipe for this cell"
     ]
+    assert misfits(run_of(tmp_path, method="kd", seed=7), *cell) == ["method is kd, not kd+rk"]
     taught = run_of(tmp_path, teacher={"path": "t.pt", "sha256": None, "name": "resnet110"}, name="resnet20", seed=8)
     assert misfits(taught, *cell) == ["student is resnet20, not resnet8x4", "teacher is resnet110, not resnet32x4"]
 
