@@ -1,8 +1,7 @@
 """One pass over a data set: logits of student and teacher, labels and sample ids in one dataset."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from kdviz.analysis.sources import chunks, open_logits
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import versions
-from kdviz.models import logits_of, net_of
+from kdviz.models import evaluating, logits_of, net_of
 
 if TYPE_CHECKING:
     from kdviz.data import Data
@@ -52,7 +51,7 @@ def collect_logits(
         nets["teacher"] = net_of(teacher)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*nets, "target")}
     total = len(data) if hasattr(data, "batches") else 0  # pyright: ignore[reportArgumentType]
-    with _measuring(*nets.values()):
+    with evaluating(*nets.values()), torch.inference_mode():
         done = 0
         for images, labels in data.batches(batch) if hasattr(data, "batches") else data:  # pyright: ignore
             for name, net in nets.items():
@@ -84,20 +83,6 @@ def load_logits(source: Any, *, drop_nonfinite: bool = False, label: str | None 
 
 def _joined(parts: list[Tensor | None]) -> np.ndarray | None:
     return None if parts[0] is None else torch.cat([part.cpu() for part in parts if part is not None]).numpy()
-
-
-@contextmanager
-def _measuring(*nets: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; every module's own mode comes back, whatever happens."""
-    modes = [(module, module.training) for net in nets for module in net.modules()]
-    try:
-        for net in nets:
-            net.eval()
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _forward(net: nn.Module, images: Tensor) -> np.ndarray:
