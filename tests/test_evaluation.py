@@ -49,7 +49,8 @@ def test_buffers_come_back_as_the_same_tensors_with_the_same_values() -> None:
         one(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)))
         one[1].running_var = torch.full((4,), 7.0)
         assert not torch.equal(one[1].running_mean, before["1.running_mean"])
-    assert one[1].running_mean is mean and one[1].running_var is var
+    assert one[1].running_mean is mean
+    assert one[1].running_var is var
     for name, value in one.named_buffers():
         assert torch.equal(value, before[name]), name
 
@@ -61,7 +62,8 @@ def test_everything_comes_back_after_an_error_in_inference_mode() -> None:
         one(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)))
         raise RuntimeError("inside")
     assert all(module.training for module in one.modules())
-    assert torch.equal(one[1].running_mean, torch.zeros(4)) and int(one[1].num_batches_tracked) == 0
+    assert torch.equal(one[1].running_mean, torch.zeros(4))
+    assert int(one[1].num_batches_tracked) == 0
     one(torch.randn(8, 3)).sum().backward()  # nothing became an inference tensor
 
 
