@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp, softmax
 
-from kdviz.analysis.surfaces import LOGITS, _measure, surface
+from kdviz.analysis.surfaces import LOGITS, Sample, _measure, surface
 from kdviz.base.check import KdvizError
 from kdviz.base.files import read_dataset
 from kdviz.losses import LOSSES
@@ -46,7 +46,7 @@ def test_ce_towards_a_class_in_closed_form():
 
 @pytest.mark.parametrize("temperature", [2.0, 0.1])
 def test_pld_of_three_classes_by_hand(temperature):
-    found = surface("pld", temperatures=[temperature], classes=3, steps=5, span=3.0, seed=1, label=0)
+    found = surface("pld", temperatures=[temperature], classes=3, steps=5, span=3.0, seed=1, around=Sample(label=0))
     t = found["teacher"].values
     order = [0, *sorted((1, 2), key=lambda at: -t[at])]
     weights = softmax(t / temperature)[order]
@@ -102,7 +102,7 @@ def test_directions_are_orthogonal_and_as_long_as_t(directions):
 def test_a_real_sample_is_centred_and_its_student_lies_on_the_line_to_it():
     rng = np.random.default_rng(0)
     t, s = 4 * rng.normal(size=(2, 9)) + 3
-    found = surface("kd", logits_teacher=t, logits_student=s, directions="student", steps=5, span=2.0)
+    found = surface("kd", around=Sample(None, t, s), directions="student", steps=5, span=2.0)
     at = found["student_position"].values
     assert at[1] == pytest.approx(0, abs=1e-12)
     assert logits(found, *at) == pytest.approx(s - s.mean())
@@ -141,17 +141,17 @@ def test_settings_reach_the_losses_that_know_them():
         ({"losses": "pldd"}, "did you mean 'pld'"),
         ({"losses": "rkd"}, "pooled"),
         ({"losses": []}, "name a loss"),
-        ({"label": 9, "classes": 4}, "outside 0..3"),
+        ({"around": Sample(label=9), "classes": 4}, "outside 0..3"),
         ({"temperatures": [1.0, 0.0]}, "above 0"),
         ({"span": -1.0}, "above 0"),
         ({"classes": 2}, "3 classes"),
         ({"directions": "up"}, "random, class, student"),
         ({"directions": "student"}, "logits_student"),
         ({"settings": {"steepnes": 1}}, "steepnes"),
-        ({"logits_teacher": [1.0, float("nan"), 0.0]}, "not finite"),
-        ({"logits_teacher": [1.0, 2.0, 0.0], "logits_student": [1.0, 2.0, 0.0, 4.0]}, "different data sets"),
-        ({"logits_teacher": [2.0, 2.0, 2.0]}, "all equal"),
-        ({"logits_student": [2.0, 1.0, 2.0]}, "needs logits_teacher"),
+        ({"around": Sample(None, [1.0, float("nan"), 0.0])}, "not finite"),
+        ({"around": Sample(None, [1.0, 2.0, 0.0], [1.0, 2.0, 0.0, 4.0])}, "different data sets"),
+        ({"around": Sample(None, [2.0, 2.0, 2.0])}, "all equal"),
+        ({"around": Sample(logits_student=[2.0, 1.0, 2.0])}, "needs logits_teacher"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, told):

@@ -9,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from kdviz.analysis.attributes import meaning
 from kdviz.analysis.sources import chunks, open_logits
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import versions
@@ -114,9 +115,9 @@ def _dataset(arrays: dict[str, np.ndarray], data: Any, attrs: dict[str, Any]) ->
     if len(getattr(data, "class_names", ())) == k:
         coordinates["class_name"] = ("channel", np.array(data.class_names, dtype=object))
     dataset = xr.Dataset(values, coordinates, attrs)
-    for name in ("logits_student", "logits_teacher"):
-        if name in dataset:
-            dataset[name].attrs["units"] = "logit"
+    for name in ("student", "teacher"):
+        if name in arrays:
+            dataset[f"logits_{name}"].attrs |= meaning("logit", f"{name}'s logit")
     if "logits_teacher" in dataset:  # so that they can serve the next student by themselves
         dataset["logits_teacher"].attrs |= {key: attrs[key] for key in attrs if str(key).startswith("teacher_")}
     return dataset
@@ -133,6 +134,7 @@ def _origin(model: Any, data: Any, teacher: Any, label: str | None) -> dict[str,
     if hasattr(data, "sha256"):
         kind = "synthetic" if data.synthetic else "real"
         found |= {"data": data.name, "split": data.split, "data_sha256": data.sha256, "data_kind": kind}
+        found["synthetic"] = int(data.synthetic)
     return found
 
 

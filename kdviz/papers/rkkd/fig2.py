@@ -11,15 +11,16 @@ WITHOUT, WITH = "kd", "kd+rk"
 
 def compute(inputs: Inputs, settings: Mapping[str, Any]) -> Results:
     """Results "toy", "cases_<student>" (pairs of samples) and, with two students or more, "duels"."""
-    from kdviz.analysis.suboptimal import mine_samples, mine_students, toy
+    from kdviz.analysis.suboptimal import CriteriaSettings, mine_samples, mine_students, toy
 
     data = chosen(inputs, settings)
     logits = collect(inputs, data)
-    options = {"temperature": settings["temperature"], "top": settings["cases"], "data": data}
+    criteria = CriteriaSettings(settings["temperature"])
+    options = {"top": settings["cases"], "data": data}
     found = {"toy": toy()}
-    found |= {f"cases_{label}": mine_samples(one, label=label, **options) for label, one in logits.items()}
+    found |= {f"cases_{label}": mine_samples(one, criteria, label=label, **options) for label, one in logits.items()}
     if len(logits) > 1:
-        found["duels"] = mine_students([*logits.values()], labels=[*logits], **options)
+        found["duels"] = mine_students([*logits.values()], criteria, labels=[*logits], **options)
     return found
 
 
