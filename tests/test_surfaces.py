@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp, softmax
 
+from kdviz import plots
 from kdviz.analysis.surfaces import LOGITS, Sample, _measure, surface
 from kdviz.base.check import KdvizError
 from kdviz.base.files import read_dataset
@@ -132,6 +133,52 @@ def test_settings_reach_the_losses_that_know_them():
     steep = surface("rank_kendall", classes=4, steps=5, settings={"steepness": 4.0})
     origin = {"alpha": 0, "beta": 0}
     assert steep["value"].sel(**origin).item() < plain["value"].sel(**origin).item() < 0
+
+
+def sloped():
+    """A slice whose value is 10 a + b, so that no axis can stand for the other."""
+    found = surface("kd", classes=4, steps=9, span=2.0)
+    value = 10 * found["alpha"] + found["beta"]
+    return found.assign(value=value.expand_dims(panel=found["panel"]).transpose("panel", "alpha", "beta"))
+
+
+def test_contours_have_the_first_direction_along_x():
+    from matplotlib.contour import QuadContourSet
+
+    (axis, _) = plots.draw(sloped(), "contour").axes
+    drawn = [one for one in axis.collections if isinstance(one, QuadContourSet)]
+    assert [one.filled for one in drawn] == [True, False]
+    checked = 0
+    for one in drawn[1:]:
+        for level, segments in zip(one.levels, one.allsegs, strict=True):
+            for line in segments:
+                np.testing.assert_allclose(10 * line[:, 0] + line[:, 1], level, atol=1e-9)
+                checked += len(line)
+    assert checked > 20
+    for low, segments in zip(drawn[0].levels, drawn[0].allsegs, strict=False):  # between a level and the next
+        heights = np.concatenate([10 * line[:, 0] + line[:, 1] for line in segments])
+        assert heights.min() >= low - 1e-9
+        assert heights.max() <= low + np.diff(drawn[0].levels)[0] + 1e-9
+    assert (axis.get_xlabel(), axis.get_ylabel()) == (r"$a$ ($\Vert t\Vert$)", r"$b$ ($\Vert t\Vert$)")
+
+
+def test_the_surface_has_the_first_direction_along_x():
+    (axis,) = plots.draw(sloped(), "surface").axes
+    faces = axis.collections[0]  # matplotlib before 3.10 keeps its corners in one list
+    x, y, z = faces._vec[:3] if hasattr(faces, "_vec") else np.moveaxis(np.asarray(faces._faces), -1, 0)
+    np.testing.assert_allclose(10 * x + y, z, atol=1e-9)
+    assert (x.min(), x.max(), y.min(), y.max()) == (-2, 2, -2, 2)
+    assert (axis.get_xlabel(), axis.get_ylabel()) == (r"$a$ ($\Vert t\Vert$)", r"$b$ ($\Vert t\Vert$)")
+    colours = axis.collections[0].get_facecolor()[:, :3].sum(1).reshape(8, 8)
+    assert colours[0].mean() < colours[-1].mean()  # the map rises with a
+
+
+def test_the_minimum_and_the_student_are_marked_where_they_are():
+    found = sloped().assign(minimum_alpha=("panel", [1.5]), minimum_beta=("panel", [-0.5]))
+    found["student_position"] = ("axis", [0.5, 1.0])
+    (axis, _) = plots.draw(found, "contour").axes
+    marks = {line.get_label(): (*line.get_xdata(), *line.get_ydata()) for line in axis.lines}
+    assert (marks["minimum"], marks["student"], marks["$t$"]) == ((1.5, -0.5), (0.5, 1.0), (0.0, 0.0))
 
 
 @pytest.mark.parametrize(

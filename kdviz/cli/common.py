@@ -80,7 +80,8 @@ def with_option_records(function: Callable[..., None]) -> Callable[..., None]:
     the headers of their options.
     """
     signature = inspect.signature(function, eval_str=True)
-    shared = {name: one.annotation for name, one in signature.parameters.items() if is_dataclass(one.annotation)}
+    records = {name: one.annotation for name, one in signature.parameters.items()}
+    shared: dict[str, Any] = {name: record for name, record in records.items() if is_dataclass(record)}
     parameters = [one for name, one in signature.parameters.items() if name not in shared]
     for record in shared.values():
         parameters += [
@@ -90,11 +91,11 @@ def with_option_records(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def command(**values: Any) -> None:
-        records = {
+        given = {
             name: record(**{one.name: values.pop(one.name) for one in fields(record)})
             for name, record in shared.items()
         }
-        function(**values, **records)
+        function(**values, **given)
 
     spread = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
     command.__signature__ = signature.replace(parameters=spread)  # pyright: ignore[reportAttributeAccessIssue]

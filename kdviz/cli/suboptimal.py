@@ -76,12 +76,12 @@ def command(
 def _example(settings: "CriteriaSettings", figures: FigureOptions) -> None:
     from kdviz.analysis.suboptimal import descent, ternary, toy
 
-    where, drawn = folder("suboptimal", figures.out), {"venue": figures.venue, "formats": figures.formats}
+    where = folder("suboptimal", figures.out)
     parts = (("toy", toy, "bars", _toy_text), ("ternary", ternary, "maps", _ternary_text))
     for name, measure, figure, text in (*parts, ("descent", descent, "paths", _descent_text)):
         result = measure(settings=settings)
         write(result, where / f"{name}.nc")
-        write_figures(result, (figure,), where, stem=f"{name}_", **drawn)
+        write_figures(result, (figure,), where, stem=f"{name}_", venue=figures.venue, formats=figures.formats)
         typer.echo(text(result))
 
 

@@ -152,7 +152,7 @@ def _band(axis: "Axes", x: np.ndarray, band: np.ndarray, drawn: dict[str, Any], 
     if fill:
         axis.fill_between(x, band[:, 0], band[:, -1], color="0.85", lw=0, zorder=0)
     else:
-        axis.plot(x, band[:, [0, -1]], lw=0.5, **drawn | {"label": None})
+        axis.plot(x, band[:, [0, -1]], lw=0.5, color=drawn["color"], ls=drawn["ls"])
 
 
 def _look(name: str, index: int) -> dict[str, Any]:

@@ -14,9 +14,14 @@ from kdviz.base.check import positive, require
 from kdviz.base.files import versions
 from kdviz.losses import LOSSES, kd, pld, rank_kendall
 
-NAMES = ("kl", "rank_kendall", "kl+rk", "pld")
-TITLES = {"kl": "KL", "kl+rk": "KL+ranking"}
-UNITS = {"kl": "nats", "kl+rk": "1"}
+_LOSS = {name: (LOSSES[name].title, LOSSES[name].unit) for name in ("rank_kendall", "pld")}
+CRITERIA = {  # name -> title and unit
+    "kl": ("KL", "nats"),
+    "rank_kendall": _LOSS["rank_kendall"],
+    "kl+rk": ("KL+ranking", "1"),
+    "pld": _LOSS["pld"],
+}
+NAMES = tuple(CRITERIA)
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,7 @@ def criterion_coordinate(
     names: Sequence[str] = NAMES, dim: str = "criterion"
 ) -> tuple[str, np.ndarray, dict[str, str]]:
     """The coordinate of the criteria `names`, with their titles and units."""
-    titles = {name: TITLES.get(name) or LOSSES[name].title for name in names}
-    units = {name: UNITS.get(name) or LOSSES[name].unit for name in names}
+    titles, units = ({name: CRITERIA[name][at] for name in names} for at in (0, 1))
     return dim, np.array(names, dtype=object), meaning("1", dim) | naming(titles, units)
 
 

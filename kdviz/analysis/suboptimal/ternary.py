@@ -63,12 +63,13 @@ def ternary(
     points = _centroids(steps)
     loss = _losses(points, t, label, settings)
     areas = _areas(t, level, label, fine, settings)
+    misled = meaning("1", "whether a student is preferred and wrong")
     area = meaning("fraction", "share of all students that are preferred and wrong", "metric")
     return xr.Dataset(
         {
             "probability": (("point", "channel"), points.numpy(), PROBABILITY),
             "loss": (("criterion", "point"), loss.numpy(), LOSS),
-            "misled": (("criterion", "point"), _misled(loss, level, points, label).numpy()),
+            "misled": (("criterion", "point"), _misled(loss, level, points, label).numpy(), misled),
             "level": ("criterion", level[:, 0].numpy(), LOSS),
             "area": ("criterion", areas.sum(1), area),
             "area_by_class": (("criterion", "channel"), areas, area),

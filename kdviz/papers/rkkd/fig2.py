@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Entry, Inputs, Measured, Results
+from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Inputs, Measured, PaperEntry, Results
 from kdviz.papers.rkkd.logits import chosen, collect
 
 WITHOUT, WITH = "kd", "kd+rk"
@@ -95,7 +95,7 @@ def _escapes(results: Results) -> Measured:
     return Measured(values, YES if with_ < without else NO, "shares of the samples on which only the named one errs")
 
 
-ENTRY = Entry(
+ENTRY = PaperEntry(
     name="fig2",
     title="The suboptimal case of KL in four channels, and how often it happens to real students",
     source="arXiv 2409.17823, Fig. 2",
