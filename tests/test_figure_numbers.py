@@ -1,5 +1,7 @@
 """The numbers and the axes of the statistical figures: what is drawn is what the data hold, on the axis that says so."""
 
+import itertools
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -62,7 +64,7 @@ def test_kl_of_right_and_wrong_samples_by_numpy():
 
 
 def _bins(edges):
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def test_angles_are_cumulated_in_per_cent():
