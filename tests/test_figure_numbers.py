@@ -1,4 +1,4 @@
-"""The numbers and the axes of the statistical figures: what is drawn is what the data hold, on the axis that says so."""
+"""The statistical figures: what is drawn is what the data hold, on the axis that says so."""
 
 import itertools
 

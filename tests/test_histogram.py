@@ -307,3 +307,11 @@ def test_the_command_refuses_in_one_line(tmp_path):
     done = run("histogram", "--logits", "bad.npz", cwd=tmp_path)
     expected = "kdviz: bad.npz: NaN or Inf in 9 of the student's 9 samples; leave them out with --drop-nonfinite\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
+
+
+def test_quantiles_are_interpolated_within_a_bin():
+    """Four values spread evenly over [2, 4) and four over [4, 6): the quarters lie in the middle of each bin."""
+    from kdviz.analysis.counts import quantiles
+
+    found = quantiles(np.array([[4, 4]]), np.array([2.0, 4.0]), 2.0, (0.25, 0.5, 0.75))
+    assert found.tolist() == [[3.0, 4.0, 5.0]]

@@ -58,7 +58,7 @@ def command(
     write_figures(results, ("overlap", "angles"), where, **drawn)
     for one, result in zip(found, results, strict=True):
         stem = "suboptimal_" if len(found) == 1 else f"suboptimal_{one.name}_"
-        write_figures(result, ("gallery",), where, **drawn | {"stem": stem})
+        write_figures(result, ("gallery",), where, stem=stem, venue=figures.venue, formats=figures.formats)
     if len(found) > 1:
         with progress("pairs of students") as advance:
             duels = mine_students(

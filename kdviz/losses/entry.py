@@ -101,7 +101,7 @@ def loss(
 
     Args:
         source: its paper.
-        unit, long_name, title, shift_invariant: as `Loss`; without a title it is the long name without its last word "loss".
+        unit, long_name, title, shift_invariant: as `Loss`; no title: the long name without its last word, "loss".
     """
     short = title or long_name.removesuffix(" loss")
 
