@@ -228,7 +228,7 @@ def test_a_figure_from_end_to_end(paper, entry, nets, data, tmp_path):
         work=tmp_path,
     )
     written = []
-    found = produce(paper, entry, inputs, tmp_path, formats=("png",), tell=written.append)
+    found = produce(paper, entry, inputs, tmp_path, formats=("png",), written=written.append)
     names = {path.name for path in written}
     assert {"caption.tex", "findings.json", "findings.md"} <= names
     for drawing in entry.drawings:
@@ -558,12 +558,12 @@ def test_what_cannot_be_drawn_is_refused_before_it_is_computed(tmp_path, wrong):
 
 
 def test_findings_for_a_terminal_stand_one_number_a_line():
-    from kdviz.papers.produce import plain
+    from kdviz.papers.produce import findings_text
 
     claim = {"claim": "c", "where": "w", "reading": "r", "agrees": "yes", "note": ""}
-    shown = plain([{**claim, "measured": {"a": 0.5, "longer": "2 of 3"}}]).splitlines()
+    shown = findings_text([{**claim, "measured": {"a": 0.5, "longer": "2 of 3"}}]).splitlines()
     assert shown[2:4] == ["measured  a       0.5", "          longer  2 of 3"]
-    assert "measured  nothing" in plain([{**claim, "measured": {}}])
+    assert "measured  nothing" in findings_text([{**claim, "measured": {}}])
 
 
 def test_names_that_would_leave_the_folder_are_refused():

@@ -14,11 +14,12 @@ from kdviz.base.check import require
 from kdviz.base.registry import Registry
 from kdviz.base.seeds import derive
 from kdviz.models import mobilenetv2, resnet, resnet_imagenet, shufflev1, shufflev2, vgg, wrn
+from kdviz.models.evaluation import evaluating
 from kdviz.models.external import build_external, is_external
 from kdviz.models.features import with_features
 from kdviz.models.outputs import Outputs, logits_of, net_of
 
-__all__ = ["MODELS", "Outputs", "build", "logits_of", "net_of", "with_features"]
+__all__ = ["MODELS", "Outputs", "build", "evaluating", "logits_of", "net_of", "with_features"]
 
 MODELS: Registry[Callable[[int], nn.Module]] = Registry("model")
 for _family in (resnet, resnet_imagenet, wrn, vgg, mobilenetv2, shufflev1, shufflev2):
