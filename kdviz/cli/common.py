@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from kdviz.base.check import KdvizError, require
+from kdviz.base.check import require
 from kdviz.base.files import write_dataset
 
 if TYPE_CHECKING:
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from kdviz.checkpoints import Checkpoint
     from kdviz.data import Data
 
+NETS, OUTPUT = "Nets and data", "Output"  # titles of groups of options on a help page
+
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Folder for results and figures [default: reports/NAME].")
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for results and figures [default: reports/NAME].", rich_help_panel=OUTPUT),
 ]
 
 
@@ -36,16 +39,27 @@ def _formats(names: list[str] | None) -> list[str] | None:
     return names
 
 
-Venue = Annotated[str, typer.Option(help="Figure widths of a venue: icml, cvpr, neurips, iclr, tmlr.", callback=_venue)]
-Formats = Annotated[
-    list[str] | None, typer.Option("--format", help="pdf, png or svg; repeat for several.", callback=_formats)
+Venue = Annotated[
+    str,
+    typer.Option(
+        help="Figure widths of a venue: icml, cvpr, neurips, iclr, tmlr.", callback=_venue, rich_help_panel=OUTPUT
+    ),
 ]
-ModelName = Annotated[str | None, typer.Option("--model", help="Architecture, where the file does not say.")]
-DataName = Annotated[str | None, typer.Option("--data", help="Data set, where the checkpoint does not say.")]
-Root = Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.")]
-Split = Annotated[str, typer.Option(help="train, val or test.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option("--format", help="pdf, png or svg; repeat for several.", callback=_formats, rich_help_panel=OUTPUT),
+]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="Architecture, where the file does not say.", rich_help_panel=NETS)
+]
+DataName = Annotated[
+    str | None, typer.Option("--data", help="Data set, where the checkpoint does not say.", rich_help_panel=NETS)
+]
+Root = Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.", rich_help_panel=NETS)]
+Split = Annotated[str, typer.Option(help="train, val or test.", rich_help_panel=NETS)]
 TeacherFile = Annotated[
-    Path | None, typer.Option("--teacher", help="Teacher's checkpoint, where the file does not say.")
+    Path | None,
+    typer.Option("--teacher", help="Teacher's checkpoint, where the file does not say.", rich_help_panel=NETS),
 ]
 
 

@@ -24,26 +24,13 @@ import torch.distributed as dist
 import xarray as xr
 
 from kdviz.analysis.landscape import journal as journals
+from kdviz.analysis.landscape.processes import rank_and_world
 from kdviz.analysis.landscape.sweep import Objective, Progress, Weights, assemble, centre_first, label_variables, sweep
 from kdviz.base.check import require
 from kdviz.base.signals import Terminated
 
 # Seconds without a new point after which rank 0 computes the missing ones itself; the time of ten points if longer.
 PATIENCE = 30.0
-
-
-def rank_and_world() -> tuple[int, int]:
-    """This process's rank and how many there are, as torchrun says it; (0, 1) without it."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def local_device() -> str:
-    """The GPU of this rank on its machine, or "cpu"."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
 
 
 def distributed_sweep(

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kdviz.analysis.landscape.adaptive import adaptive
-from kdviz.analysis.landscape.distributed import distributed_sweep, merge_journals, rank_and_world
+from kdviz.analysis.landscape.distributed import distributed_sweep, merge_journals
+from kdviz.analysis.landscape.processes import rank_and_world
 from kdviz.analysis.landscape.sweep import sweep
 from kdviz.base.check import require
 
@@ -27,8 +28,3 @@ def choose_engine(*, refine: bool = False) -> Callable[..., Any]:
         return (adaptive if refine else sweep)(*given, journal=journal, **options)
 
     return one_process
-
-
-def one_process_only(who: str) -> None:
-    """Refuse to run under torchrun with several processes."""
-    require(rank_and_world()[1] == 1, f"{who}: runs on one process; start it without torchrun")

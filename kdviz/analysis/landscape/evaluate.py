@@ -13,6 +13,7 @@ from kdviz.analysis.landscape.interval import halfwidth, share_halfwidth
 from kdviz.analysis.landscape.metrics import METRICS, WITH_TEACHER, variables
 from kdviz.analysis.landscape.network import Network
 from kdviz.analysis.landscape.options import Measurement
+from kdviz.analysis.landscape.processes import local_device
 from kdviz.analysis.landscape.replay import recorded
 from kdviz.analysis.landscape.threads import in_threads
 from kdviz.base.check import one_of, require
@@ -49,7 +50,7 @@ class Evaluator:
 
     def __init__(self, model: Any, data: Data, measurement: Measurement = Measurement()) -> None:
         one_of("landscape", ("frozen", "recompute", None), bn=measurement.bn)
-        device = torch.device(measurement.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(measurement.device or local_device())
         self.model, self.measurement, self.bn = net_of(model), measurement, measurement.bn or "frozen"
         self.data = data if measurement.samples is None else data.subset(measurement.samples, seed=measurement.seed)
         self.sampled = len(self.data) < len(data)

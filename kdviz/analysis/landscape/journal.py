@@ -57,7 +57,7 @@ def recorded_chunk(path: str | os.PathLike) -> int | None:
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove the journals of these names below a folder, once their results are written."""
+    """Remove the journals of these names in a folder, once their results are written."""
     for name in names:
         for file in folder.glob(f"{glob.escape(journal_file(name))}*"):
             file.unlink()

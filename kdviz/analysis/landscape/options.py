@@ -30,7 +30,7 @@ class Measurement:
             [default: "frozen" around a net, "interpolate" between nets, "recompute" along a run].
         chunk: images at a time, or "auto" for a short trial.
         fold: whether to fold batch norm into convolutions where it can be done.
-        device: [default: the GPU where there is one].
+        device: [default: the GPU where there is one; under torchrun, the process's own].
     """
 
     losses: Sequence[str] = ("ce",)
