@@ -11,11 +11,10 @@ ranks: the points that are in any journal are not computed again.
 
 import glob
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from kdviz.analysis.landscape import journal as journals
 from kdviz.analysis.landscape.processes import rank_and_world
 from kdviz.analysis.landscape.sweep import Objective, Progress, Weights, assemble, centre_first, label_variables, sweep
 from kdviz.base.check import require
-from kdviz.base.signals import Terminated
+from kdviz.base.signals import exception, stop_requested
 
 # Seconds without a new point after which rank 0 computes the missing ones itself; the time of ten points if longer.
 PATIENCE = 30.0
@@ -52,7 +51,7 @@ def distributed_sweep(
     Returns:
         On rank 0 the Dataset of all points; None on the others.
     Raises:
-        Terminated: SIGTERM came (torchrun sends it when another rank died); the current point was finished.
+        KeyboardInterrupt: Ctrl-C or SIGTERM (torchrun sends it when another rank died); the current point was finished.
         KdvizError: as `sweep`.
     Source: ours.
     """
@@ -63,7 +62,7 @@ def distributed_sweep(
     empty = sweep(*common, journal=own, schedule=())  # begins the rank's journal, with the sweep's fingerprint
     mark = journals.read(own)[0]["fingerprint"]
     order, store = centre_first(axes), _store(rank, world, mark)
-    with _stop_on_sigterm() as stop:
+    with stop_requested() as stop:
         done = set(_points(journal, mark))
         handed = (order[place] for place in _counted(store, len(order)))
         mine = (point for point in handed if point not in done)
@@ -71,14 +70,14 @@ def distributed_sweep(
         step = None if progress is None or rank else progress
         part = sweep(*common, journal=own, schedule=_until(stop, mine), progress=step)
         if stop.is_set():
-            raise Terminated
+            raise exception(stop.signal)
         if rank:
             return None
         each = (time.monotonic() - begun) / max(part.attrs["points_done"], 1)
         for point in _overdue(journal, mark, order, max(PATIENCE, 10 * each), stop):
             sweep(*common, journal=own, schedule=[point])
         if stop.is_set():
-            raise Terminated
+            raise exception(stop.signal)
     points = merge_journals(journal, mark)
     attrs = {name: value for name, value in empty.attrs.items() if name not in ("kind", "points_done")}
     return label_variables(assemble(points, *axes), objective).assign_attrs({**attrs, "ranks": world})
@@ -158,17 +157,3 @@ def _overdue(
             patience = 0.0  # the others are as overdue
         else:
             stop.wait(0.2)
-
-
-@contextmanager
-def _stop_on_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that the current point can be finished first."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, before)
