@@ -41,7 +41,7 @@ notebooks: $(STAMP)  ## execute the notebooks; their figures stay in the files
 
 gallery: $(STAMP)  ## README's figures, from the shipped checkpoints
 	$(BIN)/kdviz landscape checkpoints/resnet8_kd+rk.pt --format png -o runs/gallery/landscape
-	$(BIN)/kdviz landscape checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt --between --losses ce,kd --format png -o runs/gallery/between
+	$(BIN)/kdviz path checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt --losses ce,kd --format png -o runs/gallery/between
 	$(BIN)/kdviz histogram checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt --format png -o runs/gallery/histogram
 	$(BIN)/kdviz tau checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt checkpoints/resnet8_dist.pt checkpoints/resnet8_pld.pt --format png -o runs/gallery/tau
 	$(BIN)/kdviz suboptimal --format png -o runs/gallery/suboptimal

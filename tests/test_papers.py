@@ -327,7 +327,9 @@ def bowl(label, width, wells=0):
     for at in range(wells):
         values[4, 4 + 12 * at] -= 1.0 / width**2
     return xr.Dataset(
-        {"ce": (("alpha", "beta"), values)}, {"alpha": a, "beta": a}, {"kind": "landscape", "label": label}
+        {"ce": (("alpha", "beta"), values, {"role": "loss"})},
+        {"alpha": a, "beta": a},
+        {"kind": "landscape", "label": label},
     )
 
 

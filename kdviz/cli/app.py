@@ -20,6 +20,8 @@ from kdviz.cli.common import Command
 
 COMMANDS = (
     "landscape",
+    "path",
+    "compare",
     "histogram",
     "tau",
     "suboptimal",

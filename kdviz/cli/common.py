@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 import typer.core
 
-from kdviz.base.check import KdvizError, require
-from kdviz.base.files import sha256, write_dataset
+from kdviz.base.check import require
+from kdviz.base.files import write_dataset
 from kdviz.cli.lists import ListOption, expand_lists, refuse_spaced_words
 
 if TYPE_CHECKING:
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from kdviz.checkpoints import Checkpoint
     from kdviz.data import Data
 
+NETS, OUTPUT = "Nets and data", "Output"  # titles of groups of options on a help page
+
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Folder for results and figures [default: reports/NAME].")
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for results and figures [default: reports/NAME].", rich_help_panel=OUTPUT),
 ]
 
 
@@ -40,16 +43,27 @@ def _formats(names: list[str] | None) -> list[str] | None:
     return names
 
 
-Venue = Annotated[str, typer.Option(help="Figure widths of a venue: icml, cvpr, neurips, iclr, tmlr.", callback=_venue)]
-Formats = Annotated[
-    list[str] | None, typer.Option("--format", help="pdf, png or svg, or several: pdf,svg.", callback=_formats)
+Venue = Annotated[
+    str,
+    typer.Option(
+        help="Figure widths of a venue: icml, cvpr, neurips, iclr, tmlr.", callback=_venue, rich_help_panel=OUTPUT
+    ),
 ]
-ModelName = Annotated[str | None, typer.Option("--model", help="Architecture, where the file does not say.")]
-DataName = Annotated[str | None, typer.Option("--data", help="Data set, where the checkpoint does not say.")]
-Root = Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.")]
-Split = Annotated[str, typer.Option(help="train, val or test.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option("--format", help="pdf, png or svg, or several: pdf,svg.", callback=_formats, rich_help_panel=OUTPUT),
+]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="Architecture, where the file does not say.", rich_help_panel=NETS)
+]
+DataName = Annotated[
+    str | None, typer.Option("--data", help="Data set, where the checkpoint does not say.", rich_help_panel=NETS)
+]
+Root = Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.", rich_help_panel=NETS)]
+Split = Annotated[str, typer.Option(help="train, val or test.", rich_help_panel=NETS)]
 TeacherFile = Annotated[
-    Path | None, typer.Option("--teacher", help="Teacher's checkpoint, where the file does not say.")
+    Path | None,
+    typer.Option("--teacher", help="Teacher's checkpoint, where the file does not say.", rich_help_panel=NETS),
 ]
 
 
@@ -120,6 +134,20 @@ class Command(typer.core.TyperCommand):
             refuse_spaced_words(args, options)
         return super().parse_args(ctx, expand_lists(args, options))
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The help page's options in groups, each under the title that its `rich_help_panel` gives."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        for param in self.get_params(ctx):
+            panel = "Arguments" if param.param_type_name == "argument" else getattr(param, "rich_help_panel", None)
+            record = param.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(panel or "Options", []).append(record)
+        groups["Options"] = groups.pop("Options", [])  # the ungrouped ones come last
+        for title, records in groups.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
 
 def _leaf_types(function: Any) -> dict[Any, set[Any]]:
     """The types in each parameter's annotation: `list[float] | None` holds float and None."""
@@ -143,39 +171,16 @@ def open_checkpoint(path: Path, model: str | None = None, classes: int | None = 
 
 def open_data(checkpoint: "Checkpoint | None", name: str | None, root: Path | None, split: str = "test") -> "Data":
     """The data set `name`, or the one that the checkpoint was trained on; class counts must agree."""
-    from kdviz.data import load_data
+    from kdviz.checkpoints.related import load_data_of
 
-    chosen = name or (checkpoint.data if checkpoint else None)
-    if chosen is None:
-        raise KdvizError("the checkpoint does not say its data set; name one with --data (see: kdviz list data)")
-    data = load_data(chosen, split=split, root=root)
-    if checkpoint is not None:
-        require(
-            data.classes == checkpoint.classes,
-            f"{checkpoint.path} has {checkpoint.classes} classes but {chosen} has {data.classes};"
-            " was it trained on another data set? name that one with --data",
-        )
-    return data
+    return load_data_of(checkpoint, name, root=root, split=split)
 
 
 def open_teacher(checkpoint: "Checkpoint", path: Path | None) -> "Checkpoint | None":
     """The teacher at `path`, or the one that the checkpoint refers to (beside it, sha256 checked), or None."""
-    if path is not None:
-        return open_checkpoint(path)
-    if not checkpoint.teacher:
-        return None
-    named = Path(checkpoint.teacher["path"])
-    places = (checkpoint.path.parent / named.name, checkpoint.path.parent / named, named)
-    found = [place for place in places if place.is_file() and not place.samefile(checkpoint.path)]
-    if not found:
-        raise KdvizError(f"{checkpoint.path}: its teacher {named} is not there; name the file with --teacher")
-    digest = checkpoint.teacher.get("sha256")
-    right = next((place for place in found if digest in (None, sha256(place))), None)
-    if right is None:
-        raise KdvizError(
-            f"{found[0]}: not the file that {checkpoint.path} was distilled from (sha256 differs); use --teacher"
-        )
-    return open_checkpoint(right)
+    from kdviz.checkpoints.related import load_teacher_of
+
+    return load_teacher_of(checkpoint, path)
 
 
 def pairs(given: Sequence[str]) -> dict[str, Any]:
