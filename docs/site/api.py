@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-# Public packages in the order of the navigation; True: the documented functions of their modules too, not `__all__` alone.
+# Public packages in the order of the navigation. True: what their modules document stands there too, not `__all__` alone.
 PACKAGES = {
     "kdviz.losses": False,
     "kdviz.methods": False,
@@ -63,7 +63,11 @@ def documented(module: ModuleType) -> Iterator[tuple[str, Any]]:
     """Public functions and classes defined in a module whose docstring has arguments or attributes."""
     for name, thing in vars(module).items():
         own = (inspect.isclass(thing) or inspect.isfunction(thing)) and thing.__module__ == module.__name__
-        if own and not name.startswith("_") and any(f"{one}:\n" in (thing.__doc__ or "") for one in ("Args", "Attributes")):
+        if (
+            own
+            and not name.startswith("_")
+            and any(f"{one}:\n" in (thing.__doc__ or "") for one in ("Args", "Attributes"))
+        ):
             yield name, thing
 
 

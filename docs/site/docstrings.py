@@ -24,7 +24,8 @@ def escaped(text: str) -> str:
     """
     parts = re.split(r"(`+[^`]*`+)", text)
     marks = str.maketrans({"_": r"\_", "*": r"\*", "<": "&lt;", "~": r"\~"})
-    return "".join(part if index % 2 else part.translate(marks) for index, part in enumerate(parts))
+    prose = (part if index % 2 else part.translate(marks) for index, part in enumerate(parts))
+    return re.sub(r"(?<=\S) {3,}", " &emsp; ", "".join(prose))  # columns of formulas stay apart
 
 
 def blocks(text: str) -> Iterator[list[str]]:
@@ -54,8 +55,8 @@ def block_as_markdown(lines: list[str]) -> list[str]:
         return [f"**{section[1]}:** {escaped(' '.join([section[2] or '', *rest]).strip())}"]
     if lines[0].startswith("    "):
         return lines
-    prose = [escaped(line) for line in lines]
-    return [f"{text}  " if FORMULA.match(line) else text for line, text in zip(lines, prose, strict=True)]
+    ends = [bool(FORMULA.match(line)) for line in (*lines[1:], "")]  # a formula begins a line of its own
+    return [escaped(line) + ("  " if end else "") for line, end in zip(lines, ends, strict=True)]
 
 
 def entries(lines: list[str]) -> Iterator[str]:

@@ -16,7 +16,7 @@ made: dict[str, Any] = {}
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Make the pages once per build and set the navigation."""
-    texts, pictures = pages.tutorials()
+    texts, pictures = pages.notebooks()
     made.clear()
     made.update(texts | pages.pages())
     docs = Path(config.docs_dir)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import api
-import notebooks
+import tutorials
 
 ROOT = Path(__file__).resolve().parents[2]
+# Commands of figures that `make gallery` does not draw.
+COMMANDS = {"fashion-mnist.png": "kdviz landscape runs/fashion/kd+rk/last.pt --samples 200 --steps 11"}
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -57,7 +59,10 @@ def method(name: str) -> str:
     from kdviz.methods import METHODS
 
     one = METHODS[name]
-    facts = [("kind", getattr(one, "kind", "")), ("reads", ", ".join(sorted(getattr(one, "needs", ()))) or "the labels")]
+    reads = ", ".join(sorted(getattr(one, "needs", ())))
+    facts = (
+        f"Kind: {getattr(one, 'kind', 'logit')}. Beside labels and the student's logits it reads: {reads or 'nothing'}."
+    )
     terms = [
         (code(term.name), f"{term.weight:g}", f"{term.warmup:g}", "plain and strong" if term.strong else "plain")
         for term in one.terms
@@ -68,7 +73,7 @@ def method(name: str) -> str:
     ]
     train = f"kdviz train glyphs100 --method {name} --teacher checkpoints/resnet20_teacher.pt"
     parts = [
-        f"# {name}", one.summary, table(("", ""), facts), f"```sh\n{train}\n```",
+        f"# {name}", one.summary, facts, f"```sh\n{train}\n```",
         "## Terms", table(("term", "weight", "warm-up, epochs", "views"), terms),
         *(formula(term) for term in one.terms),
         "## Settings", "`--set NAME=VALUE` of `kdviz train` changes any of them.", settings(one.defaults),
@@ -88,8 +93,8 @@ def methods() -> dict[str, str]:
         for name, one in METHODS.items()
     ]
     text = (
-        "# Methods\n\nWhat `kdviz train --method` takes. A method is a weighted sum of terms; `kd+dist+rk` joins several."
-        "\n\n"
+        "# Methods\n\nWhat `kdviz train --method` takes. A method is a weighted sum of terms; `kd+dist+rk` joins"
+        " several.\n\n"
     )
     made["methods/index.md"] = text + table(("method", "compares", "what", "source"), rows) + "\n"
     return made
@@ -130,7 +135,7 @@ def commands() -> dict[str, str]:
     parts = ["# Commands", f"```text\n{runner.invoke(app, ['--help'], env=environment).stdout.rstrip()}\n```"]
     for name in COMMANDS:
         shown = runner.invoke(app, [name, "--help"], env=environment, catch_exceptions=False).stdout.rstrip()
-        parts += [f"## kdviz {name}", notebooks.fenced(shown, "text")]
+        parts += [f"## kdviz {name}", tutorials.fenced(shown, "text")]
     return {"commands.md": "\n\n".join(parts) + "\n"}
 
 
@@ -158,12 +163,18 @@ def gallery() -> str:
         "All of the shipped students, on **glyphs100, a synthetic data set**: small nets that show what each figure is,"
         " never the papers' results.",
     ]
-    for picture, command in gallery_lines((ROOT / "Makefile").read_text(encoding="utf-8")):
-        parts += [f"## {Path(picture).stem}", f"![{Path(picture).stem}]({picture})", f"```sh\n{command}\n```"]
+    drawn = dict(gallery_lines((ROOT / "Makefile").read_text(encoding="utf-8")))
+    for picture in [*drawn, *sorted(path.name for path in (ROOT / "docs").glob("*.png") if path.name not in drawn)]:
+        command = drawn.get(picture) or COMMANDS.get(picture)
+        parts += [f"## {Path(picture).stem}", f"![{Path(picture).stem}]({picture})"]
+        parts += [f"```sh\n{command}\n```"] if command else []
     parts.append("## Figures of the papers")
     for folder in report_folders():
         place, first = f"{folder.parent.name}/{folder.name}", sorted(folder.glob("*.png"))[0].name
-        parts += [f"### {place.replace('/', ' ')}", f"[![{place}](reports/{place}/{first})](reports/{place}/findings.md)"]
+        parts += [
+            f"### {place.replace('/', ' ')}",
+            f"[![{place}](reports/{place}/{first})](reports/{place}/findings.md)",
+        ]
         parts.append(f"```sh\nkdviz paper {place.replace('/', ' ')}\n```")
     return "\n\n".join(parts) + "\n"
 
@@ -187,12 +198,12 @@ def reports() -> dict[str, str]:
 # Notebooks and the files of the repository's root
 
 
-def tutorials() -> tuple[dict[str, str], dict[str, bytes]]:
+def notebooks() -> tuple[dict[str, str], dict[str, bytes]]:
     """Pages of the notebooks and their pictures."""
     texts: dict[str, str] = {}
     pictures: dict[str, bytes] = {}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        texts[f"tutorials/{path.stem}.md"], found = notebooks.page(path)
+        texts[f"tutorials/{path.stem}.md"], found = tutorials.page(path)
         pictures |= {f"tutorials/{name}": content for name, content in found.items()}
     titles = [(name, re.search(r"^# (.+)$", text, re.MULTILINE)) for name, text in texts.items()]
     lines = [f"1. [{title[1] if title else Path(name).stem}]({Path(name).name})" for name, title in titles]

@@ -28,7 +28,7 @@ def page(path: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def shown(output: dict, name: str, pictures: dict[str, bytes]) -> str:
-    """One output: a picture where there is one, else its plain text."""
+    """One output: a picture where there is one, a small HTML table, else its plain text."""
     data = output.get("data", {})
     if "image/png" in data:
         file = f"{name}.png" if f"{name}.png" not in pictures else f"{name}_{len(pictures)}.png"
@@ -36,6 +36,10 @@ def shown(output: dict, name: str, pictures: dict[str, bytes]) -> str:
         return f"![Output of the cell above]({file})"
     if "application/vnd.jupyter.widget-view+json" in data:
         return "*(An interactive control; it needs a running notebook, `make lab`.)*"
+    page = re.sub(r"<style.*?</style>", "", "".join(data.get("text/html", "")), flags=re.DOTALL)
+    if page and "<svg" not in page and "<script" not in page:
+        lines = (line.strip() for line in page.splitlines())  # an indented line would be code in Markdown
+        return f'<div class="output">\n{"".join(lines)}\n</div>'
     text = "".join(output.get("text", data.get("text/plain", [])))
     return f'<div class="output" markdown>\n\n{fenced(text.rstrip(), "text")}\n\n</div>' if text.strip() else ""
 
