@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-# Public packages in the order of the navigation. True: what their modules document stands there too, not `__all__` alone.
+# Public packages in the order of the navigation. True: what their modules document stands there too
 PACKAGES = {
     "kdviz.losses": False,
     "kdviz.methods": False,
