@@ -162,7 +162,7 @@ def declare(paper: str, source: str, claims: Mapping[str, tuple[Claim, ...]]) ->
             name=name,
             title=table.title,
             source=f"{source}, Table {name.removeprefix('tab')}",
-            compute=lambda inputs, settings, table=table: compute(table, inputs),
+            compute=lambda inputs, _settings, table=table: compute(table, inputs),
             claims=claims.get(name, ()),
             choices=(
                 "the numbers are the paper's, copied, not measured; a run given by --run stands beside them,"

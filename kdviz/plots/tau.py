@@ -164,7 +164,7 @@ def _shares(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     axis.set(xlabel="share of the channels", ylabel=TAU)
 
 
-def _confidence(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+def _confidence(axis: "Axes", one: "xr.Dataset", index: int, _many: int) -> None:
     """Equally many samples in each bin, evenly spaced: most samples of a good teacher lie close to 1."""
     mean, ends = _mean(one, "confidence_mean")
     places = np.arange(len(mean))
@@ -180,14 +180,14 @@ def _groups(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     axis.set(xlim=(-0.5, 1.5), xlabel="student's class", ylabel=TAU)
 
 
-def _classes(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+def _classes(axis: "Axes", one: "xr.Dataset", index: int, _many: int) -> None:
     colour = look(label_of(one), index)["color"]
     means = np.sort(one.class_mean.values)
     axis.plot(np.arange(1, len(means) + 1), means, color=colour, ls=dash(label_of(one), index), lw=1.1)
     axis.set(xlabel="classes, by their mean", ylabel=TAU)
 
 
-def _smooth(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+def _smooth(axis: "Axes", one: "xr.Dataset", index: int, _many: int) -> None:
     style = look(label_of(one), index)
     axis.plot(one.steepness, one.smooth_mean, ls=dash(label_of(one), index), ms=3.5, lw=1.1, **style)
     axis.axhline(float(one.smooth_exact), color=style["color"], lw=0.6)
@@ -196,7 +196,7 @@ def _smooth(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     axis.minorticks_off()
 
 
-def _epochs(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+def _epochs(axis: "Axes", one: "xr.Dataset", index: int, _many: int) -> None:
     mean, ends = _mean(one, "epoch_mean")
     axis.errorbar(one.epoch.values, mean, yerr=ends, **_look(one, index))
     axis.locator_params(axis="x", integer=True)

@@ -87,7 +87,7 @@ def prepare(
     objective = _objective(recipe, seen, teacher if frozen is not None else None, frozen, batches)
     batches = batches.with_strong_view("strong" in objective.needs)
     step = Step(
-        torch.compile(seen) if recipe.compile else seen,  # type: ignore[arg-type]
+        torch.compile(seen) if recipe.compile else seen,
         frozen,
         objective,
         build_optimizer(recipe, [*student.parameters(), *objective.parameters()]),

@@ -30,7 +30,7 @@ def refine(
     *,
     share: float = 1 / 3,
     tolerance: float = 0.01,
-    watched: Callable[[str], bool] = lambda name: True,
+    watched: Callable[[str], bool] = lambda _name: True,
 ) -> Filled:
     """Measure where the values are uncertain, until they are certain enough or the share of points is spent.
 

@@ -22,7 +22,7 @@ class Minima(NamedTuple):
     of a lower one; persistence = death - value: [m], in the values' unit.
     """
 
-    index: np.ndarray
+    index: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]  (tuple.index is not used)
     value: np.ndarray
     death: np.ndarray
     persistence: np.ndarray

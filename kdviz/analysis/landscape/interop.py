@@ -184,7 +184,7 @@ def _array(parent: ElementTree.Element, name: str, values: np.ndarray) -> None:
     element.text = " ".join(map(repr, values.ravel().tolist()))
 
 
-def _npz(grid: "xr.Dataset", path: Path, loss: str) -> None:
+def _npz(grid: "xr.Dataset", path: Path, _loss: str) -> None:
     arrays = {str(name): array.values for name, array in (*grid.coords.items(), *grid.data_vars.items())}
     facts = {
         name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
@@ -194,7 +194,7 @@ def _npz(grid: "xr.Dataset", path: Path, loss: str) -> None:
         np.savez_compressed(stream, **arrays, attrs=np.array(json.dumps(facts)))  # pyright: ignore[reportArgumentType]
 
 
-def _csv(grid: "xr.Dataset", path: Path, loss: str) -> None:
+def _csv(grid: "xr.Dataset", path: Path, _loss: str) -> None:
     names = [name for name in ("alpha", "beta") if name in grid.dims]
     mesh = np.meshgrid(*[grid[name].values for name in names], indexing="ij")
     columns = {**dict(zip(names, mesh, strict=True)), **{str(n): v.transpose(*names).values for n, v in grid.items()}}
