@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from kdviz.base.check import one_of
-from kdviz.data import cifar, fashion_mnist, folder, glyphs  # noqa: F401 - they fill DATA
+from kdviz.data import cifar, fashion_mnist, folder, glyphs, tree  # noqa: F401 - they fill DATA
 from kdviz.data.base import DATA, SPLITS, Data, Entry
 
 __all__ = ["DATA", "SPLITS", "Data", "Entry", "load_data"]
