@@ -100,8 +100,11 @@ def open_checkpoint(path: Path, model: str | None = None, classes: int | None = 
 def open_data(checkpoint: "Checkpoint | None", name: str | None, root: Path | None, split: str = "test") -> "Data":
     """The data set `name`, or the one that the checkpoint was trained on; class counts must agree."""
     from kdviz.data import load_data
+    from kdviz.data.external import named_by_file
 
-    chosen = name or (checkpoint.data if checkpoint else None)
+    chosen = name
+    if name is None and checkpoint is not None and checkpoint.data is not None:
+        chosen = named_by_file(checkpoint.data, where=checkpoint.path)
     if chosen is None:
         raise KdvizError("the checkpoint does not say its data set; name one with --data (see: kdviz list data)")
     data = load_data(chosen, split=split, root=root)

@@ -148,13 +148,15 @@ def _told_descent(descent: "xr.Dataset") -> str:
 def _images(found: list[Student], name: str | None, root: Path | None, split: str) -> "Data | None":
     """The images that the logits were collected from, or None where nobody says or the files are not here."""
     from kdviz.data import load_data
+    from kdviz.data.external import named_by_file
 
     attrs = dict(getattr(found[0].logits, "attrs", {}))
     chosen = name or attrs.get("data")
     if chosen is None:
         return None
     try:
-        return load_data(str(chosen), split=str(attrs.get("split", split)), root=root)
+        chosen = name or named_by_file(str(chosen), where="the logits' file")
+        return load_data(chosen, split=str(attrs.get("split", split)), root=root)
     except KdvizError as error:
         if name:
             raise
