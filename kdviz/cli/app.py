@@ -28,6 +28,7 @@ COMMANDS = (
     "teach",
     "inspect",
     "list",
+    "data",
     "plot",
     "paper",
     "report",
