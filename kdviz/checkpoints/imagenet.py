@@ -10,7 +10,7 @@ from kdviz.checkpoints.search import without_prefixes
 
 LIBRARIES = ("torchvision", "timm")
 # (convolutions in a block, blocks of each stage) -> name
-RESNETS = {
+RESNETS: dict[tuple[int, tuple[int, ...]], str] = {
     (2, (2, 2, 2, 2)): "resnet18",
     (2, (3, 4, 6, 3)): "resnet34",
     (3, (3, 4, 6, 3)): "resnet50",
