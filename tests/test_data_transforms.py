@@ -51,6 +51,9 @@ def test_boxes_have_the_areas_and_ratios_that_were_asked_for():
     assert stats.kstest(ratio, stats.uniform(np.log(3 / 4), 2 * np.log(4 / 3)).cdf).pvalue > 0.01
     place = (left / (500 - w)).double().numpy()
     assert stats.kstest(place, stats.uniform(0, 1).cdf).pvalue > 0.001
+    down = (top / (400 - h)).double().numpy()
+    drawn = np.corrcoef([area.numpy(), ratio, place, down])
+    assert np.abs(drawn - np.eye(4)).max() < 0.07  # each by itself
 
 
 def test_an_image_that_no_draw_fits_is_cropped_in_the_centre():
