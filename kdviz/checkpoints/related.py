@@ -8,6 +8,7 @@ from kdviz.base.files import sha256
 from kdviz.checkpoints.open import load_checkpoint
 from kdviz.checkpoints.record import Checkpoint
 from kdviz.data import Data, load_data
+from kdviz.data.external import named_by_file
 
 
 def load_data_of(
@@ -22,7 +23,9 @@ def load_data_of(
     Raises:
         KdvizError: no data set is known; class counts that differ; as `load_data`.
     """
-    chosen = name or (checkpoint.data if checkpoint else None)
+    chosen = name
+    if name is None and checkpoint is not None and checkpoint.data is not None:
+        chosen = named_by_file(checkpoint.data, where=checkpoint.path)
     if chosen is None:
         raise KdvizError("the checkpoint does not say its data set; name one with --data (see: kdviz list data)")
     data = load_data(chosen, split=split, root=root)

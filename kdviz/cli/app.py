@@ -30,6 +30,7 @@ COMMANDS = (
     "teach",
     "inspect",
     "list",
+    "data",
     "plot",
     "paper",
     "report",

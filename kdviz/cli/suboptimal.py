@@ -115,13 +115,15 @@ def _descent_text(descent: "xr.Dataset") -> str:
 def _images(found: list[NamedLogits], source: LogitOptions) -> "Data | None":
     """The images that the logits were collected from, or None where nobody says or the files are not here."""
     from kdviz.data import load_data
+    from kdviz.data.external import named_by_file
 
     attrs = dict(getattr(found[0].logits, "attrs", {}))
     chosen = source.data or attrs.get("data")
     if chosen is None:
         return None
     try:
-        return load_data(str(chosen), split=str(attrs.get("split", source.split)), root=source.root)
+        chosen = source.data or named_by_file(str(chosen), where="the logits' file")
+        return load_data(chosen, split=str(attrs.get("split", source.split)), root=source.root)
     except KdvizError as error:
         if source.data:
             raise
