@@ -4,26 +4,37 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: landscape test check install lab checkpoints reports notebooks gallery clean
+.PHONY: landscape test check docs minimum install lab checkpoints reports notebooks gallery clean
 .DEFAULT_GOAL := landscape
 
 landscape: $(STAMP)  ## draw the loss landscape of a shipped distilled student
 	$(BIN)/kdviz landscape checkpoints/resnet8_kd+rk.pt
 
-test: $(STAMP)  ## run every test
-	$(BIN)/python -m pytest -n auto
+test: $(STAMP)  ## run every test; lines that none of them reached are counted at the end
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+docs: $(STAMP)  ## the documentation site, in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html; with search: $(BIN)/python -m http.server --directory build/site"
+
+minimum:  ## the tests with the lowest versions that pyproject.toml allows (torch: the newest)
+	$(PYTHON) -m venv --clear build/minimum
+	build/minimum/bin/python tests/minimum.py > build/minimum/constraints.txt
+	build/minimum/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	build/minimum/bin/python -m pip install --quiet --disable-pip-version-check -c build/minimum/constraints.txt -e ".[dev]"
+	build/minimum/bin/python -m pytest -n auto -W default -m "not slow" tests
+
 install: $(STAMP)  ## the environment alone
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,notebooks,compare]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs,notebooks,compare]"
 	touch $(STAMP)
 
 lab: $(STAMP)  ## JupyterLab on the notebooks
@@ -41,11 +52,11 @@ notebooks: $(STAMP)  ## execute the notebooks; their figures stay in the files
 
 gallery: $(STAMP)  ## README's figures, from the shipped checkpoints
 	$(BIN)/kdviz landscape checkpoints/resnet8_kd+rk.pt --format png -o runs/gallery/landscape
-	$(BIN)/kdviz landscape checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt --between --losses ce kd --format png -o runs/gallery/between
+	$(BIN)/kdviz path checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt --losses ce,kd --format png -o runs/gallery/between
 	$(BIN)/kdviz histogram checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt --format png -o runs/gallery/histogram
 	$(BIN)/kdviz tau checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt checkpoints/resnet8_dist.pt checkpoints/resnet8_pld.pt --format png -o runs/gallery/tau
 	$(BIN)/kdviz suboptimal --format png -o runs/gallery/suboptimal
-	$(BIN)/kdviz surface --loss pld --temperature 2 1 .5 .1 --format png -o runs/gallery/surface
+	$(BIN)/kdviz surface --loss pld --temperature 2,1,.5,.1 --format png -o runs/gallery/surface
 	cp runs/gallery/landscape/contour.png docs/landscape.png
 	cp runs/gallery/between/surface.png docs/between.png
 	cp runs/gallery/histogram/histogram_values.png docs/histogram.png

@@ -18,7 +18,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from kdviz.analysis.landscape import Evaluator, random_pair
+from kdviz.analysis.landscape import Evaluator, Measurement, random_pair
 from kdviz.data import load_data
 from kdviz.models import build
 from kdviz.train.device import choose_precision
@@ -100,9 +100,11 @@ def main() -> None:
     ours = Evaluator(net, data)
     native = choose_precision("auto", torch.device("cpu")) == "bf16"
     kinds = ("fp32", "bf16") if native or options.bf16 else ("fp32",)
-    engine = {f"kdviz {kind}": ours if kind == "fp32" else Evaluator(net, data, precision=kind) for kind in kinds}
+    engine = {
+        f"kdviz {kind}": ours if kind == "fp32" else Evaluator(net, data, Measurement(precision=kind)) for kind in kinds
+    }
     teacher = torch.randn(len(data), data.classes, generator=torch.Generator().manual_seed(0))
-    engine[SIX] = Evaluator(net, data, losses=LOSSES, teacher=teacher, chunk=ours.chunk)
+    engine[SIX] = Evaluator(net, data, Measurement(losses=LOSSES, teacher=teacher, chunk=ours.chunk))
     weights = ours.weights
     alpha, beta = random_pair(weights, seed=0)
 

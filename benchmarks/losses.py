@@ -26,7 +26,7 @@ def logits(n: int, k: int) -> tuple[Tensor, Tensor, Tensor]:
     return student.requires_grad_(), teacher, torch.randint(k, (n,), generator=generator)
 
 
-def textbook_rank(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+def textbook_rank(student: Tensor, teacher: Tensor, _target: Tensor) -> Tensor:
     """Every pair at once, by autograd; z-scored as the default is."""
     k = student.shape[1]
     zs, zt = ((z - z.mean(1, keepdim=True)) / (z.std(1, keepdim=True) + 1e-7) for z in (student, teacher))
@@ -48,7 +48,7 @@ def textbook_pld(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
 CASES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "textbook_rank": textbook_rank,
     "textbook_pld": textbook_pld,
-    "rank_kendall": lambda student, teacher, target: losses.rank_kendall(student, teacher),
+    "rank_kendall": lambda student, teacher, _target: losses.rank_kendall(student, teacher),
     "pld": losses.pld,
 }
 

@@ -30,7 +30,7 @@ def shaken(name):
     return model
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted({*MODELS} - {"pvt_tiny", "t2t_vit_7"}))  # which have no maps
 def test_preactivations_have_the_shapes_of_the_maps(name):
     with torch.device("meta"):
         model = build(name, classes=10).eval()

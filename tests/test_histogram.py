@@ -242,15 +242,13 @@ def drawn(label, seed, **settings):
 
 
 def test_the_figure_shows_each_net_once_and_all_of_its_values():
-    from matplotlib.patches import StepPatch
-
     results = [drawn("kd", 0), drawn("kd+rk", 0), drawn("mine", 0, bins=128)]
     fig = plots.draw(results, "values")
     for axis in fig.axes:
-        outlines = [one for one in axis.patches if isinstance(one, StepPatch) and not one.get_fill()]
-        assert [one.get_label() for one in outlines] == ["teacher", "KD", "KD+RK", "mine"]
-        for one in outlines:
-            heights = one.get_data().values
+        assert [one.get_label() for one in axis.lines] == ["teacher", "KD", "KD+RK", "mine"]
+        for one in axis.lines:
+            assert one.get_drawstyle() == "steps-post"  # a height holds from its bin's left edge to the next
+            heights = one.get_ydata()[:-1]
             assert heights[heights > axis.get_ylim()[0]].sum() == pytest.approx(1)
         assert axis.get_yscale() == "log"
     assert [axis.get_xlabel() for axis in fig.axes] == ["logit", "probability (fraction)"]
@@ -265,10 +263,10 @@ def test_the_figure_shows_each_net_once_and_all_of_its_values():
 
 def test_densities_integrate_to_one():
     for axis in plots.draw(drawn("kd", 0), "density").axes:
-        for one in axis.patches:
-            if not one.get_fill():
-                data = one.get_data()
-                assert (data.values * np.diff(data.edges)).sum() == pytest.approx(1, abs=1e-3)
+        assert len(axis.lines) == 2
+        for one in axis.lines:
+            edges, heights = one.get_data()
+            assert (heights[:-1] * np.diff(edges)).sum() == pytest.approx(1, abs=1e-3)
 
 
 def test_ranks_figure_draws_medians_and_gradients():
@@ -309,3 +307,11 @@ def test_the_command_refuses_in_one_line(tmp_path):
     done = run("histogram", "--logits", "bad.npz", cwd=tmp_path)
     expected = "kdviz: bad.npz: NaN or Inf in 9 of the student's 9 samples; leave them out with --drop-nonfinite\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
+
+
+def test_quantiles_are_interpolated_within_a_bin():
+    """Four values spread evenly over [2, 4) and four over [4, 6): the quarters lie in the middle of each bin."""
+    from kdviz.analysis.counts import quantiles
+
+    found = quantiles(np.array([[4, 4]]), np.array([2.0, 4.0]), 2.0, (0.25, 0.5, 0.75))
+    assert found.tolist() == [[3.0, 4.0, 5.0]]

@@ -83,6 +83,10 @@ def test_a_sweep_is_filled_without_gaps_and_goes_on_after_a_kill(tmp_path):
         a, b = at["x"].tolist()
         return {"ce": soft(a, b), "accuracy": float(np.exp(-(a**2) - b**2))}
 
+    objective.variables = {
+        "ce": {"units": "nats", "long_name": "cross-entropy", "role": "loss"},
+        "accuracy": {"units": "fraction", "long_name": "accuracy", "role": "metric"},
+    }
     axes, stop, seen = axes_of(21), 90, []
     journal = tmp_path / "points.jsonl"
     with pytest.raises(KeyboardInterrupt):
@@ -102,13 +106,15 @@ def test_a_sweep_is_filled_without_gaps_and_goes_on_after_a_kill(tmp_path):
     assert float(abs(found.accuracy - whole.accuracy).max()) < 0.01
     assert {"ce_error", "measured"} <= set(found.data_vars)
     assert "accuracy_error" not in found
+    assert (found.ce_error.attrs["role"], found.ce_error.attrs["of"]) == ("error", "ce")
+    assert found.measured.attrs["role"] == "mark"
 
 
-def test_bad_input_is_told():
+def test_bad_input_is_refused():
     axes = axes_of(11)
     with pytest.raises(KdvizError, match="not finite"):
         adaptive.refine(axes, lambda batch: {"loss": np.full(len(batch), np.inf)})
     with pytest.raises(KdvizError, match="share must lie"):
         adaptive.refine(axes, lambda batch: {}, share=0)
-    with pytest.raises(KdvizError, match="no loss to steer by"):
+    with pytest.raises(KdvizError, match="no loss to refine by"):
         adaptive.refine(axes, lambda batch: {"accuracy": np.ones(len(batch))}, watched=lambda name: False)

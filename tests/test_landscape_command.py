@@ -1,7 +1,8 @@
-"""`kdviz landscape` as its users run it: on checkpoints, killed and resumed, with wrong words."""
+"""`kdviz landscape`, `path` and `compare` as their users run them: on checkpoints, killed and resumed, misused."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,8 +49,8 @@ def nets(tmp_path_factory):
     """A teacher, a student that names it, and a student without one."""
     folder = tmp_path_factory.mktemp("nets")
     teacher = checkpoint(folder / "teacher.pt", 1, "ce")
-    told = {"path": teacher.name, "sha256": sha256_of(teacher), "name": "resnet8"}
-    return checkpoint(folder / "student_kd.pt", 2, "kd", told), checkpoint(folder / "student_ce.pt", 3, "ce"), teacher
+    named = {"path": teacher.name, "sha256": sha256_of(teacher), "name": "resnet8"}
+    return checkpoint(folder / "student_kd.pt", 2, "kd", named), checkpoint(folder / "student_ce.pt", 3, "ce"), teacher
 
 
 def true_loss(path, data):
@@ -59,8 +60,8 @@ def true_loss(path, data):
     return -scipy.special.log_softmax(logits, axis=1)[np.arange(len(data)), data.labels].mean()
 
 
-def run(*words):
-    found = typer.testing.CliRunner().invoke(app, ["landscape", *map(str, words)])
+def run(*words, command="landscape"):
+    found = typer.testing.CliRunner().invoke(app, [command, *map(str, words)])
     if found.exception is not None and not isinstance(found.exception, SystemExit):
         raise found.exception
     assert found.exit_code == 0, found.output
@@ -69,7 +70,7 @@ def run(*words):
 
 def test_one_checkpoint_needs_nothing_else(nets, tmp_path):
     student = nets[0]
-    told = run(student, *SMALL, "-o", tmp_path, "--html", "--export", "npz", "csv")
+    printed = run(student, *SMALL, "-o", tmp_path, "--html", "--export", "npz", "csv")
     made = {
         "landscape.nc",
         "contour.png",
@@ -80,7 +81,7 @@ def test_one_checkpoint_needs_nothing_else(nets, tmp_path):
         "landscape.csv",
     }
     assert {path.name for path in tmp_path.iterdir()} == made, "and no journal is left"
-    assert all(str(tmp_path / name) in told for name in made)
+    assert all(str(tmp_path / name) in printed for name in made)
     found = read_dataset(tmp_path / "landscape.nc")
     truth = true_loss(student, tiny.load("test").subset(24, seed=0))
     assert float(found.ce.sel(alpha=0, beta=0)) == pytest.approx(truth, rel=1e-6)
@@ -102,7 +103,7 @@ def test_several_checkpoints_share_everything_and_one_names_the_teacher(nets, tm
     assert not np.allclose(one.ce, other.ce)
 
 
-def test_lines_one_line_and_a_path(nets, tmp_path):
+def test_lines_and_one_line(nets, tmp_path):
     run(nets[0], nets[1], *SMALL, "--lines", "2", "-o", tmp_path / "lines")
     lines = read_dataset(tmp_path / "lines" / "student_kd.nc")
     assert dict(lines.sizes) == {"seed": 2, "alpha": 3}
@@ -111,35 +112,77 @@ def test_lines_one_line_and_a_path(nets, tmp_path):
     line = read_dataset(tmp_path / "line" / "landscape.nc")
     assert dict(line.sizes) == {"alpha": 3}
     assert not list(tmp_path.glob("*/.*"))
-    told = run(
-        nets[1], nets[0], "--samples", "0", "--steps", "3", "--format", "png", "--between", "-o", tmp_path / "path"
-    )
-    assert "barrier" in told
-    path = read_dataset(tmp_path / "path" / "landscape.nc")
+
+
+def test_a_path_between_two_nets_and_a_plane_through_three(nets, tmp_path):
+    whole = ("--samples", "0", "--steps", "3", "--format", "png")
+    printed = run(nets[1], nets[0], *whole, "-o", tmp_path / "path", command="path")
+    assert "barrier" in printed
+    path = read_dataset(tmp_path / "path" / "path.nc")
     assert float(path.ce.sel(alpha=1)) == pytest.approx(true_loss(nets[0], tiny.load("test")), rel=1e-5)
     drawn = {}
     for seed in ("0", "3"):
-        run(*nets[:2], *SMALL, "--between", "--seed", seed, "-o", tmp_path / seed)
-        drawn[seed] = read_dataset(tmp_path / seed / "landscape.nc").ce
+        run(*nets[:2], *SMALL, "--seed", seed, "-o", tmp_path / seed, command="path")
+        drawn[seed] = read_dataset(tmp_path / seed / "path.nc").ce
     assert (drawn["0"] != drawn["3"]).all(), "another seed draws other images"
-    told = run(*nets, *SMALL, "--samples", "0", "--between", "-o", tmp_path / "plane")
-    plane = read_dataset(tmp_path / "plane" / "landscape.nc")
+    printed = run(*nets, *whole, "-o", tmp_path / "plane", command="path")
+    plane = read_dataset(tmp_path / "plane" / "path.nc")
     assert plane.attrs["checkpoint_sha256"].split() == [sha256_of(net) for net in nets]
     for net in nets:
-        assert f"{net.stem}: ce {true_loss(net, tiny.load('test')):.4f}, accuracy" in told
+        assert f"{net.stem}: ce {true_loss(net, tiny.load('test')):.4f}, accuracy" in printed
+    assert not list(tmp_path.glob("*/.*"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run's folder as the trainer leaves it, with three kept epochs and its last one."""
+    folder = tmp_path_factory.mktemp("runs") / "mine"
+    (folder / "epochs").mkdir(parents=True)
+    for epoch in range(3):
+        checkpoint(folder / "epochs" / f"epoch_{epoch:04d}.pt", 10 + epoch, "ce")
+    checkpoint(folder / "last.pt", 12, "ce")
+    return folder
+
+
+def test_a_run_works_like_its_last_checkpoint_and_has_a_path(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(trained, *SMALL)
+    run(trained / "last.pt", *SMALL, "-o", tmp_path / "last")
+    found = read_dataset(tmp_path / "reports" / "landscape_mine" / "landscape.nc")
+    xr.testing.assert_allclose(found, read_dataset(tmp_path / "last" / "landscape.nc"))
+    run(trained, *SMALL, command="path")
+    path = read_dataset(tmp_path / "reports" / "path_mine" / "path.nc")
+    assert path.attrs["kind"] == "trajectory"
+    assert path.attrs["label"] == "mine"
+    data = tiny.load("test").subset(24, seed=0)
+    truth = [true_loss(trained / "epochs" / f"epoch_{epoch:04d}.pt", data) for epoch in range(3)]
+    np.testing.assert_allclose(path.trajectory_loss, truth, rtol=1e-5)
+
+
+def test_options_of_a_help_page_stand_in_titled_groups():
+    page = run("--help")
+    titles = [line for line in page.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == ["Arguments:", "What is measured:", "Where:", "Nets and data:", "Output:", "Options:"]
+    groups = dict(zip(titles, re.split("|".join(map(re.escape, titles)), page)[1:], strict=True))
+    assert "--precision" in groups["What is measured:"]
+    assert "--span" in groups["Where:"]
+    assert "--teacher" in groups["Nets and data:"]
+    assert "--venue" in groups["Output:"]
+    assert "--between" not in page
 
 
 def test_one_kind_of_landscape_does_not_replace_another(nets, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for words in ([], ["--one-d"], ["--lines", "2"], ["--directions", "hessian"], [nets[0], "--between"]):
+    for words in ([], ["--one-d"], ["--lines", "2"], ["--directions", "hessian"]):
         run(nets[1], *words, *SMALL)
+    run(nets[1], nets[0], *SMALL, command="path")
     kinds = {path.parent.name: read_dataset(path).attrs["kind"] for path in tmp_path.rglob("*.nc")}
     assert kinds == {
         "landscape_student_ce": "landscape",
         "landscape_student_ce_line": "profile",
         "landscape_student_ce_lines": "profile",
         "landscape_student_ce_hessian": "landscape",
-        "landscape_student_ce_student_kd_between": "path",
+        "path_student_ce_student_kd": "path",
     }
 
 
@@ -157,21 +200,21 @@ def test_the_plane_of_eigenvectors_is_one_nat_wide(nets, tmp_path):
 
 
 def test_a_spline_fills_the_plane_and_is_no_loss_itself(nets, tmp_path):
-    told = run(nets[0], *SMALL, "--steps", "9", "--adaptive", "-o", tmp_path)
+    printed = run(nets[0], *SMALL, "--steps", "9", "--adaptive", "-o", tmp_path)
     found = read_dataset(tmp_path / "landscape.nc")
     assert found.measured.sum() == found.attrs["points_done"] <= 27
     assert np.isfinite(found.ce).all()
-    assert "measured" not in told
+    assert "measured" not in printed
 
 
 def test_the_table_of_a_comparison(nets, tmp_path):
-    told = run(nets[1], nets[0], *SMALL, "--samples", "12", "--compare", "--planes", "2", "-o", tmp_path)
+    printed = run(nets[1], nets[0], *SMALL, "--samples", "12", "--planes", "2", "-o", tmp_path, command="compare")
     found = read_dataset(tmp_path / "comparison.nc")
     assert found.attrs["checkpoint_sha256"].split() == [sha256_of(net) for net in nets[1::-1]]
     assert found.sizes["net"] == 2
     plane = read_dataset(tmp_path / "student_kd.nc")
     assert float(found.centre.sel(net="kd", loss="ce")[0]) == pytest.approx(float(plane.ce.sel(alpha=0, beta=0)))
-    assert "top eigenvalue" in told
+    assert "top eigenvalue" in printed
     assert not list(tmp_path.glob(".*"))
 
 
@@ -203,18 +246,18 @@ def test_killed_or_interrupted_it_goes_on_and_ends_the_same(nets, tmp_path, sign
     while time.monotonic() < deadline and (not journal.exists() or journal.read_bytes().count(b"\n") < 4):
         time.sleep(0.02)
     process.send_signal(sign)
-    told = process.communicate(timeout=60)
-    assert process.returncode == code, told
+    output = process.communicate(timeout=60)
+    assert process.returncode == code, output
     assert not (tmp_path / "landscape.nc").exists()
-    assert "Traceback" not in told[1]
+    assert "Traceback" not in output[1]
     kept = journal.read_text().splitlines()
     assert 4 <= len(kept) < 122
     if sign == signal.SIGINT:
-        assert told[1] == "kdviz: interrupted; what was done is kept\n"
+        assert output[1] == "kdviz: interrupted; what was done is kept\n"
         return
     again = start(*words, "-o", tmp_path)
-    told = again.communicate(timeout=400)
-    assert again.returncode == 0, told
+    output = again.communicate(timeout=400)
+    assert again.returncode == 0, output
     found = read_dataset(tmp_path / "landscape.nc")
     for line in (line for line in kept[1:] if line.endswith("}}")):
         point = json.loads(line)
@@ -231,28 +274,48 @@ def test_killed_or_interrupted_it_goes_on_and_ends_the_same(nets, tmp_path, sign
         (["{kd}", "--losses", "kdd"], "did you mean 'kd'"),
         (["{ce}", "--losses", "kd"], "needs a teacher"),
         (["{kd}", "--one-d", "--lines", "3"], "choose one of"),
-        (["{kd}", "--compare", "--one-d"], "--compare goes with"),
+        (["{kd}", "{ce}", "--between"], "moved to another command: kdviz path CKPT CKPT"),
+        (["{kd}", "--trajectory"], "moved to another command: kdviz path RUN"),
+        (["{kd}", "{ce}", "--compare"], "moved to another command: kdviz compare CKPT"),
+        (["{kd}", "{ce}", "--planes", "3"], "moved to another command: kdviz compare CKPT"),
         (["{kd}", "--one-d", "--html"], "--html draws planes"),
-        (["{kd}", "{ce}", "--between", "--html"], "--html draws planes"),
-        (["{kd}", "{ce}", "--between", "--adaptive"], "--adaptive goes without --between"),
         (["{kd}", "--lines", "2", "--directions", "hessian"], "hessian goes with a plane or --one-d"),
         (["{kd}", "--export", "vtk"], "did you mean 'vtp'"),
-        (["{kd}", "--one-d", "--export", "vtp"], "wants a plane, not a line"),
+        (["{kd}", "--one-d", "--export", "vtp"], "needs a plane, not a line"),
         (["{kd}", "--lines", "2", "--export", "csv"], "one line or plane, not --lines"),
         (["{kd}", "--losses", "agreement"], "agreement is no loss"),
         (["{kd}", "--directions", "gradient"], "directions must be one of random, hessian"),
         (["{kd}", "--precision", "fp8", "--steps", "3"], "precision must be one of"),
         (["{kd}", "--samples", "100000", "--steps", "3"], "100000"),
         (["{kd}", "--set", "temperature", "--steps", "3"], "expected KEY=VALUE"),
-        (["{kd}", "--trajectory"], "needs three or more kept epochs"),
-        (["{kd}", "--between"], "two nets span a line"),
         (["{kd}", "--data", "nothing"], "unknown data set"),
         (["{kd}", "--span", "0"], "span must be"),
     ],
 )
-def test_wrong_words_are_one_clear_line(nets, tmp_path, words, says):
+def test_wrong_input_is_one_clear_line(nets, tmp_path, words, says):
     places = {"{kd}": str(nets[0]), "{ce}": str(nets[1])}
     with pytest.raises(KdvizError, match=says) as error:
         run(*(places.get(word, word) for word in words), "-o", tmp_path)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("*.nc"))
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "says"),
+    [
+        ("path", ["{folder}"], "needs three or more kept epochs"),
+        ("path", ["{kd}"], "two nets span a line"),
+        ("path", ["{kd}", "{ce}", "{kd}", "{ce}"], "three a plane.*got 4"),
+        ("path", ["{kd}", "{ce}", "--html"], "--html draws planes"),
+        ("path", ["{kd}", "{ce}", "--bn", "train"], "bn must be one of interpolate"),
+        ("path", ["{kd}", "{ce}", "--margin", "-1"], "margin must be 0 or more"),
+        ("compare", ["{kd}", "--planes", "0"], "at least one net and one plane"),
+        ("compare", ["{kd}", "--steps", "4"], "compare: --steps must be odd"),
+    ],
+)
+def test_wrong_input_of_paths_and_comparisons_too(nets, tmp_path, command, words, says):
+    places = {"{kd}": str(nets[0]), "{ce}": str(nets[1]), "{folder}": str(nets[0].parent)}
+    with pytest.raises(KdvizError, match=says) as error:
+        run(*(places.get(word, word) for word in words), "-o", tmp_path, command=command)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("*.nc"))

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from kdviz import plots
-from kdviz.analysis.landscape.compare import compare, rows
+from kdviz.analysis.landscape.compare import Statistics, compare, rows
+from kdviz.analysis.landscape.options import Grid, Measurement
 from kdviz.base.check import KdvizError
 from kdviz.data.base import Data
 
@@ -39,13 +40,20 @@ def closed_form(net, data):
 def compared():
     data, nets = images_of(), {"ce": regression(0.2), "kd": regression(1.0)}
     seen = []
+    statistics = Statistics(eigenvalues=3, probes=200)
     found, planes = compare(
-        nets, data, seeds=(0, 3), steps=7, progress=lambda k, n: seen.append((k, n)), eigenvalues=3, probes=200
+        nets,
+        data,
+        Measurement(),
+        Grid(steps=7, seed=3),
+        statistics,
+        planes=2,
+        progress=lambda k, n: seen.append((k, n)),
     )
     return data, nets, found, planes, seen
 
 
-def test_convex_losses_are_told_as_such_with_their_hessian(compared):
+def test_convex_losses_are_found_to_be_so_with_their_hessian(compared):
     data, nets, found, planes, seen = compared
     assert found.sizes == {"net": 2, "loss": 1, "seed": 2, "rank": 3}
     for label, net in nets.items():
@@ -57,7 +65,7 @@ def test_convex_losses_are_told_as_such_with_their_hessian(compared):
         np.testing.assert_allclose(one.top_eigenvalue, np.linalg.eigvalsh(matrix)[::-1][:3], rtol=0.02)
         assert abs(float(one.trace) - np.trace(matrix)) < 4 * float(one.trace_stderr)
     assert [plane.attrs["label"] for plane in planes] == ["ce", "ce", "kd", "kd"]
-    assert [plane.attrs["seed"] for plane in planes] == [0, 3, 0, 3]
+    assert [plane.attrs["seed"] for plane in planes] == [3, 4, 3, 4]
     assert seen[-1] == (294, 294), "two planes and a spectrum of each net"
     assert seen == sorted(seen)
     # Planes of different seeds differ, so there is a spread to tell.
@@ -78,14 +86,17 @@ def test_the_figure_has_a_panel_for_every_measure(compared):
     with plots.style():
         fig = plots.draw(compared[2])
     titles = [axis.get_title() for axis in fig.axes]
-    assert titles[:2] == ["loss (nats)", "convex share"]
+    assert titles[:2] == ["loss", "convex share"]
+    assert fig.axes[0].get_ylabel() == "cross-entropy (nats)"
     assert len(titles) == 6
     dots = [line for line in fig.axes[2].lines if line.get_linestyle() == "None"]
     np.testing.assert_allclose(dots[1].get_ydata(), compared[2].flatness_radius.sel(net="kd", loss="ce"))
 
 
 def test_without_the_hessian_and_bad_input(tmp_path):
-    found, _ = compare({"a": regression(1.0)}, images_of(), seeds=[1], steps=3, eigenvalues=0, samples=20)
+    found, _ = compare(
+        {"a": regression(1.0)}, images_of(), Measurement(samples=20), Grid(steps=3), Statistics(eigenvalues=0), planes=1
+    )
     assert "trace" not in found
     assert "±" not in " ".join(rows(found)[1])
     with pytest.raises(KdvizError, match="at least one"):

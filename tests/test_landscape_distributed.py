@@ -15,7 +15,8 @@ from kdviz.analysis.landscape import distributed, sweep
 WORKER = """
 import os, signal, sys, time
 import numpy as np, torch
-from kdviz.analysis.landscape.distributed import distributed_sweep, rank_and_world
+from kdviz.analysis.landscape.distributed import distributed_sweep
+from kdviz.analysis.landscape.processes import rank_and_world
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -86,18 +87,18 @@ def calls_of(run):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alone")
+def single(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("single")
     run = one_process(folder)
     assert run.returncode == 0, run.stderr
     return xr.load_dataset(folder / "result.nc", engine="h5netcdf")
 
 
-def test_two_ranks_make_the_landscape_of_one(tmp_path, alone):
+def test_two_ranks_make_the_landscape_of_one(tmp_path, single):
     run = torchrun(tmp_path, 2)
     assert run.returncode == 0, run.stderr
     both = xr.load_dataset(tmp_path / "result.nc", engine="h5netcdf")
-    np.testing.assert_allclose(both.ce, alone.ce, rtol=1e-6)
+    np.testing.assert_allclose(both.ce, single.ce, rtol=1e-6)
     assert both.attrs["kind"] == "landscape"
     assert (both.attrs["ranks"], both.attrs["points_done"]) == (2, 49)
     calls = calls_of(run)
@@ -106,7 +107,7 @@ def test_two_ranks_make_the_landscape_of_one(tmp_path, alone):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["points.jsonl", "result.nc", "start", "worker.py"]
 
 
-def test_a_killed_rank_loses_its_point_in_hand_and_another_number_of_ranks_finishes(tmp_path, alone):
+def test_a_killed_rank_loses_its_current_point_and_another_number_of_ranks_finishes(tmp_path, single):
     run = torchrun(tmp_path, 2, KILL_AT="6")
     assert run.returncode != 0
     assert not (tmp_path / "result.nc").exists()
@@ -119,7 +120,7 @@ def test_a_killed_rank_loses_its_point_in_hand_and_another_number_of_ranks_finis
     assert again.returncode == 0, again.stderr
     assert sum(calls_of(again).values()) == 49 - len(done)
     found = xr.load_dataset(tmp_path / "result.nc", engine="h5netcdf")
-    np.testing.assert_allclose(found.ce, alone.ce, rtol=1e-6)
+    np.testing.assert_allclose(found.ce, single.ce, rtol=1e-6)
 
 
 def bowl(at):
@@ -131,7 +132,7 @@ PAIR = ({"x": torch.tensor([1.0, 0.0])}, {"x": torch.tensor([0.0, 1.0])})
 AXIS = [-1.0, 0.0, 2.0]
 
 
-def test_alone_it_is_a_sweep_and_its_journals_go_on_from_each_other(tmp_path):
+def test_on_one_process_it_is_a_sweep_and_either_resumes_the_other(tmp_path):
     journal = tmp_path / "points.jsonl"
     found = distributed.distributed_sweep(bowl, SPOT, PAIR, AXIS, AXIS, journal=journal)
     whole = sweep(bowl, SPOT, PAIR, AXIS, AXIS)
@@ -163,10 +164,10 @@ def test_points_that_never_came_back_are_done_by_rank_0(tmp_path, monkeypatch):
     np.testing.assert_array_equal(found.loss, np.add.outer(np.square(AXIS), np.square(AXIS)))
 
 
-def test_journals_of_another_sweep_are_left_alone(tmp_path):
+def test_journals_of_another_sweep_stay(tmp_path):
     journal = tmp_path / "points.jsonl"
     sweep(bowl, SPOT, PAIR, [0.0, 5.0], [0.0], journal=f"{journal}.rank7")
     found = distributed.distributed_sweep(bowl, SPOT, PAIR, AXIS, AXIS, journal=journal)
     assert found.attrs["points_done"] == 9
     assert (tmp_path / "points.jsonl.rank7").exists()
-    assert distributed.absorb(tmp_path / "none.jsonl") == {}
+    assert distributed.merge_journals(tmp_path / "none.jsonl") == {}

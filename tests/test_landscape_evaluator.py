@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 import kdviz
-from kdviz.analysis.landscape import Evaluator, landscape, profiles, random_pair, survey, sweep
+from kdviz.analysis.landscape import Evaluator, Grid, Measurement, landscape, profiles, random_pair, survey, sweep
 from kdviz.base.check import KdvizError
 from kdviz.base.files import read_dataset, write_dataset
 from kdviz.checkpoints import load_checkpoint, save_checkpoint
@@ -45,6 +45,10 @@ def net(name="resnet8", seed=0):
     return model
 
 
+def measuring(model, data, **options):
+    return Evaluator(model, data, Measurement(**options))
+
+
 def exact(model, data, weights=None):
     """Logits [n, k] in float64, one plain forward of all images."""
     plain = deepcopy(model).double().eval()
@@ -67,14 +71,14 @@ def test_the_centre_is_the_models_loss_and_folding_changes_nothing(name):
     moved = {key: tensor.detach() + 0.3 * step[key] for key, tensor in model.named_parameters()}
     away = cross_entropy(exact(model, data, moved), data.labels)
     for fold in (True, False):
-        evaluator = Evaluator(model, data, fold=fold, chunk=5)
+        evaluator = measuring(model, data, fold=fold, chunk=5)
         assert bool(evaluator.network.pairs) == fold
         assert evaluator(moved)["ce"] == pytest.approx(away, rel=3e-6)
         assert evaluator(evaluator.weights)["ce"] == pytest.approx(truth, rel=1e-6)
 
 
 def test_a_preactivation_net_folds_what_can_be_folded():
-    found = Evaluator(net("wrn_16_1"), images()).network
+    found = measuring(net("wrn_16_1"), images()).network
     norms = sum(isinstance(one, nn.BatchNorm2d) for one in found.plain.modules())
     assert 0 < len(found.pairs) < norms
 
@@ -157,7 +161,7 @@ def test_a_model_in_training_mode_gives_the_evaluation_modes_landscape():
 def test_recomputed_batch_norm_is_that_of_training_mode():
     """One batch: the statistics are the batch's own mean and unbiased variance."""
     model, data = net(), images(24)
-    found = Evaluator(model, data, bn="recompute")(dict(model.named_parameters()))["ce"]
+    found = measuring(model, data, bn="recompute")(dict(model.named_parameters()))["ce"]
     plain = deepcopy(model).double().train()
     norms = [one for one in plain.modules() if isinstance(one, nn.BatchNorm2d)]
     for one in norms:
@@ -166,25 +170,25 @@ def test_recomputed_batch_norm_is_that_of_training_mode():
     with torch.no_grad():
         plain(batch)
     assert found == pytest.approx(cross_entropy(exact(plain, data), data.labels), rel=1e-5)
-    assert found != pytest.approx(Evaluator(model, data)(dict(model.named_parameters()))["ce"], rel=1e-2)
+    assert found != pytest.approx(measuring(model, data)(dict(model.named_parameters()))["ce"], rel=1e-2)
 
 
 def test_logits_do_not_depend_on_the_chunk():
     model, data = net("ShuffleV2"), images(25)
     truth = exact(model, data)
     for chunk in (1, 7, 25, 100, "auto"):
-        evaluator = Evaluator(model, data, chunk=chunk)
+        evaluator = measuring(model, data, chunk=chunk)
         found = evaluator.logits(evaluator.weights)
         np.testing.assert_allclose(found, truth, atol=1e-4 * np.abs(truth).max())
 
 
 def test_one_image_and_missing_weights_are_fine():
     model, data = net(), images(1)
-    evaluator = Evaluator(model, data)
+    evaluator = measuring(model, data)
     truth = cross_entropy(exact(model, data), data.labels)
     assert evaluator({})["ce"] == pytest.approx(truth, rel=1e-5)
     with pytest.raises(KdvizError, match="two images or more"):
-        Evaluator(model, data, bn="recompute")({})
+        measuring(model, data, bn="recompute")({})
 
 
 class Strange(nn.Module):
@@ -214,7 +218,7 @@ class Tied(Strange):
 def test_a_net_that_does_not_fold_runs_as_it_is(make):
     torch.manual_seed(0)
     model, data = make().eval(), images()
-    evaluator = Evaluator(model, data)
+    evaluator = measuring(model, data)
     assert not evaluator.network.pairs
     moved = {key: 1.3 * tensor.detach() for key, tensor in model.named_parameters()}
     truth = {**moved} | {"second.weight": moved["first.weight"]}
@@ -223,22 +227,22 @@ def test_a_net_that_does_not_fold_runs_as_it_is(make):
 
 def test_samples_are_stratified_and_carry_their_interval():
     model, data = net(), images(140, size=32)
-    whole = Evaluator(model, data)({})
-    part = Evaluator(model, data, samples=70, losses=("ce", "dist"), teacher=net(seed=5))
+    whole = measuring(model, data)({})
+    part = measuring(model, data, samples=70, losses=("ce", "dist"), teacher=net(seed=5))
     values = part({})
     assert torch.bincount(part.data.labels).tolist() == [10] * CLASSES
     assert abs(values["ce"] - whole["ce"]) < 2 * values["ce_halfwidth"]
     assert "dist_halfwidth" not in values, "dist couples the samples"
     assert not any(name.endswith("halfwidth") for name in whole)
-    assert not any(name.endswith("halfwidth") for name in Evaluator(model, data, samples=140)({}))
+    assert not any(name.endswith("halfwidth") for name in measuring(model, data, samples=140)({}))
 
 
 def test_metrics_of_samples_carry_their_interval():
     model, data, losses = net(), images(140, size=32), ("ce", "kendall_tau", "agreement")
     logits = exact(model, data)
     teacher = torch.from_numpy(logits + logits.std() * np.random.default_rng(0).standard_normal(logits.shape))
-    whole = Evaluator(model, data, losses=losses, teacher=teacher)({})
-    part = Evaluator(model, data, losses=losses, teacher=teacher, samples=70)
+    whole = measuring(model, data, losses=losses, teacher=teacher)({})
+    part = measuring(model, data, losses=losses, teacher=teacher, samples=70)
     values = part({})
     pairs = zip(exact(model, part.data), teacher[part.data.ids], strict=True)
     taus = np.array([scipy.stats.kendalltau(one, other).statistic for one, other in pairs])
@@ -257,17 +261,17 @@ def test_metrics_of_samples_carry_their_interval():
 
 def test_a_landscape_of_metrics_alone_is_refused():
     with pytest.raises(KdvizError, match="agreement is no loss; name one beside it"):
-        Evaluator(net(), images(), losses=("agreement",), teacher=net(seed=5))
+        measuring(net(), images(), losses=("agreement",), teacher=net(seed=5))
 
 
 def test_teacher_logits_serve_for_the_teacher():
     model, teacher, data = net(), net(seed=5), images(30)
     logits = torch.from_numpy(exact(teacher, data)).float()
-    one, other = (Evaluator(model, data, losses=("kd",), teacher=t, samples=14)({}) for t in (teacher, logits))
+    one, other = (measuring(model, data, losses=("kd",), teacher=t, samples=14)({}) for t in (teacher, logits))
     assert one["kd"] == pytest.approx(other["kd"], rel=1e-5)
 
 
-def test_bfloat16_tells_its_error_and_keeps_to_it():
+def test_bfloat16_states_its_error_and_keeps_to_it():
     model, data = net(), images()
     half, full = (landscape(model, data, steps=5, span=0.5, precision=one) for one in ("bf16", "fp32"))
     error = float((abs(half.ce - full.ce) / full.ce).max())
@@ -275,13 +279,13 @@ def test_bfloat16_tells_its_error_and_keeps_to_it():
     assert error < 0.02
     assert half.attrs["precision_points"] == 5
     assert "precision_error" not in full.attrs
-    wide = Evaluator(model, data, precision="fp64")({})["ce"]
+    wide = measuring(model, data, precision="fp64")({})["ce"]
     assert wide == pytest.approx(cross_entropy(exact(model, data), data.labels), rel=1e-8)
 
 
 def test_bfloat16_of_a_net_with_batch_norm_left_is_autocast():
     model, data = net("wrn_16_1"), images()
-    found = Evaluator(model, data, precision="bf16")({})["ce"]
+    found = measuring(model, data, precision="bf16")({})["ce"]
     truth = cross_entropy(exact(model, data), data.labels)
     assert found == pytest.approx(truth, rel=0.02)
     assert found != pytest.approx(truth, rel=1e-7)
@@ -292,7 +296,7 @@ def test_bfloat16_of_a_net_with_batch_norm_left_is_autocast():
 def test_a_gpu_replays_what_the_cpu_measures(precision, near):
     model, data = net(), images(64)
     here, there = (
-        Evaluator(model, data, chunk=16, device=device, precision=how)
+        measuring(model, data, chunk=16, device=device, precision=how)
         for device, how in (("cpu", "fp64"), ("cuda", precision))
     )
     east, _ = random_pair(here.weights, seed=3)
@@ -325,7 +329,7 @@ def test_a_checkpoint_serves_as_its_net(tmp_path):
 def test_a_landscape_is_its_sweep_and_says_how_to_repeat_it(tmp_path):
     model, data = net(), images(12)
     found = kdviz.landscape(model, data, steps=3, span=0.5, seed=4, normalize="layer", samples=7, chunk=7)
-    evaluator = Evaluator(model, data, samples=7, seed=4, chunk=7)
+    evaluator = measuring(model, data, samples=7, seed=4, chunk=7)
     again = sweep(
         evaluator,
         evaluator.weights,
@@ -369,14 +373,14 @@ def test_a_killed_landscape_goes_on_and_is_the_same(tmp_path):
 
 def test_profiles_are_the_first_lines_of_the_landscapes():
     model, data = net(), images(12)
-    found = profiles(Evaluator(model, data, chunk=12), steps=5, span=0.4, seeds=(0, 3))
+    found = profiles(measuring(model, data, chunk=12), Grid(steps=5, span=0.4), seeds=(0, 3))
     assert found.ce.dims == ("seed", "alpha")
     plane = landscape(model, data, steps=5, span=0.4, seed=3, chunk=12)
     np.testing.assert_array_equal(found.ce.sel(seed=3), plane.ce.sel(beta=0))
     line = landscape(model, data, steps=5, span=0.4, seed=3, chunk=12, one_d=True)
     np.testing.assert_array_equal(found.ce.sel(seed=3), line.ce)
     with pytest.raises(KdvizError, match="seeds must be different"):
-        profiles(Evaluator(model, data), seeds=(1, 1))
+        profiles(measuring(model, data), seeds=(1, 1))
 
 
 def diverged():
@@ -414,7 +418,7 @@ class Batchy(nn.Sequential):
 def test_what_cannot_be_measured_is_refused(model, options, says):
     options = {key: value() if callable(value) else value for key, value in options.items()}
     with pytest.raises(KdvizError, match=says):
-        Evaluator(model(), images(), **options)
+        measuring(model(), images(), **options)
 
 
 def test_kd_loss_uses_functional_kl():
@@ -422,13 +426,13 @@ def test_kd_loss_uses_functional_kl():
     model, teacher, data = net(), net(seed=5), images()
     s, t = (torch.from_numpy(exact(one, data)) for one in (model, teacher))
     kl = functional.kl_div((s / 4).log_softmax(1), (t / 4).softmax(1), reduction="batchmean") * 16
-    found = Evaluator(model, data, losses=("kd",), teacher=teacher)({})["kd"]
+    found = measuring(model, data, losses=("kd",), teacher=teacher)({})["kd"]
     assert found == pytest.approx(float(kl), rel=1e-5)
 
 
 def test_directions_of_an_unknown_kind_are_refused_before_the_sweep():
-    evaluator, seen = Evaluator(net(), images()), []
+    evaluator, seen = measuring(net(), images()), []
     pair = random_pair(evaluator.weights, seed=0)
     with pytest.raises(KdvizError, match="normalize must be one of"):
-        survey(evaluator, directions=pair, normalize="mine", steps=3, progress=lambda *done: seen.append(done))
+        survey(evaluator, Grid(directions=pair, normalize="mine", steps=3), progress=lambda *done: seen.append(done))
     assert not seen

@@ -12,13 +12,17 @@ from test_plots import labelled, panels
 from torch import nn
 
 from kdviz import plots
-from kdviz.analysis.landscape import Evaluator, landscape, profiles
-from kdviz.analysis.landscape.paths import interpolation, plane, trajectory
+from kdviz.analysis.landscape import Evaluator, Grid, landscape, profiles
+from kdviz.analysis.landscape.metrics import attributes
+from kdviz.analysis.landscape.paths import interpolation, plane
 from kdviz.analysis.landscape.sharpness import hessian
+from kdviz.analysis.landscape.trajectory import trajectory
+from kdviz.base.variables import half_width
 from kdviz.data import Data
 from kdviz.plots.landscape_panels import levels_of
 
 LABELS = ("ce", "kd", "kd+rk"), ("pld", "dist", "a long_name of $5$ from a user")
+GRID = Grid(steps=5)
 KINDS = ("landscape", "plane", "profile", "path", "trajectory", "sharpness")
 
 
@@ -36,12 +40,17 @@ def results():
     for seed in range(3):
         nets = [softmax_regression(10 * seed + i) for i in range(4)]
         found["landscape"].append(landscape(nets[0], data, steps=5, seed=seed))
-        found["plane"].append(plane(nets[:3], data, labels=("ce", "kd", "kd+rk"), steps=5))
-        found["profile"].append(profiles(Evaluator(nets[0], data), steps=5, seeds=(0, 1, 2)))
-        found["path"].append(interpolation(nets[0], nets[1], data, steps=5))
-        found["trajectory"].append(trajectory(nets, data, steps=5))
+        found["plane"].append(plane(nets[:3], data, grid=GRID, labels=("ce", "kd", "kd+rk")))
+        found["profile"].append(profiles(Evaluator(nets[0], data), GRID, seeds=(0, 1, 2)))
+        found["path"].append(interpolation(nets[0], nets[1], data, grid=GRID))
+        found["trajectory"].append(trajectory(nets, data, grid=GRID))
         found["sharpness"].append(hessian(nets[0], data, eigenvalues=2, probes=5)[0])
     return found
+
+
+def scaled(result, factor, shift=0):
+    """The result with other heights, and what its variables mean."""
+    return result.map(lambda values: factor * values + shift, keep_attrs=True)
 
 
 @pytest.mark.parametrize("labels", LABELS)
@@ -60,7 +69,7 @@ def test_every_figure_is_drawn_under_every_name(kind, name, labels, results):
 
 
 def test_surfaces_of_a_page_stand_in_boxes_of_the_same_heights(results):
-    low, high = results["landscape"][0], results["landscape"][0] * 40  # a loss of forty times the height beside it
+    low, high = (results["landscape"][0], scaled(results["landscape"][0], 40))
     pair = [low.assign_attrs(label="kd"), high.assign_attrs(low.attrs, label="ce")]
     page = str(plots.draw(pair, "html", venue="iclr"))
     boxes = re.findall(r'"zaxis":{"title":{"text":"cross-entropy"},"range":(\[[^]]+\])', page.rpartition("newPlot")[2])
@@ -72,7 +81,7 @@ def test_surfaces_of_a_page_stand_in_boxes_of_the_same_heights(results):
 
 
 def test_heights_of_a_page_stand_at_their_values(results):
-    page = str(plots.draw(results["landscape"][0] * 40 - 30, "html"))
+    page = str(plots.draw(scaled(results["landscape"][0], 40, -30), "html"))
     told = re.findall(r'"tickvals":(\[[^]]+\]),"ticktext":(\[[^]]+\])', page.rpartition("newPlot")[2])
     assert told
     for places, texts in told:
@@ -122,13 +131,14 @@ def test_a_runs_way_lies_on_the_surface_through_every_epoch(results):
 def test_a_metric_is_drawn_beside_the_loss_at_even_levels_and_marked_where_it_is_greatest(results):
     one = results["landscape"][0]
     hill = (1 - one.alpha**2 / 2 - (one.beta - 0.5) ** 2 / 4).transpose(*one.ce.dims)  # greatest at (0, 0.5)
+    hill = hill.assign_attrs(attributes("kendall_tau"))
     fig = plots.draw(one.assign(kendall_tau=hill), "contour")
     loss, metric = [axis for axis in fig.axes if axis.get_title("left")]
     assert "Kendall" in metric.get_title("left")
     marks = {line.get_label(): (*line.get_xdata(), *line.get_ydata()) for line in metric.lines}
     assert marks["greatest on the grid"] == (0, 0.5)
     assert "greatest on the grid" not in {line.get_label() for line in loss.lines}
-    levels = levels_of([one.assign(kendall_tau=hill * 0.01).kendall_tau])
+    levels = levels_of([(hill * 0.01).assign_attrs(hill.attrs)])
     np.testing.assert_allclose(np.diff(levels[0]), np.diff(levels[0])[0])
     assert not levels[1]
 
@@ -144,6 +154,8 @@ def test_a_sampled_path_carries_its_interval(results):
     one = results["path"][0]
     assert not [band for axis in plots.draw(one).axes for band in axis.collections]
     widths = {"ce_halfwidth": 0.1 + one.ce, "accuracy_halfwidth": 0.05 + 0 * one.accuracy}
+    for name, values in widths.items():
+        values.attrs = half_width(name.removesuffix("_halfwidth"), attributes(name.removesuffix("_halfwidth")))
     loss, accuracy = plots.draw(one.assign(widths)).axes
     for axis, name, factor in ((loss, "ce", 1), (accuracy, "accuracy", 100)):
         (band,) = axis.collections

@@ -114,7 +114,7 @@ def test_minima_of_an_egg_box_are_counted_and_saddles_kill_them():
     assert len(found.value) == 36
     np.testing.assert_allclose(found.value, -2.0, atol=1e-12)
     np.testing.assert_allclose(found.persistence[1:], 2.0, atol=0.05)
-    np.testing.assert_allclose(geometry.minima(values, neighbours="axes").persistence[1:], 2.0, atol=1e-12)
+    np.testing.assert_allclose(geometry.minima(values, connectivity="axes").persistence[1:], 2.0, atol=1e-12)
     assert geometry.count_minima(values) == 36
     assert geometry.count_minima(values, share=0.6) == 1
 
@@ -144,24 +144,28 @@ def test_plateaus_walls_and_lines():
         geometry.minima(np.full(3, np.nan))
 
 
-def test_summary_tells_each_loss_and_leaves_accuracy_out():
+def test_summary_is_of_every_loss_and_not_of_accuracy():
     dims = ("alpha", "beta")
     dataset = xr.Dataset(
-        {"ce": (dims, A**2 + 2 * B**2 + 1), "kd": (dims, A**2 - B**2), "accuracy": (dims, 0 * A)},
+        {
+            "ce": (dims, A**2 + 2 * B**2 + 1, {"role": "loss"}),
+            "kd": (dims, A**2 - B**2, {"role": "loss"}),
+            "accuracy": (dims, 0 * A, {"role": "metric"}),
+        },
         {"alpha": AXIS, "beta": AXIS},
     )
-    told = geometry.summary(dataset, epsilon=0.5)
-    assert list(told) == ["ce", "kd"]
-    ce = told["ce"]
+    found = geometry.summary(dataset, epsilon=0.5)
+    assert list(found) == ["ce", "kd"]
+    ce = found["ce"]
     assert ce["centre"] == ce["minimum"] == 1.0
     assert ce["minimum_at"] == (0.0, 0.0)
     assert ce["range"] == pytest.approx(3.0)
-    assert (ce["convex_share"], told["kd"]["convex_share"]) == (1.0, 0.0)
+    assert (ce["convex_share"], found["kd"]["convex_share"]) == (1.0, 0.0)
     assert ce["flatness_radius"] == pytest.approx(0.5, abs=0.01)
     assert not ce["flatness_open"]
     assert (ce["minima"], ce["second_persistence"]) == (1, 0.0)
     assert (ce["curvature_low"], ce["curvature_high"]) == pytest.approx((2.0, 4.0))
-    line = geometry.summary(xr.Dataset({"ce": ("alpha", AXIS**2)}, {"alpha": AXIS}))
+    line = geometry.summary(xr.Dataset({"ce": ("alpha", AXIS**2, {"role": "loss"})}, {"alpha": AXIS}))
     assert line["ce"]["curvature_high"] == pytest.approx(2.0)
-    with pytest.raises(KdvizError, match="no loss"):
+    with pytest.raises(KdvizError, match="no variable of role 'loss'"):
         geometry.summary(dataset[["accuracy"]])

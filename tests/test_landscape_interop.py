@@ -103,10 +103,10 @@ def landscape():
     values = alpha[:, None] ** 2 + 10 * beta**2 + alpha[:, None]
     return xr.Dataset(
         {
-            "ce": (("alpha", "beta"), values),
-            "kd": (("alpha", "beta"), 2 * values),
-            "accuracy": (("alpha", "beta"), np.exp(-values)),
-            "mark_alpha": ("mark", [0.0]),
+            "ce": (("alpha", "beta"), values, {"role": "loss"}),
+            "kd": (("alpha", "beta"), 2 * values, {"role": "loss"}),
+            "accuracy": (("alpha", "beta"), np.exp(-values), {"role": "metric"}),
+            "mark_alpha": ("mark", [0.0], {"role": "mark"}),
         },
         {"alpha": alpha, "beta": beta},
         {"kind": "landscape", "split": "test", "seed": 3, "losses": ["ce", "kd"]},
@@ -162,7 +162,7 @@ def test_lines_and_bad_input(landscape, tmp_path):
         assert "ycoordinates" not in file
         np.testing.assert_allclose(file["test_loss"][:], line.ce)
     assert len((export(line, tmp_path / "x.csv")).read_text().splitlines()) == 6
-    with pytest.raises(KdvizError, match="wants a plane"):
+    with pytest.raises(KdvizError, match="needs a plane"):
         export(line, tmp_path / "x.vtp")
     with pytest.raises(KdvizError, match="did you mean 'npz'"):
         export(landscape, tmp_path / "x.np")

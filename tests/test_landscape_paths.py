@@ -7,6 +7,8 @@ from torch import nn
 
 from kdviz.analysis.landscape import paths
 from kdviz.analysis.landscape.network import Network
+from kdviz.analysis.landscape.options import Grid, Measurement
+from kdviz.analysis.landscape.trajectory import principal, trajectory
 from kdviz.base.check import KdvizError
 from kdviz.data.base import Data
 from kdviz.models import build
@@ -72,7 +74,7 @@ def fresh(w):
 @pytest.mark.parametrize("make", [deep, normed])
 def test_a_line_has_the_losses_of_mixed_weights_and_its_barrier(make):
     first, second = make(1), make(2)
-    line = paths.interpolation(first, second, DATA, labels=("ce", "kd"), steps=9)
+    line = paths.interpolation(first, second, DATA, grid=Grid(steps=9), labels=("ce", "kd"))
     nets = arrays(first), arrays(second)
     expected = np.array([loss_of(mix((1 - a, a), nets)) for a in np.linspace(0, 1, 9)])
     assert line.attrs["kind"] == "path"
@@ -92,12 +94,12 @@ def test_permuted_hidden_units_have_a_barrier_and_one_linear_layer_has_none():
     with torch.no_grad():
         for tensor in flipped.parameters():
             tensor.neg_()
-    line = paths.interpolation(net, flipped, DATA, steps=5)
+    line = paths.interpolation(net, flipped, DATA, grid=Grid(steps=5))
     ends = loss_of(arrays(net))
     np.testing.assert_allclose(line.ce.values[[0, 2, 4]], [ends, np.log(4), ends], rtol=1e-6)
     assert line.ce.attrs["barrier"] == pytest.approx(max(np.log(4) - ends, 0), abs=1e-6)
     convex = [filled(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)), seed) for seed in (1, 2)]
-    assert paths.interpolation(*convex, DATA, steps=7).ce.attrs["barrier"] == 0
+    assert paths.interpolation(*convex, DATA, grid=Grid(steps=7)).ce.attrs["barrier"] == 0
 
 
 def test_the_barrier_of_known_values():
@@ -111,7 +113,7 @@ def test_the_barrier_of_known_values():
 def test_batch_norm_follows_the_policy(bn, statistics):
     first, second = normed(1), normed(2)
     nets = arrays(first), arrays(second)
-    line = paths.interpolation(first, second, DATA, steps=3, bn=bn)
+    line = paths.interpolation(first, second, DATA, Measurement(bn=bn), Grid(steps=3))
     kept = {name: nets[0][name] for name in ("2.running_mean", "2.running_var")}
     mixed = [mix((1 - a, a), nets) for a in (0, 0.5, 1)]
     expected = [loss_of(statistics(w) if statistics else {**w, **kept}) for w in mixed]
@@ -122,7 +124,7 @@ def test_batch_norm_follows_the_policy(bn, statistics):
 
 def test_a_plane_holds_its_three_nets_at_their_distances():
     nets = [normed(seed) for seed in (1, 2, 3)]
-    found = paths.plane(nets, DATA, labels=("ce", "kd", "kd+rk"), steps=7, margin=0.1)
+    found = paths.plane(nets, DATA, grid=Grid(steps=7, margin=0.1), labels=("ce", "kd", "kd+rk"))
     w = [arrays(net) for net in nets]
     flat = np.stack([np.concatenate([one[n].ravel() for n, _ in nets[0].named_parameters()]) for one in w])
     places = np.stack([found.mark_alpha, found.mark_beta], axis=1)
@@ -145,7 +147,7 @@ def test_a_plane_holds_its_three_nets_at_their_distances():
 def test_a_trajectory_is_projected_as_numpy_does_it():
     rng = np.random.default_rng(0)
     nets = [deep(seed, 0.5) for seed in range(5)]
-    found = paths.trajectory(nets, DATA, epochs=[1, 2, 4, 8, 16], steps=5)
+    found = trajectory(nets, DATA, grid=Grid(steps=5), epochs=[1, 2, 4, 8, 16])
     w = [arrays(net) for net in nets]
     flat = np.stack([np.concatenate([one["1.weight"].ravel(), one["2.weight"].ravel()]) for one in w])
     _, sizes, rows = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
@@ -160,27 +162,27 @@ def test_a_trajectory_is_projected_as_numpy_does_it():
     np.testing.assert_allclose(found.trajectory_projected, projected, rtol=1e-5)
     np.testing.assert_allclose(found.trajectory_off_plane, np.linalg.norm(flat - shadows, axis=1), atol=1e-5)
     assert float(found.trajectory_off_plane[-1]) == pytest.approx(0, abs=1e-6)
-    components, _ = paths.principal(rng.standard_normal((6, 50)))
+    components, _ = principal(rng.standard_normal((6, 50)))
     np.testing.assert_allclose(components @ components.T, np.eye(2), atol=1e-10)
 
 
-def test_models_are_left_as_they_were_and_bad_input_is_told():
+def test_models_are_left_as_they_were_and_bad_input_is_refused():
     nets = [normed(seed).train() for seed in (1, 2, 3)]
     before = [{n: t.clone() for n, t in net.state_dict().items()} for net in nets]
-    paths.plane(nets, DATA, steps=3, bn="recompute")
+    paths.plane(nets, DATA, Measurement(bn="recompute"), Grid(steps=3))
     for net, kept in zip(nets, before, strict=True):
         assert net.training
         assert all(torch.equal(kept[n], t) for n, t in net.state_dict().items())
     with pytest.raises(KdvizError, match="different forms"):
         paths.interpolation(normed(1), deep(1), DATA)
     with pytest.raises(KdvizError, match="one line"):
-        paths.trajectory([deep(1)] * 3, DATA)
+        trajectory([deep(1)] * 3, DATA)
     with pytest.raises(KdvizError, match="same weights"):
         paths.plane([deep(1), deep(1), deep(2)], DATA)
     with pytest.raises(KdvizError, match="three saved epochs"):
-        paths.trajectory([deep(1), deep(2)], DATA)
+        trajectory([deep(1), deep(2)], DATA)
     with pytest.raises(KdvizError, match="bn must be one of"):
-        paths.interpolation(deep(1), deep(2), DATA, bn="train")
+        paths.interpolation(deep(1), deep(2), DATA, Measurement(bn="train"))
 
 
 def test_batch_norm_that_does_not_fold_follows_its_new_statistics():

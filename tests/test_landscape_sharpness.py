@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdviz.analysis.landscape import sharpness
+from kdviz.analysis.landscape import hessian_product, loss_parts, sharpness
+from kdviz.analysis.landscape.spectrum import spectrum
 from kdviz.base.check import KdvizError
 from kdviz.data.base import Data
 
@@ -57,7 +58,7 @@ def test_the_top_of_a_known_spectrum_by_value_not_by_magnitude(quadratic, exact)
         x = torch.cat([at["a"].flatten(), at["b"]])
         return x @ matrix @ x / 2 + x.sum()
 
-    result, vectors = sharpness.spectrum([bowl], weights, eigenvalues=3, probes=0, exact=exact, tolerance=1e-8)
+    result, vectors = spectrum([bowl], weights, eigenvalues=3, probes=0, exact=exact, tolerance=1e-8)
     np.testing.assert_allclose(result.eigenvalue, values[:3], rtol=1e-6)
     assert float(result.residual.max()) < 1e-4
     assert "trace" not in result
@@ -72,7 +73,7 @@ def test_the_trace_of_a_known_matrix_lies_within_its_standard_error(quadratic):
     values, _, matrix = quadratic
     parts = [lambda at: at["x"] @ matrix @ at["x"] / 4] * 2  # two parts sum to the loss
     weights = {"x": torch.zeros(60, dtype=torch.float64)}
-    result, _ = sharpness.spectrum(parts, weights, eigenvalues=1, probes=200)
+    result, _ = spectrum(parts, weights, eigenvalues=1, probes=200)
     stderr = float(result.trace_stderr)
     # Var(z'Az) = 2 (|A|_F^2 - sum of squared diagonal entries) for Rademacher z.
     square = matrix.numpy() ** 2
@@ -83,17 +84,19 @@ def test_the_trace_of_a_known_matrix_lies_within_its_standard_error(quadratic):
 def test_a_diagonal_hessian_has_an_exact_trace_and_a_linear_loss_none():
     weights = {"x": torch.zeros(30)}
     bowl, plane = (lambda at: (torch.arange(30.0) * at["x"] ** 2).sum() / 2), (lambda at: 3 * at["x"].sum())
-    result, _ = sharpness.spectrum([bowl, plane], weights, eigenvalues=2, probes=5, tolerance=1e-6)
+    result, _ = spectrum([bowl, plane], weights, eigenvalues=2, probes=5, tolerance=1e-6)
     np.testing.assert_allclose(result.eigenvalue, [29, 28], rtol=1e-5)
     assert float(result.trace) == pytest.approx(435)
     assert float(result.trace_stderr) == pytest.approx(0, abs=1e-4)
-    flat, _ = sharpness.spectrum([plane], {"x": torch.zeros(5)}, eigenvalues=2)
+    flat, _ = spectrum([plane], {"x": torch.zeros(5)}, eigenvalues=2)
     assert flat.eigenvalue.values.tolist() == [0, 0]
 
 
-@pytest.mark.parametrize(("chunk", "kept"), [(7, sharpness.KEPT), (7, 0), (24, sharpness.KEPT)])
+@pytest.mark.parametrize(("chunk", "kept"), [(7, hessian_product.KEPT), (7, 0), (24, hessian_product.KEPT)])
 def test_softmax_regression_has_its_closed_form_spectrum(chunk, kept, monkeypatch):
-    monkeypatch.setattr(sharpness, "KEPT", kept)  # four parts in threads; the first kept, the others made anew; one
+    monkeypatch.setattr(
+        hessian_product, "KEPT", kept
+    )  # four parts in threads; the first kept, the others made anew; one
     net, data = softmax_regression(), images_of()
     matrix = closed_form(net, data)
     expected = np.linalg.eigvalsh(matrix)[::-1]
@@ -121,15 +124,15 @@ class Square(torch.autograd.Function):
 
 
 def test_a_loss_with_a_gradient_written_by_hand_is_recognised(monkeypatch):
-    assert sharpness._differentiates_twice("ce", None)
-    monkeypatch.setattr(sharpness.losses, "evaluate", lambda name, student, *_, **__: Square.apply(student))
-    assert not sharpness._differentiates_twice("ce", None)
+    assert loss_parts.differentiates_twice("ce", None)
+    monkeypatch.setattr(loss_parts.losses, "evaluate", lambda name, student, *_, **__: Square.apply(student))
+    assert not loss_parts.differentiates_twice("ce", None)
 
 
 @pytest.mark.parametrize("differences", [False, True])
 def test_a_ranking_loss_has_its_textbook_spectrum(monkeypatch, differences):
     if differences:
-        monkeypatch.setattr(sharpness, "_differentiates_twice", lambda *_: False)
+        monkeypatch.setattr(sharpness, "differentiates_twice", lambda *_: False)
     net, teacher, data = softmax_regression(), softmax_regression(seed=2), images_of()
     images = next(data.batches(24))[0].double().flatten(1)
     teach = images @ teacher[1].weight.detach().double().T + teacher[1].bias.detach().double()
@@ -164,7 +167,7 @@ def test_the_model_is_left_as_it_was():
     assert all(p.grad is None for p in net.parameters())
 
 
-def test_bad_input_is_told():
+def test_bad_input_is_refused():
     net, data = softmax_regression(), images_of()
     with pytest.raises(KdvizError, match="needs a teacher"):
         sharpness.sharpness(net, data, loss="kd")

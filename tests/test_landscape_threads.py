@@ -6,9 +6,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from test_landscape_evaluator import Strange, exact, images, net
+from test_landscape_evaluator import Strange, exact, images, measuring, net
 
-from kdviz.analysis.landscape import Evaluator
 from kdviz.analysis.landscape.threads import in_threads
 
 
@@ -78,17 +77,17 @@ def test_an_error_ends_it_after_the_items_in_hand():
 @pytest.mark.parametrize("chunk", [3, "auto"])
 def test_logits_in_threads_are_the_nets(two_cores, chunk):
     model, data = net("resnet8"), images(50)
-    evaluator = Evaluator(model, data, chunk=chunk)
+    evaluator = measuring(model, data, chunk=chunk)
     assert evaluator.threads == 2
     truth = exact(model, data)
     for _ in range(3):
         np.testing.assert_allclose(evaluator.logits({}), truth, atol=1e-5 * np.abs(truth).max())
-    assert Evaluator(model, data, chunk=50).threads == 1, "a lone chunk goes by all cores"
+    assert measuring(model, data, chunk=50).threads == 1, "a lone chunk goes by all cores"
 
 
 def test_a_net_with_code_or_hooks_of_its_own_runs_in_one_thread(two_cores):
     torch.manual_seed(0)
-    assert Evaluator(Strange().eval(), images(), chunk=4).threads == 1
+    assert measuring(Strange().eval(), images(), chunk=4).threads == 1
     hooked = net()
     hooked.fc.register_forward_hook(lambda *_: None)
-    assert Evaluator(hooked, images(), chunk=4).threads == 1
+    assert measuring(hooked, images(), chunk=4).threads == 1

@@ -265,6 +265,20 @@ def test_the_gradient_is_the_derivative(name):
         )
 
 
+@pytest.mark.parametrize("loss", [losses.rank_kendall, losses.mrkd])
+def test_losses_of_rankings_take_torchs_vmap(loss):
+    students = torch.stack([s, s.flip(0), 2 * s])
+    alone = [loss(student, t) for student in students]
+    torch.testing.assert_close(torch.vmap(loss, in_dims=(0, None))(students, t), torch.stack(alone))
+    teachers = torch.stack([t, t.flip(1), -t], 1)
+    alone = [loss(s, teacher) for teacher in teachers.unbind(1)]
+    torch.testing.assert_close(torch.vmap(loss, in_dims=(None, 1))(s, teachers), torch.stack(alone))
+    slopes = torch.vmap(torch.func.grad(loss), in_dims=(0, None))(students, t)
+    student = students[1].clone().requires_grad_()
+    loss(student, t).backward()
+    torch.testing.assert_close(slopes[1], student.grad)
+
+
 @pytest.mark.parametrize("form", [1, 2, 3])
 def test_the_ranking_loss_can_be_differentiated_twice(form):
     student = s[:2, :4].clone().requires_grad_()

@@ -194,3 +194,10 @@ def test_ece_is_the_loop_over_bins():
     assert ours.item() == pytest.approx(expected, abs=1e-12)
     with pytest.raises(KdvizError, match="temperature must be a finite number above 0"):
         metrics.ece(torch.from_numpy(logits), torch.from_numpy(target), temperature=0)
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
+    """Bins are ((i - 1) / bins, i / bins]: .5 is in the first of two, .6 in the second, so that they do not cancel."""
+    logits = torch.tensor([[0.0, 0.0], [math.log(0.6), math.log(0.4)]], dtype=torch.float64)
+    target = torch.tensor([1, 0])  # the first is wrong (argmax takes the first of equals), the second right
+    assert metrics.ece(logits, target, bins=2).item() == pytest.approx((0.5 + 0.4) / 2)

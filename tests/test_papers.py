@@ -228,7 +228,7 @@ def test_a_figure_from_end_to_end(paper, entry, nets, data, tmp_path):
         work=tmp_path,
     )
     written = []
-    found = produce(paper, entry, inputs, tmp_path, formats=("png",), tell=written.append)
+    found = produce(paper, entry, inputs, tmp_path, formats=("png",), written=written.append)
     names = {path.name for path in written}
     assert {"caption.tex", "findings.json", "findings.md"} <= names
     for drawing in entry.drawings:
@@ -327,7 +327,9 @@ def bowl(label, width, wells=0):
     for at in range(wells):
         values[4, 4 + 12 * at] -= 1.0 / width**2
     return xr.Dataset(
-        {"ce": (("alpha", "beta"), values)}, {"alpha": a, "beta": a}, {"kind": "landscape", "label": label}
+        {"ce": (("alpha", "beta"), values, {"role": "loss"})},
+        {"alpha": a, "beta": a},
+        {"kind": "landscape", "label": label},
     )
 
 
@@ -477,6 +479,7 @@ def test_a_run_is_a_cell_only_if_its_whole_recipe_is(tmp_path, changed, told):
     assert misfits(run_of(tmp_path), table, table.row("Teacher"), table.columns[0]) == [
         "kdviz has no recipe for this cell"
     ]
+    assert misfits(run_of(tmp_path, method="kd", seed=7), *cell) == ["method is kd, not kd+rk"]
     taught = run_of(tmp_path, teacher={"path": "t.pt", "sha256": None, "name": "resnet110"}, name="resnet20", seed=8)
     assert misfits(taught, *cell) == ["student is resnet20, not resnet8x4", "teacher is resnet110, not resnet32x4"]
 
@@ -557,12 +560,12 @@ def test_what_cannot_be_drawn_is_refused_before_it_is_computed(tmp_path, wrong):
 
 
 def test_findings_for_a_terminal_stand_one_number_a_line():
-    from kdviz.papers.produce import plain
+    from kdviz.papers.produce import findings_text
 
     claim = {"claim": "c", "where": "w", "reading": "r", "agrees": "yes", "note": ""}
-    shown = plain([{**claim, "measured": {"a": 0.5, "longer": "2 of 3"}}]).splitlines()
+    shown = findings_text([{**claim, "measured": {"a": 0.5, "longer": "2 of 3"}}]).splitlines()
     assert shown[2:4] == ["measured  a       0.5", "          longer  2 of 3"]
-    assert "measured  nothing" in plain([{**claim, "measured": {}}])
+    assert "measured  nothing" in findings_text([{**claim, "measured": {}}])
 
 
 def test_names_that_would_leave_the_folder_are_refused():

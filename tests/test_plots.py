@@ -35,22 +35,25 @@ def logits(noise, n=60, k=12):
 def journal(name):
     epochs = np.arange(1, 6)
     values = {"ce": 2 / epochs, "kd": 3 / epochs, "total": 5 / epochs, "val_top1": 1 - 0.8 / epochs}
-    variables = {key: ("epoch", value) for key, value in values.items()}
-    return xr.Dataset(variables, {"epoch": epochs}, {"kind": "training", "name": name, "method": name})
+    roles = {"ce": "loss", "kd": "loss", "total": "metric", "val_top1": "metric"}
+    variables = {key: ("epoch", value, {"role": roles[key]}) for key, value in values.items()}
+    return xr.Dataset(variables, {"epoch": epochs}, {"kind": "training", "label": name, "method": name})
 
 
 @pytest.fixture(scope="module")
 def results():
     """Results of every kind that logits alone can make, by kind; several students where a figure takes several."""
     from kdviz.analysis import suboptimal, surfaces
+    from kdviz.analysis.bootstrap import Bootstrap
     from kdviz.analysis.histogram import histogram
     from kdviz.analysis.ranks import over_epochs, tau
 
     students = {"kd": logits(1.0), "a long_name of $5$ from a user": logits(2.0), "pld": logits(3.0)}
-    taus = [tau(one, label=name, resamples=20, steepness=(1, 4)) for name, one in students.items()]
+    few = Bootstrap(resamples=20)
+    taus = [tau(one, label=name, bootstrap=few, steepness=(1, 4)) for name, one in students.items()]
     return {
         "histogram": [histogram(one, label=name, rank_samples=20) for name, one in students.items()],
-        "tau": [taus[0].merge(over_epochs({1: logits(3.0), 2: logits(1.0)}, resamples=20)), *taus[1:]],
+        "tau": [taus[0].merge(over_epochs({1: logits(3.0), 2: logits(1.0)}, bootstrap=few)), *taus[1:]],
         "suboptimal": [suboptimal.toy()],
         "ternary": [suboptimal.ternary()],
         "descent": [suboptimal.descent(steps=40, keep=20)],
@@ -231,7 +234,7 @@ def test_the_command_draws_again_without_torch_or_pyplot(results, tmp_path):
     write_dataset(results["surface"][0], tmp_path / "surface.nc")
     code = (
         "import sys; from kdviz.cli.app import app\n"
-        "app(['plot', 'surface.nc', '--style', 'contour', 'surface', '--venue', 'tmlr', '--format', 'pdf'],"
+        "app(['plot', 'surface.nc', '--style', 'contour,surface', '--venue', 'tmlr', '--format', 'pdf'],"
         " standalone_mode=False)\n"
         "print([name for name in ('torch', 'matplotlib.pyplot', 'scipy.optimize') if name in sys.modules])"
     )

@@ -7,7 +7,7 @@ import pytest
 from scipy import special, stats
 
 from kdviz.analysis import bootstrap
-from kdviz.analysis.bootstrap import mean_interval
+from kdviz.analysis.bootstrap import Bootstrap, mean_interval
 from kdviz.analysis.ranks import over_epochs, tau
 from kdviz.base.check import KdvizError
 
@@ -130,21 +130,22 @@ def test_epochs_in_order():
 def test_the_interval_is_the_normal_ones_for_many_values(monkeypatch):
     values = np.random.default_rng(2).gamma(2, size=3000)
     half = 1.96 * values.std() / math.sqrt(3000)
-    for groups in (3000, 256):  # each value by itself, then neighbours together
+    for groups in (3000, 256):  # each value by itself, then in groups
         monkeypatch.setattr(bootstrap, "GROUPS", groups)
-        mean, low, high = mean_interval(values, resamples=2000)
+        mean, low, high = mean_interval(values, Bootstrap(resamples=2000))
         assert mean == pytest.approx(values.mean(), rel=1e-12)
         assert high - mean == pytest.approx(half, rel=0.1)
         assert mean - low == pytest.approx(half, rel=0.1)
-    assert mean_interval(values, seed=3) == mean_interval(values, seed=3) != mean_interval(values, seed=4)
-    wide = mean_interval(values, level=0.99)
+    assert mean_interval(values, Bootstrap(seed=3)) == mean_interval(values, Bootstrap(seed=3))
+    assert mean_interval(values, Bootstrap(seed=3)) != mean_interval(values, Bootstrap(seed=4))
+    wide = mean_interval(values, Bootstrap(level=0.99))
     assert wide[1] < low < high < wide[2]
 
 
 def test_an_interval_of_few_values():
     assert [math.isnan(one) for one in mean_interval(np.array([np.nan]))] == [True] * 3
     assert mean_interval(np.array([np.nan, 2.0]))[0] == 2.0
-    low, high = mean_interval(np.array([0.0, 1.0]), resamples=4000)[1:]
+    low, high = mean_interval(np.array([0.0, 1.0]), Bootstrap(resamples=4000))[1:]
     assert (low, high) == (0.0, 1.0)  # a quarter of the draws is all zeros, a quarter all ones
 
 
@@ -152,11 +153,13 @@ def test_bad_settings():
     for settings, message in (
         ({"shares": (0.0,)}, "share of channels must be above 0 and at most 1, got 0.0"),
         ({"steepness": (-1,)}, "steepness must be a finite number above 0, got -1"),
-        ({"level": 1}, "level must be between 0 and 1, got 1"),
-        ({"resamples": 0}, "resamples must be 1 or more, got 0"),
     ):
         with pytest.raises(KdvizError, match=message):
             tau(logits(), **settings)
+    with pytest.raises(KdvizError, match="level must be between 0 and 1, got 1"):
+        Bootstrap(level=1)
+    with pytest.raises(KdvizError, match="resamples must be 1 or more, got 0"):
+        Bootstrap(resamples=0)
 
 
 def test_figures_draw_the_datasets_numbers():
@@ -164,8 +167,8 @@ def test_figures_draw_the_datasets_numbers():
 
     s, t, y = logits(n=200)
     results = [
-        tau((s, t, y), label="kd", steepness=(1, 4), resamples=50),
-        tau((logits(n=200, noise=4)[0], t, y), label="ce", steepness=(1, 4), resamples=50),
+        tau((s, t, y), label="kd", steepness=(1, 4), bootstrap=Bootstrap(resamples=50)),
+        tau((logits(n=200, noise=4)[0], t, y), label="ce", steepness=(1, 4), bootstrap=Bootstrap(resamples=50)),
     ]
     (axis,) = plots.draw(results, "distribution").axes
     assert [tick.get_text() for tick in axis.get_yticklabels()] == ["CE", "KD"]
@@ -176,9 +179,9 @@ def test_figures_draw_the_datasets_numbers():
     for axis in fig.axes:  # nothing is drawn outside of its panel
         low, high = axis.get_ylim()
         assert all(low <= np.nanmin(line.get_ydata()) and np.nanmax(line.get_ydata()) <= high for line in axis.lines)
-    epochs = over_epochs({1: (s, t, y), 2: (s, t, y)}, resamples=50)
+    epochs = over_epochs({1: (s, t, y), 2: (s, t, y)}, bootstrap=Bootstrap(resamples=50))
     assert len(plots.draw(results[0].merge(epochs), "breakdown").axes) == 7
-    bare = tau((s, t), smooth_samples=0, shares=(), resamples=50)
+    bare = tau((s, t), smooth_samples=0, shares=(), bootstrap=Bootstrap(resamples=50))
     assert len(plots.draw(bare, "breakdown").axes) == 2
 
 
@@ -199,8 +202,7 @@ def test_the_command_measures_several_students(tmp_path):
         "--style",
         "distribution",
         "--label",
-        "a",
-        "b c",
+        "a,b c",
         "--format",
         "svg",
     ]
@@ -250,19 +252,19 @@ def test_a_run_is_measured_at_its_epochs_and_logits_are_kept(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(front, "open_data", lambda *_: data)
     run = Trained(tmp_path)
-    options = {"model": None, "data": None, "root": None, "split": "test", "samples": None, "labels": None, "out": None}
-    (student,) = front.gather([str(run.path)], None, teacher=run.teacher, **options)
+    named = front.LogitOptions(students=[str(run.path)], teacher=run.teacher)
+    (student,) = front.gather(named, out=None)
     assert (student.label, student.name) == ("kd", "run_last")
-    by_epoch = over_epochs(student.run.epochs())
+    by_epoch = over_epochs(student.epochs.logits())
     assert by_epoch.epoch.values.tolist() == [1, 2]
     assert float(by_epoch.epoch_mean.sel(epoch=2)) == pytest.approx(float(tau(student.logits).tau_b.mean()), abs=1e-6)
     kept = tmp_path / "reports" / "run_last" / "logits.nc"
     monkeypatch.setattr("kdviz.collect_logits", None)  # a second pass would fail
-    (again,) = front.gather([str(run.path)], None, teacher=run.teacher, **options)
+    (again,) = front.gather(named, out=None)
     np.testing.assert_array_equal(again.logits.logits_student, student.logits.logits_student)
-    (brought,) = front.gather([str(kept)], None, teacher=None, **options)
+    (brought,) = front.gather(front.LogitOptions(students=[str(kept)]), out=None)
     assert (brought.label, brought.name) == ("kd", "run_last")
     with pytest.raises(KdvizError, match="names no teacher; name its checkpoint with --teacher"):
-        front.gather([str(run.path)], None, teacher=None, needs_teacher=True, **options)
+        front.gather(front.LogitOptions(students=[str(run.path)]), out=None, needs_teacher=True)
     with pytest.raises(KdvizError, match="1 students but 2 labels"):
-        front.gather([str(kept)], None, teacher=None, **{**options, "labels": ["a", "b"]})
+        front.gather(front.LogitOptions(students=[str(kept)], label=["a", "b"]), out=None)

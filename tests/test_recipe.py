@@ -1,14 +1,10 @@
 """Recipes, schedules and journals: settings that are checked by name, lines that survive a kill."""
 
-import math
-
 import pytest
-import torch
 
 from kdviz.base.check import KdvizError
 from kdviz.checkpoints import RunFolder
 from kdviz.train import Recipe, load_recipe, recipes
-from kdviz.train.optim import build_optimizer, learning_rate
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -56,28 +52,6 @@ def test_unknown_and_broken_recipe_files(tmp_path):
     (tmp_path / "bad.toml").write_text("epochs = = 3")
     with pytest.raises(KdvizError, match="not TOML"):
         load_recipe(tmp_path / "bad.toml")
-
-
-def test_step_schedule_is_the_papers():
-    recipe = load_recipe("rkkd-cifar100")
-    found = [learning_rate(recipe, epoch) for epoch in (0, 149.9, 150, 180, 210, 239)]
-    assert found == pytest.approx([0.05, 0.05, 5e-3, 5e-4, 5e-5, 5e-5])
-
-
-def test_cosine_schedule_follows_the_closed_form():
-    recipe = Recipe(epochs=10, warmup=2, lr=0.4, min_lr=0.1)
-    assert learning_rate(recipe, 1) == pytest.approx(0.2)
-    for epoch in (2, 4.5, 10):
-        expected = 0.1 + 0.3 * (1 + math.cos(math.pi * (epoch - 2) / 8)) / 2
-        assert learning_rate(recipe, epoch) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
-def test_optimizers(name, kind):
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = build_optimizer(Recipe(optimizer=name, weight_decay=0.125), [parameter])
-    assert type(optimizer) is kind
-    assert optimizer.param_groups[0]["weight_decay"] == 0.125
 
 
 def test_journal_skips_a_torn_line_and_takes_the_last_of_an_epoch(tmp_path):

@@ -11,7 +11,16 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy, mannwhitneyu
 from typer.testing import CliRunner
 
-from kdviz.analysis.suboptimal import criteria, descent, gradients, mine_samples, mine_students, ternary, toy
+from kdviz.analysis.suboptimal import (
+    CriteriaSettings,
+    criteria,
+    descent,
+    gradients,
+    mine_samples,
+    mine_students,
+    ternary,
+    toy,
+)
 from kdviz.analysis.suboptimal.angles import angle
 from kdviz.analysis.suboptimal.mining import count_pairs
 from kdviz.analysis.suboptimal.ternary import _centroids
@@ -64,7 +73,7 @@ def test_the_example_has_the_ranking_loss_and_pld_of_their_definitions():
 
 
 def test_the_example_at_a_temperature_softens_the_probabilities():
-    found = toy(temperature=4.0)["loss"].sel(criterion="kl").values
+    found = toy(settings=CriteriaSettings(4.0))["loss"].sel(criterion="kl").values
     assert found == pytest.approx([entropy(T**0.25, one**0.25) for one in S], rel=1e-10)
 
 
@@ -74,13 +83,17 @@ def test_the_example_at_a_temperature_softens_the_probabilities():
         ({"teacher": (0.5, 0.6)}, "sum to 1"),
         ({"teacher": (1.0, 0.0)}, "above 0"),
         ({"students": [(0.5, 0.5)]}, "4 channels but the students 2"),
-        ({"temperature": 0.0}, "temperature"),
-        ({"gamma": -1.0}, "gamma"),
     ],
 )
 def test_the_example_refuses_what_is_no_distribution(arguments, told):
     with pytest.raises(KdvizError, match=told):
         toy(**arguments)
+
+
+def test_settings_out_of_range_are_refused():
+    for settings in ({"temperature": 0.0}, {"gamma": -1.0}, {"alpha": float("nan")}):
+        with pytest.raises(KdvizError, match=next(iter(settings))):
+            CriteriaSettings(**settings)
 
 
 # --- the triangle ----------------------------------------------------------------------------------------------------
@@ -154,7 +167,7 @@ def test_descent_of_kl_follows_its_closed_gradient():
 
 
 def test_descent_of_kl_is_the_same_at_any_temperature_scale_of_its_end():
-    found = descent(losses=["kl"], temperature=2.0, rate=1.0, steps=300, keep=2)
+    found = descent(settings=CriteriaSettings(2.0), losses=["kl"], rate=1.0, steps=300, keep=2)
     assert float(found["to_teacher"].max()) < 1e-2
 
 
@@ -176,12 +189,12 @@ def test_descent_refuses_unknown_losses_and_other_class_counts():
 
 def test_gradients_are_the_differences_of_the_losses():
     student, teacher, target = (torch.from_numpy(one) for one in random_logits(6, 4, seed=1))
-    found = gradients(student, teacher, target, temperature=3.0, alpha=0.7, gamma=0.4)
+    found = gradients(student, teacher, target, CriteriaSettings(3.0, 0.7, 0.4))
     losses = {
         "ce": lambda s: -torch.from_numpy(log_softmax(s.numpy(), 1))[torch.arange(6), target],
         "kl": lambda s: 9 * torch.from_numpy(kl(teacher.numpy(), s.numpy(), 3.0)),
         **{
-            name: lambda s, name=name: criteria(s, teacher, target, temperature=3.0, alpha=0.7, gamma=0.4)[name]
+            name: lambda s, name=name: criteria(s, teacher, target, CriteriaSettings(3.0, 0.7, 0.4))[name]
             for name in ("rank_kendall", "kl+rk", "pld")
         },
     }
@@ -220,7 +233,7 @@ def test_counting_pairs_of_a_million_samples_is_exact():
 
 def test_pairs_and_regret_agree_with_brute_force():
     student, teacher, target = random_logits(60, seed=2)
-    found = mine_samples((student, teacher, target), top=5, temperature=2.0)
+    found = mine_samples((student, teacher, target), CriteriaSettings(2.0), top=5)
     values = kl(teacher, student, 2.0)
     right = student.argmax(1) == target
     np.testing.assert_allclose(found["loss"].sel(criterion="kl").values, values, rtol=1e-9)
@@ -314,7 +327,9 @@ def test_pairs_of_students_agree_with_brute_force():
     _, teacher, target = random_logits(80, seed=7)
     rng = np.random.default_rng(8)
     students = [teacher + noise * rng.normal(size=teacher.shape) for noise in (0.8, 1.6, 2.4)]
-    found = mine_students([(s, teacher, target) for s in students], labels=["a", "b", "c"], temperature=1.0, top=4)
+    found = mine_students(
+        [(s, teacher, target) for s in students], settings=CriteriaSettings(1.0), labels=["a", "b", "c"], top=4
+    )
     values = [kl(teacher, s, 1.0) for s in students]
     right = [s.argmax(1) == target for s in students]
     best = {}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp, softmax
 
-from kdviz.analysis.surfaces import LOGITS, _measure, surface
+from kdviz import plots
+from kdviz.analysis.surfaces import LOGITS, Sample, _measure, surface
 from kdviz.base.check import KdvizError
 from kdviz.base.files import read_dataset
 from kdviz.losses import LOSSES
@@ -46,7 +47,7 @@ def test_ce_towards_a_class_in_closed_form():
 
 @pytest.mark.parametrize("temperature", [2.0, 0.1])
 def test_pld_of_three_classes_by_hand(temperature):
-    found = surface("pld", temperatures=[temperature], classes=3, steps=5, span=3.0, seed=1, label=0)
+    found = surface("pld", temperatures=[temperature], classes=3, steps=5, span=3.0, seed=1, around=Sample(label=0))
     t = found["teacher"].values
     order = [0, *sorted((1, 2), key=lambda at: -t[at])]
     weights = softmax(t / temperature)[order]
@@ -102,7 +103,7 @@ def test_directions_are_orthogonal_and_as_long_as_t(directions):
 def test_a_real_sample_is_centred_and_its_student_lies_on_the_line_to_it():
     rng = np.random.default_rng(0)
     t, s = 4 * rng.normal(size=(2, 9)) + 3
-    found = surface("kd", logits_teacher=t, logits_student=s, directions="student", steps=5, span=2.0)
+    found = surface("kd", around=Sample(None, t, s), directions="student", steps=5, span=2.0)
     at = found["student_position"].values
     assert at[1] == pytest.approx(0, abs=1e-12)
     assert logits(found, *at) == pytest.approx(s - s.mean())
@@ -134,6 +135,52 @@ def test_settings_reach_the_losses_that_know_them():
     assert steep["value"].sel(**origin).item() < plain["value"].sel(**origin).item() < 0
 
 
+def sloped():
+    """A slice whose value is 10 a + b, so that no axis can stand for the other."""
+    found = surface("kd", classes=4, steps=9, span=2.0)
+    value = 10 * found["alpha"] + found["beta"]
+    return found.assign(value=value.expand_dims(panel=found["panel"]).transpose("panel", "alpha", "beta"))
+
+
+def test_contours_have_the_first_direction_along_x():
+    from matplotlib.contour import QuadContourSet
+
+    (axis, _) = plots.draw(sloped(), "contour").axes
+    drawn = [one for one in axis.collections if isinstance(one, QuadContourSet)]
+    assert [one.filled for one in drawn] == [True, False]
+    checked = 0
+    for one in drawn[1:]:
+        for level, segments in zip(one.levels, one.allsegs, strict=True):
+            for line in segments:
+                np.testing.assert_allclose(10 * line[:, 0] + line[:, 1], level, atol=1e-9)
+                checked += len(line)
+    assert checked > 20
+    for low, segments in zip(drawn[0].levels, drawn[0].allsegs, strict=False):  # between a level and the next
+        heights = np.concatenate([10 * line[:, 0] + line[:, 1] for line in segments])
+        assert heights.min() >= low - 1e-9
+        assert heights.max() <= low + np.diff(drawn[0].levels)[0] + 1e-9
+    assert (axis.get_xlabel(), axis.get_ylabel()) == (r"$a$ ($\Vert t\Vert$)", r"$b$ ($\Vert t\Vert$)")
+
+
+def test_the_surface_has_the_first_direction_along_x():
+    (axis,) = plots.draw(sloped(), "surface").axes
+    faces = axis.collections[0]  # matplotlib before 3.10 keeps its corners in one list
+    x, y, z = faces._vec[:3] if hasattr(faces, "_vec") else np.moveaxis(np.asarray(faces._faces), -1, 0)
+    np.testing.assert_allclose(10 * x + y, z, atol=1e-9)
+    assert (x.min(), x.max(), y.min(), y.max()) == (-2, 2, -2, 2)
+    assert (axis.get_xlabel(), axis.get_ylabel()) == (r"$a$ ($\Vert t\Vert$)", r"$b$ ($\Vert t\Vert$)")
+    colours = axis.collections[0].get_facecolor()[:, :3].sum(1).reshape(8, 8)
+    assert colours[0].mean() < colours[-1].mean()  # the map rises with a
+
+
+def test_the_minimum_and_the_student_are_marked_where_they_are():
+    found = sloped().assign(minimum_alpha=("panel", [1.5]), minimum_beta=("panel", [-0.5]))
+    found["student_position"] = ("axis", [0.5, 1.0])
+    (axis, _) = plots.draw(found, "contour").axes
+    marks = {line.get_label(): (*line.get_xdata(), *line.get_ydata()) for line in axis.lines}
+    assert (marks["minimum"], marks["student"], marks["$t$"]) == ((1.5, -0.5), (0.5, 1.0), (0.0, 0.0))
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -141,17 +188,17 @@ def test_settings_reach_the_losses_that_know_them():
         ({"losses": "pldd"}, "did you mean 'pld'"),
         ({"losses": "rkd"}, "pooled"),
         ({"losses": []}, "name a loss"),
-        ({"label": 9, "classes": 4}, "outside 0..3"),
+        ({"around": Sample(label=9), "classes": 4}, "outside 0..3"),
         ({"temperatures": [1.0, 0.0]}, "above 0"),
         ({"span": -1.0}, "above 0"),
         ({"classes": 2}, "3 classes"),
         ({"directions": "up"}, "random, class, student"),
         ({"directions": "student"}, "logits_student"),
         ({"settings": {"steepnes": 1}}, "steepnes"),
-        ({"logits_teacher": [1.0, float("nan"), 0.0]}, "not finite"),
-        ({"logits_teacher": [1.0, 2.0, 0.0], "logits_student": [1.0, 2.0, 0.0, 4.0]}, "different data sets"),
-        ({"logits_teacher": [2.0, 2.0, 2.0]}, "all equal"),
-        ({"logits_student": [2.0, 1.0, 2.0]}, "needs logits_teacher"),
+        ({"around": Sample(None, [1.0, float("nan"), 0.0])}, "not finite"),
+        ({"around": Sample(None, [1.0, 2.0, 0.0], [1.0, 2.0, 0.0, 4.0])}, "different data sets"),
+        ({"around": Sample(None, [2.0, 2.0, 2.0])}, "all equal"),
+        ({"around": Sample(logits_student=[2.0, 1.0, 2.0])}, "needs logits_teacher"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, told):

@@ -1,4 +1,4 @@
-"""A table of counts whose bins widen by doubling, so that any stream of numbers fits without a look ahead."""
+"""A table of counts whose bins widen by doubling, so that a stream of numbers needs no range in advance."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ class Counts:
     """Counts of a stream of values, row by row, on bins [i w, (i + 1) w) shared by all rows.
 
     w is the smallest power of two for which `bins` bins hold every value seen, so that neither the order of the stream
-    nor its cuts change a count, and the tables of two streams fit on the wider one's bins without error.
+    nor its cuts change a count, and the tables of two streams go into the wider one's bins without error.
 
     Args: rows, bins: shape of the table, 8 bytes a cell.
     """

@@ -27,10 +27,10 @@ def hessian(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Second derivatives at the inner points of a surface (or a curve), by central differences.
 
-    f_aa = (f(a+h) - 2 f(a) + f(a-h)) / h^2, f_ab from the four diagonal neighbours over 4 h k; exact for quadratics.
+    f_aa = (f(a+h) - 2 f(a) + f(a-h)) / h^2, f_ab from the four diagonal points over 4 h k; exact for quadratics.
 
     Args:
-        values: [..., a, b], or [..., a] where betas is None; not-finite values spread to their neighbours.
+        values: [..., a, b], or [..., a] where betas is None; a value that is not finite makes those next to it so.
         alphas: [a], evenly spaced.
         betas: [b], evenly spaced.
     Returns:

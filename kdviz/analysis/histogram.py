@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from kdviz.analysis.attributes import loss_naming, meaning
 from kdviz.analysis.counts import Counts, quantiles, shared
 from kdviz.analysis.sources import Chunk, chunks, open_logits, where
 from kdviz.base.check import KdvizError, positive, require
@@ -20,7 +21,7 @@ from kdviz.losses import rank_kendall
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 RANKS = 1024  # rows of a table; longer rankings share rows evenly
-SPACES = ("logit", "probability")
+SPACES = {"logit": "logit", "probability": "fraction"}  # what is counted, and its unit
 
 
 def histogram(
@@ -137,30 +138,35 @@ def _dataset(sums: _Sums, small: float, attrs: dict[str, Any]) -> xr.Dataset:
     rows = ranks * sums.rows // sums.channels
     coordinates: dict[str, Any] = {
         "net": list(sums.nets),
-        "rank": np.bincount(rows, weights=ranks + 1) / np.bincount(rows),
+        "rank": ("rank", np.bincount(rows, weights=ranks + 1) / np.bincount(rows), meaning("1", "rank, 1 the largest")),
         "quantile": list(QUANTILES),
     }
     values: dict[str, Any] = {}
     for space in SPACES:
         left, width, tables = shared([sums.tables[net, space] for net in sums.nets])
-        coordinates[space] = (space, left, {"width": width, "units": {"logit": "logit"}.get(space, "fraction")})
-        values[f"counts_{space}"] = (("net", space), tables.sum(axis=1))
-    for space, back in (("logit", np.asarray), ("logarithm", _exp)):
-        left, width, tables = shared([sums.tables[net, space] for net in sums.nets])
+        coordinates[space] = (space, left, {"width": width} | meaning(SPACES[space], space))
+        values[f"counts_{space}"] = (("net", space), tables.sum(axis=1), meaning("1", "values in the bin", "count"))
+    for space, table_of, back in (("logit", "logit", np.asarray), ("probability", "logarithm", _exp)):
+        left, width, tables = shared([sums.tables[net, table_of] for net in sums.nets])
         bands = np.stack([back(quantiles(table, left, width, QUANTILES)) for table in tables])
-        values[f"band_{'logit' if space == 'logit' else 'probability'}"] = (("net", "rank", "quantile"), bands)
+        values[f"band_{space}"] = (("net", "rank", "quantile"), bands, meaning(SPACES[space], space, "bound"))
     mass = np.stack([sums.mass[net] for net in sums.nets]) / sums.samples
-    values["mass"] = (("net", "rank"), mass)
+    values["mass"] = (("net", "rank"), mass, meaning("fraction", "mean probability", "metric"))
     large = np.ceil((1 - small) * sums.channels - 1e-9)  # one channel at least, whatever (1 - small) rounds to
-    inside = coordinates["rank"] > large
-    values["small_mass"] = (("net",), mass[:, inside].sum(axis=1))
+    inside = coordinates["rank"][1] > large
+    values["small_mass"] = (
+        ("net",),
+        mass[:, inside].sum(axis=1),
+        meaning("fraction", "probability in the small channels", "metric"),
+    )
     counted = {"kd": sums.samples, "rank_kendall": sums.ranked} if "teacher" in sums.nets else {}
     losses = [loss for loss, count in counted.items() if count]
     if losses:
-        coordinates["loss"] = losses
+        coordinates["loss"] = ("loss", losses, loss_naming(losses))
         shares = np.stack([sums.gradient[loss] / counted[loss] for loss in losses])
-        values["gradient"] = (("loss", "rank"), shares)
-        values["small_gradient"] = (("loss",), shares[:, inside].sum(axis=1))
+        share = meaning("fraction", "share of the gradient", "metric")
+        values["gradient"] = (("loss", "rank"), shares, share)
+        values["small_gradient"] = (("loss",), shares[:, inside].sum(axis=1), share)
     return xr.Dataset(values, coordinates, attrs)
 
 

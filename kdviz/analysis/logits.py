@@ -1,8 +1,7 @@
 """One pass over a data set: logits of student and teacher, labels and sample ids in one dataset."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +9,11 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from kdviz.analysis.attributes import meaning
 from kdviz.analysis.sources import chunks, open_logits
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import versions
-from kdviz.models import logits_of, net_of
+from kdviz.models import evaluating, logits_of, net_of
 
 if TYPE_CHECKING:
     from kdviz.data import Data
@@ -52,7 +52,7 @@ def collect_logits(
         nets["teacher"] = net_of(teacher)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*nets, "target")}
     total = len(data) if hasattr(data, "batches") else 0  # pyright: ignore[reportArgumentType]
-    with _measuring(*nets.values()):
+    with evaluating(*nets.values()), torch.inference_mode():
         done = 0
         for images, labels in data.batches(batch) if hasattr(data, "batches") else data:  # pyright: ignore
             for name, net in nets.items():
@@ -86,20 +86,6 @@ def _joined(parts: list[Tensor | None]) -> np.ndarray | None:
     return None if parts[0] is None else torch.cat([part.cpu() for part in parts if part is not None]).numpy()
 
 
-@contextmanager
-def _measuring(*nets: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; every module's own mode comes back, whatever happens."""
-    modes = [(module, module.training) for net in nets for module in net.modules()]
-    try:
-        for net in nets:
-            net.eval()
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def _forward(net: nn.Module, images: Tensor) -> np.ndarray:
     first = next(iter(net.parameters()), None)
     moved = images if first is None else images.to(first.device)
@@ -129,9 +115,9 @@ def _dataset(arrays: dict[str, np.ndarray], data: Any, attrs: dict[str, Any]) ->
     if len(getattr(data, "class_names", ())) == k:
         coordinates["class_name"] = ("channel", np.array(data.class_names, dtype=object))
     dataset = xr.Dataset(values, coordinates, attrs)
-    for name in ("logits_student", "logits_teacher"):
-        if name in dataset:
-            dataset[name].attrs["units"] = "logit"
+    for name in ("student", "teacher"):
+        if name in arrays:
+            dataset[f"logits_{name}"].attrs |= meaning("logit", f"{name}'s logit")
     if "logits_teacher" in dataset:  # so that they can serve the next student by themselves
         dataset["logits_teacher"].attrs |= {key: attrs[key] for key in attrs if str(key).startswith("teacher_")}
     return dataset
@@ -148,6 +134,7 @@ def _origin(model: Any, data: Any, teacher: Any, label: str | None) -> dict[str,
     if hasattr(data, "sha256"):
         kind = "synthetic" if data.synthetic else "real"
         found |= {"data": data.name, "split": data.split, "data_sha256": data.sha256, "data_kind": kind}
+        found["synthetic"] = int(data.synthetic)
     return found
 
 

@@ -3,6 +3,8 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ import xarray as xr
 from torch import Tensor
 
 from kdviz import metrics
-from kdviz.analysis.bootstrap import mean_interval
+from kdviz.analysis.attributes import meaning, naming
+from kdviz.analysis.bootstrap import INTERVALS, Bootstrap, mean_interval
 from kdviz.analysis.sources import Chunk, chunks, open_logits, where
 from kdviz.base.check import positive, require
 from kdviz.base.files import versions
@@ -21,6 +24,12 @@ SHARES = (0.1, 0.3, 0.5, 1.0)
 STEEPNESS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 ENDS = ("top", "min")
 BINS = 10  # of confidence, equally many samples in each
+MEASURES = {
+    "tau_a": (r"$\tau_a$", "Kendall's tau-a"),
+    "tau_b": (r"$\tau_b$", "Kendall's tau-b"),
+    "tau_c": (r"$\tau_c$", "Kendall's tau-c"),
+    "spearman": (r"Spearman's $\rho$", "Spearman's rank correlation"),
+}
 
 
 def tau(
@@ -30,9 +39,7 @@ def tau(
     topk: Sequence[int] = (1, 5, 10),
     steepness: Sequence[float] = STEEPNESS,
     smooth_samples: int = 500,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    bootstrap: Bootstrap = INTERVALS,
     drop_nonfinite: bool = False,
     label: str | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -45,7 +52,7 @@ def tau(
         topk: depths of the overlap of the largest channels; those beyond the number of classes are left out.
         steepness: of the differentiable tau_d = mean over pairs of tanh(k dt / 2) tanh(k ds / 2), raw logits.
         smooth_samples: samples behind tau_d, whose cost is quadratic in channels; 0 leaves it out.
-        level, resamples, seed: of the bootstrap intervals of means over samples.
+        bootstrap: coverage, resamples and seed of the intervals of means over samples.
         drop_nonfinite, label: as `open_logits` and its chunks.
         progress: called with (samples done, 0).
     Returns: kind "tau". Per sample: tau_a, tau_b, tau_c, spearman, confidence (the teacher's largest probability),
@@ -57,7 +64,7 @@ def tau(
     Raises: KdvizError for settings out of range or logits that `chunks` refuses.
     Source: RKKD sec. 4; the breakdowns are ours.
     """
-    _check(shares, steepness, level, resamples)
+    _check(shares, steepness)
     opened, tally, parts = open_logits(source, label=label), {}, []
     done, smooth = 0, []
     for chunk in chunks(opened, who="tau", drop_nonfinite=drop_nonfinite, tally=tally):
@@ -74,23 +81,19 @@ def tau(
         **opened.attrs,
         **tally,
         "kind": "tau",
-        "level": level,
-        "resamples": resamples,
-        "seed": seed,
+        **asdict(bootstrap),
         "smooth_samples": len(smooth),
         "undefined": int(np.isnan(values["tau_b"]).sum()),
         "versions": json.dumps(versions()),
     }
-    result = _dataset(values, shares, attrs | {"caption": _caption(attrs)})
+    result = _dataset(values, shares, topk, bootstrap).assign_attrs(attrs, caption=_caption(attrs))
     return result if not smooth else result.merge(_smooth_means(np.stack(smooth), values["tau_a"], steepness))
 
 
 def over_epochs(
     sources: Mapping[int, Any],
     *,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    bootstrap: Bootstrap = INTERVALS,
     drop_nonfinite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> xr.Dataset:
@@ -98,7 +101,7 @@ def over_epochs(
 
     Args:
         sources: epoch -> logits, as `open_logits` reads them, in any order.
-        level, resamples, seed: of the bootstrap intervals.
+        bootstrap: coverage, resamples and seed of the intervals.
         progress: called with (epochs done, epochs).
     Returns: variables epoch_mean, epoch_mean_low, epoch_mean_high (tau-b), epoch_agreement and, with labels, epoch_top1
         (fractions) over `epoch`; to be merged into the dataset of `tau`.
@@ -112,12 +115,20 @@ def over_epochs(
         for chunk in chunks(open_logits(sources[epoch]), who="tau", drop_nonfinite=drop_nonfinite):
             found.append(_per_sample(chunk, (), ()))
         values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-        mean, low, high = mean_interval(values["tau_b"], level=level, resamples=resamples, seed=seed)
+        mean, low, high = mean_interval(values["tau_b"], bootstrap)
         row = {"mean": mean, "mean_low": low, "mean_high": high, "agreement": values["agree"].mean()}
         rows.append(row | ({"top1": values["correct"].mean()} if "correct" in values else {}))
         if progress:
             progress(done, len(sources))
-    columns = {f"epoch_{name}": (("epoch",), np.array([row[name] for row in rows])) for name in rows[0]}
+    tau_b = MEASURES["tau_b"][1]
+    meanings = {
+        "mean": meaning("1", f"mean of {tau_b}", "metric"),
+        "mean_low": meaning("1", f"mean of {tau_b}, lower end", "bound"),
+        "mean_high": meaning("1", f"mean of {tau_b}, upper end", "bound"),
+        "agreement": meaning("fraction", "agreement with the teacher", "metric"),
+        "top1": meaning("fraction", "top-1", "metric"),
+    }
+    columns = {f"epoch_{name}": (("epoch",), np.array([row[name] for row in rows]), meanings[name]) for name in rows[0]}
     return xr.Dataset(columns, {"epoch": sorted(sources)})
 
 
@@ -131,13 +142,11 @@ def _caption(attrs: Mapping[str, Any]) -> str:
     )
 
 
-def _check(shares: Sequence[float], steepness: Sequence[float], level: float, resamples: int) -> None:
+def _check(shares: Sequence[float], steepness: Sequence[float]) -> None:
     for share in shares:
         require(0 < share <= 1, f"tau: a share of channels must be above 0 and at most 1, got {share}")
     for value in steepness:
         positive("tau", steepness=value)
-    require(0 < level < 1, f"tau: level must be between 0 and 1, got {level}")
-    require(resamples >= 1, f"tau: resamples must be 1 or more, got {resamples}")
 
 
 def _per_sample(chunk: Chunk, shares: Sequence[float], topk: Sequence[int]) -> dict[str, np.ndarray]:
@@ -176,45 +185,58 @@ def _smooth(student: Tensor, teacher: Tensor, steepness: Sequence[float]) -> lis
 def _smooth_means(smooth: np.ndarray, exact: np.ndarray, steepness: Sequence[float]) -> xr.Dataset:
     """Means over samples of tau_d and of its distance from the exact tau-a."""
     gap = np.abs(smooth - exact[: len(smooth), None])
-    means = {"smooth_mean": smooth.mean(axis=0), "smooth_error": np.nanmean(gap, axis=0)}
-    dataset = xr.Dataset({name: (("steepness",), mean) for name, mean in means.items()}, {"steepness": list(steepness)})
-    return dataset.assign(smooth_exact=np.nanmean(exact[: len(smooth)]))
+    means = {
+        "smooth_mean": (("steepness",), smooth.mean(axis=0), meaning("1", "mean of tau_d", "metric")),
+        "smooth_error": (("steepness",), np.nanmean(gap, axis=0), meaning("1", "mean |tau_d - tau_a|", "error")),
+        "smooth_exact": ((), np.nanmean(exact[: len(smooth)]), meaning("1", "mean of tau-a", "metric")),
+    }
+    return xr.Dataset(means, {"steepness": list(steepness)})
 
 
-def _dataset(values: dict[str, np.ndarray], shares: Sequence[float], attrs: dict[str, Any]) -> xr.Dataset:
+def _dataset(
+    values: dict[str, np.ndarray], shares: Sequence[float], topk: Sequence[int], bootstrap: Bootstrap
+) -> xr.Dataset:
     """Samples as they are, and means with intervals over all that a reader may group them by."""
-    result = xr.Dataset(attrs=attrs).assign_coords(sample=values["sample"])
-    for name in ("tau_a", "tau_b", "tau_c", "spearman", "confidence", "target"):
+    result = xr.Dataset().assign_coords(sample=values["sample"])
+    meanings = {name: meaning("1", long_name, "metric") for name, (_, long_name) in MEASURES.items()}
+    meanings |= {"confidence": meaning("fraction", "teacher's largest probability", "metric"), "target": {}}
+    for name, attrs in meanings.items():
         if name in values:
-            result[name] = ("sample", values[name])
+            result[name] = ("sample", values[name], attrs)
     for name in ("agree", "correct"):
         if name in values:
             result[name] = ("sample", values[name].astype(np.int8))
-    measures = [name for name in values if name.startswith(("tau_", "spearman", "top")) and " " not in name]
-    result = _means(result, "mean", {"measure": measures}, [values[name] for name in measures])
+    titles = {name: title for name, (title, _) in MEASURES.items()} | {f"top{k}": f"top {k}" for k in topk}
+    measures = [name for name in titles if name in values]
+    means = partial(_means, bootstrap=bootstrap)
+    result = means(result, "mean", {"measure": measures}, [values[name] for name in measures])
+    result["measure"].attrs |= naming({name: titles[name] for name in measures})
     if len(shares):
         ends = [values[f"{end} {share}"] for end in ENDS for share in shares]
-        result = _means(result, "share_mean", {"end": list(ENDS), "share": list(shares)}, ends)
+        result = means(result, "share_mean", {"end": list(ENDS), "share": list(shares)}, ends)
     bins = np.array_split(np.argsort(values["confidence"], kind="stable"), min(BINS, len(values["sample"])))
     at = [values["confidence"][bin_].mean() for bin_ in bins]
-    result = _means(result, "confidence_mean", {"bin": range(len(bins))}, [values["tau_b"][bin_] for bin_ in bins])
-    result["confidence_at"] = (("bin",), np.array(at), {"units": "fraction"})
+    result = means(result, "confidence_mean", {"bin": range(len(bins))}, [values["tau_b"][bin_] for bin_ in bins])
+    result["confidence_at"] = (("bin",), np.array(at), meaning("fraction", "teacher's largest probability, mean"))
     if "correct" in values:
         groups = [values["tau_b"][values["correct"] == right] for right in (True, False)]
-        result = _means(result, "group_mean", {"group": ["right", "wrong"]}, groups)
+        result = means(result, "group_mean", {"group": ["right", "wrong"]}, groups)
         result["group_count"] = (("group",), [len(group) for group in groups])
         result = result.merge(_by_class(values["target"], values["tau_b"]))
     return result
 
 
-def _means(dataset: xr.Dataset, name: str, coordinates: dict[str, Any], groups: list[np.ndarray]) -> xr.Dataset:
+def _means(
+    dataset: xr.Dataset, name: str, coordinates: dict[str, Any], groups: list[np.ndarray], *, bootstrap: Bootstrap
+) -> xr.Dataset:
     """The dataset with `name`, `name`_low and `name`_high over the coordinates, in their order."""
-    options = {key: dataset.attrs[key] for key in ("level", "resamples", "seed")}
-    found = np.array([mean_interval(group.astype(np.float64), **options) for group in groups])
+    found = np.array([mean_interval(group.astype(np.float64), bootstrap) for group in groups])
     shape = [len(labels) for labels in coordinates.values()]
+    parts = (("", "mean", "metric"), ("_low", "lower end of the mean's interval", "bound"))
+    parts += (("_high", "upper end of the mean's interval", "bound"),)
     columns = {
-        f"{name}{suffix}": (tuple(coordinates), column.reshape(shape))
-        for suffix, column in zip(("", "_low", "_high"), found.T, strict=True)
+        f"{name}{suffix}": (tuple(coordinates), column.reshape(shape), meaning("1", long_name, role))
+        for (suffix, long_name, role), column in zip(parts, found.T, strict=True)
     }
     return dataset.assign(columns).assign_coords({key: list(labels) for key, labels in coordinates.items()})
 
@@ -225,4 +247,8 @@ def _by_class(target: np.ndarray, tau: np.ndarray) -> xr.Dataset:
     classes, index = np.unique(target[kept], return_inverse=True)
     count = np.bincount(index, minlength=len(classes))
     mean = np.bincount(index, weights=tau[kept], minlength=len(classes)) / np.maximum(count, 1)
-    return xr.Dataset({"class_mean": ("class", mean), "class_count": ("class", count)}, {"class": classes})
+    columns = {
+        "class_mean": ("class", mean, meaning("1", f"mean of {MEASURES['tau_b'][1]}", "metric")),
+        "class_count": ("class", count, meaning("1", "samples", "count")),
+    }
+    return xr.Dataset(columns, {"class": classes})

@@ -1,4 +1,4 @@
-"""Logits from anywhere, in chunks: our .nc, arrays, files of arrays, or a stream of either; the door check of all."""
+"""Logits from anywhere, in chunks: our .nc, arrays, files of arrays, or a stream of either; validated as they come."""
 
 import os
 import zipfile
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdviz.analysis.attributes import labelled
 from kdviz.base.check import KdvizError, require, same_shape
 
 NUMBERS = 1 << 22  # logits of one net held at once: 16 MiB in float32
@@ -78,7 +79,7 @@ def open_logits(source: Any, *, label: str | None = None) -> Logits:
     else:
         require(isinstance(source, Iterable), f"logits: cannot read a {type(source).__name__}")
         opened = Logits("logits", lambda: iter(source))
-    return Logits(opened.name, opened.chunks, {**opened.attrs, **({"label": label} if label else {})})
+    return Logits(opened.name, opened.chunks, labelled(opened.attrs, label))
 
 
 def chunks(
@@ -247,7 +248,7 @@ def _torch_file(path: Path) -> Any:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle's protocols; what cannot be read is told below
+            warnings.simplefilter("ignore")  # of pickle's protocols; what cannot be read is refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError, *stray) as error:
         raise KdvizError(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,49 @@ import xarray as xr
 from scipy.optimize import minimize
 from torch import Tensor
 
+from kdviz.analysis.attributes import loss_naming, meaning
 from kdviz.analysis.grid import curvatures
 from kdviz.base.check import one_of, positive, require
 from kdviz.base.files import versions
 from kdviz.base.seeds import torch_generator
-from kdviz.losses import evaluate, resolve, validate_logits
+from kdviz.losses import LOSSES, evaluate, resolve, validate_logits
 
+# Values and ranges are in the unit of each panel's loss, which the coordinate `unit` names.
+MEANINGS = {
+    "value": {"long_name": "loss", "role": "loss"},
+    "convex_share": meaning("fraction", "convex share of the slice", "metric"),
+    "minimum_alpha": meaning("lengths of t", "minimum along direction 1", "mark"),
+    "minimum_beta": meaning("lengths of t", "minimum along direction 2", "mark"),
+    "minimum_value": {"long_name": "loss at the minimum", "role": "metric"},
+    "minimum_distance": meaning("lengths of t", "distance of the minimum from t", "metric"),
+    "minimum_on_edge": meaning("1", "whether the minimum is on the edge of the slice"),
+    "curvature_minimum": {"long_name": "curvature at the minimum, per |t|^2", "role": "metric"},
+    "curvature_origin": {"long_name": "curvature at t, per |t|^2", "role": "metric"},
+    "range": {"long_name": "range of the loss", "role": "metric"},
+}
 LOGITS = ("logits_student", "logits_teacher", "target")
 STEP = 1e-3  # of the second differences, in lengths of t but 3e-3 logits at most: rounding and truncation are small
 TRUNCATION = 1e-4  # of the larger curvature, which second differences over such a step may miss
-UNITLESS = ("dist", "rank_kendall", "class_gram", "batch_gram", "rkd")  # the others are in nats
 ROWS = 1 << 21  # numbers of one batch of points
 Evaluate = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What a slice is drawn around.
+
+    Attributes:
+        label: the target class; None takes the teacher's argmax.
+        logits_teacher: `[k]` of a real sample instead of a drawn t; their mean over the classes is removed.
+        logits_student: `[k]` of the same sample, marked on the slice and needed by directions="student".
+    """
+
+    label: int | None = None
+    logits_teacher: Any = None
+    logits_student: Any = None
+
+
+DRAWN = Sample()
 
 
 def surface(
@@ -33,10 +65,8 @@ def surface(
     steps: int = 51,
     span: float = 5.0,
     seed: int = 0,
-    label: int | None = None,
     directions: str = "random",
-    logits_teacher: Any = None,
-    logits_student: Any = None,
+    around: Sample = DRAWN,
     progress: Callable[[int, int], None] | None = None,
 ) -> xr.Dataset:
     """The slice s(a, b) = t + a |t| d1 + b |t| d2 of one or several losses L(s, t), a and b in [-span, span].
@@ -49,11 +79,9 @@ def surface(
         steps: points along a and along b, odd, so that t itself is one of them.
         span: half the width of the slice, in lengths of t.
         seed: of t and of random directions.
-        label: the target class; None takes the teacher's argmax.
         directions: "random" (orthonormal), "class" (towards the label and the teacher's strongest other class) or
             "student" (towards logits_student, and a random one).
-        logits_teacher: `[k]` of a real sample instead of a random t; its mean over the classes is removed.
-        logits_student: `[k]` of the same sample, marked on the slice and needed by directions="student".
+        around: the label, and the logits of a real sample instead of a drawn t.
         progress: called with (panels done, panels in all).
     Returns:
         dataset (panel, alpha, beta) with `value` in the loss's unit; per panel convex_share (fraction of the inner
@@ -73,8 +101,8 @@ def surface(
     require(steps >= 5 and steps % 2, f"{who}: steps must be odd and 5 or more, so that t is on the grid, got {steps}")
     positive(who, span=span, **{f"temperature {at}": value for at, value in enumerate(temperatures or ())})
     one_of(who, ("random", "class", "student"), directions=directions)
-    teacher, student = _centre(who, classes, seed, logits_teacher, logits_student)
-    target = int(teacher.argmax()) if label is None else label
+    teacher, student = _centre(who, classes, seed, around)
+    target = int(teacher.argmax()) if around.label is None else around.label
     require(0 <= target < len(teacher), f"{who}: label {target} is outside 0..{len(teacher) - 1}")
     axes = _plane(who, directions, teacher, student, target, seed)
     panels = list(_panels(who, [losses] if isinstance(losses, str) else losses, temperatures, settings or {}))
@@ -91,7 +119,9 @@ def surface(
     if student is not None:
         dataset["student"] = ("channel", student.numpy())
         dataset["student_position"] = ("axis", (axes @ (student - teacher) / (axes * axes).sum(1)).numpy())
-    origin = "a drawn vector of unit length" if logits_teacher is None else "a real sample's logits, mean removed"
+    origin = (
+        "a drawn vector of unit length" if around.logits_teacher is None else "a real sample's logits, mean removed"
+    )
     return dataset.assign_attrs(
         kind="surface",
         seed=seed,
@@ -108,7 +138,8 @@ def surface(
     )
 
 
-def _centre(who: str, classes: int, seed: int, teacher: Any, student: Any) -> tuple[Tensor, Tensor | None]:
+def _centre(who: str, classes: int, seed: int, around: Sample) -> tuple[Tensor, Tensor | None]:
+    teacher, student = around.logits_teacher, around.logits_student
     if teacher is None:
         require(classes >= 3, f"{who}: a plane needs 3 classes or more, got {classes}")
         require(student is None, f"{who}: logits_student needs logits_teacher of the same sample")
@@ -235,20 +266,23 @@ def _dataset(panels: list[tuple[str, dict[str, Any]]], grid: np.ndarray, measure
     labels = [name if np.isnan(at) else f"{name} T={at:g}" for name, at in zip(names, warm, strict=True)]
     wide = {"value": ("alpha", "beta"), "curvature_minimum": ("eigenvalue",), "curvature_origin": ("eigenvalue",)}
     dataset = xr.Dataset(
-        {key: (("panel", *wide.get(key, ())), np.array([one[key] for one in measured])) for key in measured[0]},
+        {
+            key: (("panel", *wide.get(key, ())), np.array([one[key] for one in measured]), MEANINGS[key])
+            for key in measured[0]
+        },
         {
             "panel": np.array(labels, dtype=object),
-            "loss": ("panel", np.array(names, dtype=object)),
+            "loss": ("panel", np.array(names, dtype=object), loss_naming(names)),
             "temperature": ("panel", warm),
-            "unit": ("panel", np.array(["" if name in UNITLESS else "nats" for name in names], dtype=object)),
+            "unit": ("panel", np.array([LOSSES[name].unit for name in names], dtype=object)),
             "alpha": grid,
             "beta": grid,
             "eigenvalue": np.array(["low", "high"], dtype=object),
             "axis": np.array(["alpha", "beta"], dtype=object),
         },
     )
-    for axis in ("alpha", "beta"):
-        dataset[axis].attrs["units"] = "lengths of t"
+    for axis, direction in (("alpha", 1), ("beta", 2)):
+        dataset[axis].attrs |= meaning("lengths of t", f"coefficient of direction {direction}")
     return dataset
 
 

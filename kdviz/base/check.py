@@ -28,7 +28,7 @@ def one_line(text: str) -> str:
     )
 
 
-def require(condition: Any, message: str) -> None:
+def require(condition: object, message: str) -> None:
     """Raise KdvizError(message) unless condition holds."""
     if not condition:
         raise KdvizError(message)
@@ -48,7 +48,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> KdvizError:
 
 
 def same_shape(who: str, **arrays: Any) -> None:
-    """Refuse arrays of different shapes, by name; the first two differing are told.
+    """Refuse arrays of different shapes; the message names the first array and the first that differs from it.
 
     >>> import numpy as np
     >>> same_shape("kd", logits_student=np.zeros((2, 3)), logits_teacher=np.zeros((2, 4)))

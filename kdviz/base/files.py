@@ -111,8 +111,10 @@ def read_dataset(path: str | os.PathLike) -> "xr.Dataset":
     """Read a result of `write_dataset` into memory. Raises KdvizError for a missing or damaged file."""
     import xarray as xr
 
+    from kdviz.base.variables import complete
+
     found = existing(path, what="result")
     try:
-        return xr.load_dataset(found, engine="h5netcdf")
+        return complete(xr.load_dataset(found, engine="h5netcdf"))
     except (OSError, ValueError, KeyError) as error:
         raise KdvizError(f"{found}: not a kdviz result (netCDF): {str(error).splitlines()[0]}") from error

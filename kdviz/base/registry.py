@@ -1,7 +1,7 @@
 """Name -> entry, filled at import; unknown names get a close match, names are never overwritten."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kdviz.base.check import KdvizError, unknown
 
@@ -43,7 +43,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
-    def get(self, name: str, default=None):  # Mapping.get waits for a KeyError, which is not what we raise
+    def get(self, name: str, default: Any = None) -> Any:  # Mapping.get waits for a KeyError; ours is another
         return self._entries.get(name, default)
 
     def __iter__(self) -> Iterator[str]:

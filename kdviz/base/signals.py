@@ -34,7 +34,7 @@ def exception(number: int) -> KeyboardInterrupt:
     return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
 
 
-def _raise(number: int, frame: FrameType | None) -> None:
+def _raise(number: int, _frame: FrameType | None) -> None:
     raise exception(number)
 
 
@@ -57,7 +57,7 @@ def stop_requested() -> Iterator[StopRequest]:
     """
     asked = StopRequest()
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(number: int, _frame: FrameType | None) -> None:
         if asked.is_set():
             raise exception(number)
         asked.signal = number

@@ -3,14 +3,15 @@
 import copy
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from kdviz.base.check import KdvizError, require
+from kdviz.checkpoints import imagenet, search
 from kdviz.checkpoints import match_architecture as matching
-from kdviz.checkpoints import search
 from kdviz.checkpoints.read import BROKEN
 from kdviz.models import MODELS, build
 from kdviz.models.external import is_external
@@ -46,7 +47,7 @@ def instantiate(
     Raises: KdvizError when nothing fits, class counts differ, or weights are not finite.
     """
     require(isinstance(state, Mapping) and state, "has no tensors")
-    candidates = [None, *claims] if model is None else [model]
+    candidates = chain([None, *claims], imagenet.claims(state)) if model is None else [model]
     found = (search.find(state, lambda shapes, net=net: _match(net, shapes, classes)) for net in candidates)
     student = next((one for one in found if one is not None), None)
     if student is None:

@@ -20,6 +20,8 @@ from kdviz.cli.common import Command
 
 COMMANDS = (
     "landscape",
+    "path",
+    "compare",
     "histogram",
     "tau",
     "suboptimal",
@@ -28,6 +30,7 @@ COMMANDS = (
     "teach",
     "inspect",
     "list",
+    "data",
     "plot",
     "paper",
     "table",

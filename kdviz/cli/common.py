@@ -1,15 +1,19 @@
-"""What the commands share: names become objects here, results and figures are written and told here."""
+"""What the commands share: names become objects here, results and figures are written and reported here."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 import typer.core
 
-from kdviz.base.check import KdvizError, require
-from kdviz.base.files import sha256, write_dataset
+from kdviz.base.check import require
+from kdviz.base.files import write_dataset
+from kdviz.cli.lists import ListOption, expand_lists, refuse_spaced_words
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,8 +21,11 @@ if TYPE_CHECKING:
     from kdviz.checkpoints import Checkpoint
     from kdviz.data import Data
 
+NETS, OUTPUT = "Nets and data", "Output"  # titles of groups of options on a help page
+
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Folder for results and figures [default: reports/NAME].")
+    Path | None,
+    typer.Option("--out", "-o", help="Folder for results and figures [default: reports/NAME].", rich_help_panel=OUTPUT),
 ]
 
 
@@ -36,58 +43,123 @@ def _formats(names: list[str] | None) -> list[str] | None:
     return names
 
 
-Venue = Annotated[str, typer.Option(help="Figure widths of a venue: icml, cvpr, neurips, iclr, tmlr.", callback=_venue)]
+Venue = Annotated[
+    str,
+    typer.Option(
+        help="Figure widths of a venue: icml, cvpr, neurips, iclr, tmlr.", callback=_venue, rich_help_panel=OUTPUT
+    ),
+]
 Formats = Annotated[
-    list[str] | None, typer.Option("--format", help="pdf, png or svg; repeat for several.", callback=_formats)
+    list[str] | None,
+    typer.Option("--format", help="pdf, png or svg, or several: pdf,svg.", callback=_formats, rich_help_panel=OUTPUT),
 ]
-ModelName = Annotated[str | None, typer.Option("--model", help="Architecture, where the file does not say.")]
-DataName = Annotated[str | None, typer.Option("--data", help="Data set, where the checkpoint does not say.")]
-Root = Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.")]
-Split = Annotated[str, typer.Option(help="train, val or test.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="Architecture, where the file does not say.", rich_help_panel=NETS)
+]
+DataName = Annotated[
+    str | None, typer.Option("--data", help="Data set, where the checkpoint does not say.", rich_help_panel=NETS)
+]
+Root = Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.", rich_help_panel=NETS)]
+Split = Annotated[str, typer.Option(help="train, val or test.", rich_help_panel=NETS)]
 TeacherFile = Annotated[
-    Path | None, typer.Option("--teacher", help="Teacher's checkpoint, where the file does not say.")
+    Path | None,
+    typer.Option("--teacher", help="Teacher's checkpoint, where the file does not say.", rich_help_panel=NETS),
 ]
+
+
+@dataclass(frozen=True)
+class NetOptions:
+    """The options that say which net, data and teacher are meant where a checkpoint does not."""
+
+    model: ModelName = None
+    data: DataName = None
+    root: Root = None
+    split: Split = "test"
+    teacher: TeacherFile = None
+
+
+@dataclass(frozen=True)
+class FigureOptions:
+    """The options that say how figures look and where results go."""
+
+    venue: Venue = "icml"
+    formats: Formats = None
+    out: Out = None
+
+
+def with_option_records(function: Callable[..., None]) -> Callable[..., None]:
+    """The command whose parameters that are records of options become the records' single options.
+
+    A parameter annotated with a dataclass such as `NetOptions` stands for the dataclass' fields, so that commands share
+    the headers of their options.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    records = {name: one.annotation for name, one in signature.parameters.items()}
+    shared: dict[str, Any] = {name: record for name, record in records.items() if is_dataclass(record)}
+    parameters = [one for name, one in signature.parameters.items() if name not in shared]
+    for record in shared.values():
+        parameters += [
+            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
+            for one in fields(record)
+        ]
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        given = {
+            name: record(**{one.name: values.pop(one.name) for one in fields(record)})
+            for name, record in shared.items()
+        }
+        function(**values, **given)
+
+    spread = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    command.__signature__ = signature.replace(parameters=spread)  # pyright: ignore[reportAttributeAccessIssue]
+    command.__annotations__ = {one.name: one.annotation for one in spread} | {"return": None}
+    return command
 
 
 class Command(typer.core.TyperCommand):
-    """A command whose repeatable options take several values: `--temperature 2 1 .5`."""
+    """A command whose repeatable options take lists: `--losses ce,kd`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse `args` after `spread` has repeated the option before each further value."""
-        many = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
-        return super().parse_args(ctx, spread(args, many))
+        """Parse `args` once lists are expanded; names with spaces between them are refused where files are expected."""
+        types = _leaf_types(self.callback)
+        options = {}
+        for one in self.params:
+            if getattr(one, "multiple", False):  # a metavar that shows a comma: the comma is the value's own
+                kind = ListOption(bool(types[one.name] & {float, int}), "," not in (one.metavar or ""))
+                options |= dict.fromkeys(one.opts, kind)
+        arguments = [one for one in self.params if one.param_type_name == "argument"]
+        files = any(Path in types[one.name] or "CKPT" in (one.metavar or "") for one in arguments)
+        if files and not ctx.resilient_parsing:
+            refuse_spaced_words(args, options)
+        return super().parse_args(ctx, expand_lists(args, options))
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The help page's options in groups, each under the title that its `rich_help_panel` gives."""
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        for param in self.get_params(ctx):
+            panel = "Arguments" if param.param_type_name == "argument" else getattr(param, "rich_help_panel", None)
+            record = param.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(panel or "Options", []).append(record)
+        groups["Options"] = groups.pop("Options", [])  # the ungrouped ones come last
+        for title, records in groups.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
 
 
-def spread(args: Sequence[str], many: set[str]) -> list[str]:
-    """`args` with each option of `many` repeated before each of its further values.
-
-    A value is a number or a bare word; the next option, or a word that reads as a path, ends the list, so that a file
-    may follow. A file whose name is a bare word stands before the options.
-
-    >>> spread(["--temperature", "2", ".5", "run.pt"], {"--temperature"})
-    ['--temperature', '2', '--temperature', '.5', 'run.pt']
-    >>> spread(["--set", "kd.weight=1", "kd.temperature=2"], {"--set"})
-    ['--set', 'kd.weight=1', '--set', 'kd.temperature=2']
-    """
-    repeated: list[str] = []
-    option, fresh = None, False
-    for word in args:
-        if option and (fresh or _is_value(word)):
-            repeated += [word] if fresh else [option, word]
-            fresh = False
-            continue
-        option, fresh = (word, True) if word in many else (None, False)
-        repeated.append(word)
-    return repeated
-
-
-def _is_value(word: str) -> bool:
-    with suppress(ValueError):
-        float(word)
-        return True
-    if "=" in word:  # KEY=VALUE, whose dots are no file's
-        return not word.startswith("-")
-    return not word.startswith("-") and "/" not in word and not Path(word).suffix and not Path(word).is_file()
+def _leaf_types(function: Any) -> dict[Any, set[Any]]:
+    """The types in each parameter's annotation: `list[float] | None` holds float and None."""
+    found = {}
+    for name, annotation in get_type_hints(function).items():
+        leaves, pending = set(), [annotation]
+        while pending:
+            one = pending.pop()
+            pending += get_args(one)
+            leaves |= set() if get_args(one) else {one}
+        found[name] = leaves
+    return found
 
 
 def open_checkpoint(path: Path, model: str | None = None, classes: int | None = None) -> "Checkpoint":
@@ -99,39 +171,16 @@ def open_checkpoint(path: Path, model: str | None = None, classes: int | None = 
 
 def open_data(checkpoint: "Checkpoint | None", name: str | None, root: Path | None, split: str = "test") -> "Data":
     """The data set `name`, or the one that the checkpoint was trained on; class counts must agree."""
-    from kdviz.data import load_data
+    from kdviz.checkpoints.related import load_data_of
 
-    chosen = name or (checkpoint.data if checkpoint else None)
-    if chosen is None:
-        raise KdvizError("the checkpoint does not say its data set; name one with --data (see: kdviz list data)")
-    data = load_data(chosen, split=split, root=root)
-    if checkpoint is not None:
-        require(
-            data.classes == checkpoint.classes,
-            f"{checkpoint.path} has {checkpoint.classes} classes but {chosen} has {data.classes};"
-            " was it trained on another data set? name that one with --data",
-        )
-    return data
+    return load_data_of(checkpoint, name, root=root, split=split)
 
 
 def open_teacher(checkpoint: "Checkpoint", path: Path | None) -> "Checkpoint | None":
     """The teacher at `path`, or the one that the checkpoint refers to (beside it, sha256 checked), or None."""
-    if path is not None:
-        return open_checkpoint(path)
-    if not checkpoint.teacher:
-        return None
-    named = Path(checkpoint.teacher["path"])
-    places = (checkpoint.path.parent / named.name, checkpoint.path.parent / named, named)
-    found = [place for place in places if place.is_file() and not place.samefile(checkpoint.path)]
-    if not found:
-        raise KdvizError(f"{checkpoint.path}: its teacher {named} is not there; name the file with --teacher")
-    digest = checkpoint.teacher.get("sha256")
-    right = next((place for place in found if digest in (None, sha256(place))), None)
-    if right is None:
-        raise KdvizError(
-            f"{found[0]}: not the file that {checkpoint.path} was distilled from (sha256 differs); use --teacher"
-        )
-    return open_checkpoint(right)
+    from kdviz.checkpoints.related import load_teacher_of
+
+    return load_teacher_of(checkpoint, path)
 
 
 def pairs(given: Sequence[str]) -> dict[str, Any]:
@@ -164,7 +213,7 @@ def setting_value(text: str) -> Any:
 
 
 def folder(name: str, out: Path | None) -> Path:
-    """Where a command writes: `out`, or reports/<name>."""
+    """The folder that a command writes to: `out`, or reports/<name>."""
     return out if out is not None else Path("reports") / name
 
 
@@ -181,14 +230,17 @@ def write_figures(
     stem: str = "",
     venue: str = "icml",
     formats: Sequence[str] | None = None,
-    **options: Any,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Draw each named figure of the results, write it as `out/<stem><name>.*` (a page: landscape.html), say where."""
+    """Draw each named figure of the results, write it as `out/<stem><name>.*` (a page: landscape.html), say where.
+
+    Args: options: keywords of the figures' functions, such as a surface's scale.
+    """
     from kdviz import plots
 
     for name in names:
         with plots.style(venue):
-            fig = plots.draw(datasets, name, venue=venue, **options)
+            fig = plots.draw(datasets, name, venue=venue, **(options or {}))
             file = "landscape" if name == "html" else f"{stem}{name}"
             for path in plots.save(fig, out / file, formats or ("pdf", "png")):
                 typer.echo(path)

@@ -4,44 +4,21 @@ from typing import Annotated
 
 import typer
 
-from kdviz.cli.common import (
-    DataName,
-    Formats,
-    ModelName,
-    Out,
-    Root,
-    Split,
-    TeacherFile,
-    Venue,
-    progress,
-    write,
-    write_figures,
-)
-from kdviz.cli.logits import DropNonfinite, Label, LogitFiles, Samples, Students, drawable, gather, place
+from kdviz.cli.common import FigureOptions, progress, with_option_records, write, write_figures
+from kdviz.cli.logits import LogitOptions, drawable, gather, place
 
 NEEDS_ARGUMENTS = True
 
 
+@with_option_records
 def command(
-    students: Students = None,
-    logits: LogitFiles = None,
+    *,
     temperature: Annotated[float, typer.Option(help="Of the softmax, above 0.")] = 4.0,
     bins: Annotated[int, typer.Option(help="Most bins of a histogram, 16 or more.")] = 1024,
     small: Annotated[float, typer.Option(help="The share of channels, from the smallest up, called small.")] = 0.9,
-    figure: Annotated[
-        list[str] | None, typer.Option("--style", help="values, density, ranks [default: values and ranks].")
-    ] = None,
-    label: Label = None,
-    model: ModelName = None,
-    data: DataName = None,
-    root: Root = None,
-    split: Split = "test",
-    teacher: TeacherFile = None,
-    samples: Samples = None,
-    drop_nonfinite: DropNonfinite = False,
-    venue: Venue = "icml",
-    formats: Formats = None,
-    out: Out = None,
+    style: Annotated[list[str] | None, typer.Option(help="values, density, ranks [default: values,ranks].")] = None,
+    source: LogitOptions,
+    figures: FigureOptions,
 ) -> None:
     """Histograms of logits, raw and after softmax, of several students beside their teacher.
 
@@ -49,30 +26,19 @@ def command(
     """
     from kdviz.analysis.histogram import histogram
 
-    drawable("histogram", figure or ())
-    found = gather(
-        students,
-        logits,
-        model=model,
-        data=data,
-        root=root,
-        split=split,
-        teacher=teacher,
-        samples=samples,
-        labels=label,
-        out=out,
-    )
-    where, results = place("histogram", found, out), []
+    drawable("histogram", style or ())
+    found = gather(source, out=figures.out)
+    where, results = place("histogram", found, figures.out), []
     for one in found:
-        with progress(f"histogram of {one.label}") as tell:
+        with progress(f"histogram of {one.label}") as advance:
             result = histogram(
                 one.logits,
                 temperature=temperature,
                 bins=bins,
                 small=small,
                 label=one.label,
-                drop_nonfinite=drop_nonfinite,
-                progress=tell,
+                drop_nonfinite=source.drop_nonfinite,
+                progress=advance,
             )
         results.append(result)
         write(result, where / ("histogram.nc" if len(found) == 1 else f"histogram_{one.name}.nc"))
@@ -83,6 +49,7 @@ def command(
             typer.echo(f"{name}: {mass:.1%} of probability in the smallest {small:.0%} of channels")
         if "small_gradient" in result:
             share = {str(loss): float(result.small_gradient.sel(loss=loss)) for loss in result.loss.values}
-            said = ", ".join(f"{value:.1%} of {loss}'s gradient" for loss, value in share.items())
-            typer.echo(f"{result.attrs['label']}: there too {said}")
-    write_figures(results, figure or ["values", "ranks"], where, stem="histogram_", venue=venue, formats=formats)
+            listed = ", ".join(f"{value:.1%} of {loss}'s gradient" for loss, value in share.items())
+            typer.echo(f"{result.attrs['label']}: there too {listed}")
+    names = style or ["values", "ranks"]
+    write_figures(results, names, where, stem="histogram_", venue=figures.venue, formats=figures.formats)

@@ -47,7 +47,8 @@ def _losses() -> Rows:
     from kdviz.losses import LOSSES
 
     return [("loss", "takes", "settings", "from")] + [
-        (name, ", ".join(one.takes), _settings(one.defaults), _plain(one.paper)) for name, one in sorted(LOSSES.items())
+        (name, ", ".join(one.takes), _settings(one.defaults), _without_tex(one.paper))
+        for name, one in sorted(LOSSES.items())
     ]
 
 
@@ -61,7 +62,7 @@ def _methods() -> Rows:
             ", ".join(words for need, words in NEEDS.items() if need in one.needs) or "logits",
             one.summary,
             "; ".join([_settings(one.defaults), *_presets(one.presets)]),
-            _plain(one.paper),
+            _without_tex(one.paper),
         )
         for name, one in sorted(METHODS.items())
     ]
@@ -138,7 +139,7 @@ def _presets(presets: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
     return [f"{_settings(preset)} for {teacher} to {student}" for (teacher, student), preset in presets.items()]
 
 
-def _plain(paper: str) -> str:
+def _without_tex(paper: str) -> str:
     """A title without LaTeX's signs."""
     return "".join(one for one in paper if one not in "{}$\\")
 

@@ -10,7 +10,7 @@ from kdviz.base.check import KdvizError, require
 from kdviz.cli.common import Formats, Root, TeacherFile, Venue, open_checkpoint, open_data, open_teacher, progress
 
 if TYPE_CHECKING:
-    from kdviz.papers import Entry, Inputs, Paper
+    from kdviz.papers import Inputs, PaperEntry, PaperRecord
 
 NEEDS_ARGUMENTS = True
 SHIPPED = Path("checkpoints")
@@ -61,12 +61,14 @@ def command(
         if not entry.drawings:
             _table(chosen, entry, [_pair(one) for one in run or []], folder)
             continue
-        with progress(f"{paper} {entry.name}") as moved:
-            inputs = _inputs(entry, files, teacher, data, root, {**settings}, folder, moved)
+        with progress(f"{paper} {entry.name}") as advance:
+            inputs = _inputs(entry, files, teacher, data, root, {**settings}, folder, advance)
             _figure(chosen, entry, inputs, folder, venue, formats)
 
 
-def _refuse_unused(who: str, entry: "Entry", nets: dict[str, Any], has_runs: bool, settings: dict[str, Any]) -> None:
+def _refuse_unused(
+    who: str, entry: "PaperEntry", nets: dict[str, Any], has_runs: bool, settings: dict[str, Any]
+) -> None:
     """Refuse options that would do nothing for the one entry that was named."""
     given = [] if entry.students else [key for key, value in nets.items() if value]
     given += ["run"] if has_runs and entry.drawings else []
@@ -78,26 +80,26 @@ def _pair(text: str) -> tuple[str, Path]:
     """NAME=PATH; a name becomes part of file names."""
     name, equals, path = text.partition("=")
     require(equals and path, f"expected NAME=PATH, got {text!r}")
-    fit = re.fullmatch(r"[\w.+ -]+", name.strip()) is not None and not name.strip().startswith(".")
-    require(fit, f"{name!r}: a name may hold letters, digits, spaces and . + - _ only")
+    allowed = re.fullmatch(r"[\w.+ -]+", name.strip()) is not None and not name.strip().startswith(".")
+    require(allowed, f"{name!r}: a name may hold letters, digits, spaces and . + - _ only")
     return name.strip(), Path(path)
 
 
 def _inputs(
-    entry: "Entry",
+    entry: "PaperEntry",
     files: dict[str, Path],
     teacher: Path | None,
     data: str | None,
     root: Path | None,
     settings: dict[str, Any],
     work: Path,
-    moved: Any,
+    advance: Any,
 ) -> "Inputs":
     """What the entry needs, opened: the user's own nets, or the shipped ones."""
     from kdviz.papers import Inputs
 
     if not entry.students:
-        return Inputs(settings=settings, work=work, progress=moved)
+        return Inputs(settings=settings, work=work, progress=advance)
     shipped = not files
     paths = files or {label: _shipped(f"resnet8_{label}.pt") for label in entry.students}
     students = {label: open_checkpoint(path) for label, path in paths.items()}
@@ -114,7 +116,7 @@ def _inputs(
         shipped=shipped and teacher is None and data is None,
         settings=settings,
         work=work,
-        progress=moved,
+        progress=advance,
     )
 
 
@@ -129,22 +131,20 @@ def _shipped(name: str) -> Path:
 
 
 def _figure(
-    paper: "Paper", entry: "Entry", inputs: "Inputs", folder: Path, venue: str, formats: list[str] | None
+    paper: "PaperRecord", entry: "PaperEntry", inputs: "Inputs", folder: Path, venue: str, formats: list[str] | None
 ) -> None:
     from kdviz.papers import produce
-    from kdviz.papers.produce import plain
+    from kdviz.papers.produce import findings_text
 
-    found = produce(
-        paper, entry, inputs, folder, venue=venue, formats=formats or ("pdf", "png"), tell=lambda path: typer.echo(path)
-    )
-    typer.echo(f"\n{plain(found)}\n")
+    found = produce(paper, entry, inputs, folder, venue=venue, formats=formats or ("pdf", "png"), written=typer.echo)
+    typer.echo(f"\n{findings_text(found)}\n")
 
 
-def _table(paper: "Paper", entry: "Entry", runs: list[tuple[str, Path]], folder: Path) -> None:
+def _table(paper: "PaperRecord", entry: "PaperEntry", runs: list[tuple[str, Path]], folder: Path) -> None:
     """Print a table: what the paper prints, what would run it, and the user's runs beside it."""
     from kdviz.base.files import atomic
     from kdviz.papers import Inputs, findings, published
-    from kdviz.papers.produce import plain
+    from kdviz.papers.produce import findings_text
 
     opened = tuple((row, open_checkpoint(path)) for row, path in runs)
     table = published.tables(paper.name)[entry.name]
@@ -153,7 +153,7 @@ def _table(paper: "Paper", entry: "Entry", runs: list[tuple[str, Path]], folder:
     beside = "; a run's own stand in brackets" if runs else ""
     typer.echo(f"{entry.source}: published numbers, not measured here{beside}")
     typer.echo(published.plain(table, results["table"]))
-    typer.echo(f"\n{plain(findings(entry, results))}\n")
+    typer.echo(f"\n{findings_text(findings(entry, results))}\n")
     if not lines:
         typer.echo("kdviz has no recipe for this table's nets and data.")
         return

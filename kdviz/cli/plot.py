@@ -14,7 +14,7 @@ NEEDS_ARGUMENTS = True
 def command(
     results: Annotated[list[Path], typer.Argument(help="Results (.nc) of one kind.")],
     figure: Annotated[
-        list[str] | None, typer.Option("--style", help="Which figure; repeat for several [default: all].")
+        list[str] | None, typer.Option("--style", help="Which figure, or several: contour,surface [default: all].")
     ] = None,
     venue: Venue = "icml",
     formats: Formats = None,

@@ -1,5 +1,6 @@
 """`kdviz surface`: losses over a plane of logits."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,19 +8,14 @@ import typer
 
 from kdviz.base.check import require
 from kdviz.cli.common import (
-    DataName,
-    Formats,
-    ModelName,
-    Out,
-    Root,
-    Split,
-    TeacherFile,
-    Venue,
+    FigureOptions,
+    NetOptions,
     folder,
     open_checkpoint,
     open_data,
     open_teacher,
     progress,
+    with_option_records,
     write,
     write_figures,
 )
@@ -28,23 +24,30 @@ from kdviz.cli.logits import DropNonfinite
 if TYPE_CHECKING:
     import xarray as xr
 
+    from kdviz.analysis.surfaces import Sample
+
 # What is drawn when no loss is named: file name, losses, temperatures (None: each loss's own).
 DEFAULTS = (("temperatures", ["pld"], [2.0, 1.0, 0.5, 0.1]), ("losses", ["dist", "kd", "pld"], None))
 
 
+@with_option_records
 def command(
+    *,
     checkpoint: Annotated[Path | None, typer.Argument(help="A student; with --sample.")] = None,
     loss: Annotated[
-        list[str] | None, typer.Option("--loss", help="Losses, one or several [default: pld, then dist kd pld].")
+        list[str] | None, typer.Option("--loss", help="One or several: dist,kd,pld [default: pld, then dist,kd,pld].")
     ] = None,
     temperature: Annotated[
-        list[float] | None, typer.Option("--temperature", help="One or several [default: each loss's own].")
+        list[float] | None, typer.Option("--temperature", help="One or several: 2,1,.5,.1 [default: each loss's own].")
     ] = None,
     sample: Annotated[
         int | None, typer.Option(help="Slice around this sample of the student or of --logits [default: drawn].")
     ] = None,
     logits: Annotated[
-        str | None, typer.Option("--logits", help="Logits (.nc .npz .pt, or student.npy,teacher.npy,labels.npy).")
+        str | None,
+        typer.Option(
+            "--logits", metavar="FILE[,FILE]", help="Logits (.nc .npz .pt, or student.npy,teacher.npy,labels.npy)."
+        ),
     ] = None,
     directions: Annotated[str, typer.Option(help="random, class (label, rival) or student (towards it).")] = "random",
     classes: Annotated[int, typer.Option(help="Length of the drawn t.")] = 100,
@@ -56,26 +59,19 @@ def command(
     label: Annotated[int | None, typer.Option(help="Target class [default: the sample's, or t's argmax].")] = None,
     scale: Annotated[str, typer.Option(help="Colours and heights: own to each panel, or shared.")] = "own",
     drop_nonfinite: DropNonfinite = False,
-    model: ModelName = None,
-    data: DataName = None,
-    teacher: TeacherFile = None,
-    root: Root = None,
-    split: Split = "test",
-    venue: Venue = "icml",
-    formats: Formats = None,
-    out: Out = None,
+    nets: NetOptions,
+    figures: FigureOptions,
 ) -> None:
     """Draw losses over a plane of logits through the teacher's, and measure how convex they are.
 
-    Example: kdviz surface --loss pld --temperature 2 1 .5 .1
+    Example: kdviz surface --loss pld --temperature 2,1,.5,.1
     """
-    from kdviz.analysis.surfaces import surface
+    from kdviz.analysis.surfaces import Sample, surface
 
     settings: dict[str, Any] = {
         "classes": classes,
         "steps": steps,
         "seed": seed,
-        "label": label,
         "directions": directions,
         "span": span if span is not None else 5.0 if sample is None else 1.0,
     }
@@ -84,15 +80,15 @@ def command(
     require(sample is None or around, "surface: --sample needs a checkpoint or --logits")
     require(sample is not None or not around, "surface: name the sample of the checkpoint or --logits with --sample N")
     require(logits is None or checkpoint is None, "surface: a checkpoint or --logits, not both")
+    centre = Sample(label=label)
     if sample is not None:
-        opened = (checkpoint, sample, model, data, teacher, root, split)
-        found = _of_file(logits, sample, drop_nonfinite) if logits else _of_net(*opened)
-        settings |= {**found, "label": found["label"] if label is None else label}
+        found = _of_file(logits, sample, drop_nonfinite) if logits else _of_net(checkpoint or Path(), sample, nets)
+        centre = found if label is None else replace(found, label=label)
     plan = DEFAULTS if not loss and not temperature else [("surface", loss or ["pld"], temperature)]
-    where = folder("surface", out)
+    where = folder("surface", figures.out)
     for name, losses, temperatures in plan:
-        with progress(name) as report:
-            result = surface(losses, temperatures=temperatures, progress=report, **settings)
+        with progress(name) as advance:
+            result = surface(losses, temperatures=temperatures, around=centre, progress=advance, **settings)
         if sample is not None:
             result.attrs |= {"sample": sample, "origin": logits or str(checkpoint)}
         write(result, where / f"{name}.nc")
@@ -102,50 +98,41 @@ def command(
             ("both", "surface", "contour"),
             where,
             stem=f"{name}_" if len(plan) > 1 else "",
-            venue=venue,
-            formats=formats,
-            scale=scale,
+            venue=figures.venue,
+            formats=figures.formats,
+            options={"scale": scale},
         )
 
 
-def _of_file(logits: str, sample: int, drop_nonfinite: bool) -> dict[str, Any]:
+def _of_file(logits: str, sample: int, drop_nonfinite: bool) -> "Sample":
     from kdviz.analysis.logits import load_logits
 
     return _row(load_logits(logits, drop_nonfinite=drop_nonfinite), sample, logits)
 
 
-def _of_net(
-    path: Path | None,
-    sample: int,
-    model: str | None,
-    data: str | None,
-    teacher: Path | None,
-    root: Path | None,
-    split: str,
-) -> dict[str, Any]:
+def _of_net(path: Path, sample: int, nets: NetOptions) -> "Sample":
     import torch
 
     from kdviz.analysis.logits import collect_logits
 
-    student = open_checkpoint(path or Path(), model)
-    images = open_data(student, data, root, split)
+    student = open_checkpoint(path, nets.model)
+    images = open_data(student, nets.data, nets.root, nets.split)
     require(0 <= sample < len(images), f"surface: sample {sample} is outside 0..{len(images) - 1} of {images.name}")
-    named = open_teacher(student, teacher)
+    named = open_teacher(student, nets.teacher)
     require(named, f"{path}: names no teacher; name its file with --teacher")
     one = images.take(torch.tensor([sample]))
     return _row(collect_logits(student, one, teacher=named), 0, str(path))
 
 
-def _row(logits: "xr.Dataset", sample: int, who: str) -> dict[str, Any]:
+def _row(logits: "xr.Dataset", sample: int, who: str) -> "Sample":
+    from kdviz.analysis.surfaces import Sample
+
     require("logits_teacher" in logits, f"{who}: has no teacher's logits to slice around")
     count = logits.sizes["sample"]
     require(0 <= sample < count, f"{who}: sample {sample} is outside 0..{count - 1}")
     row = logits.isel(sample=sample)
-    return {
-        "logits_teacher": row["logits_teacher"].values,
-        "logits_student": row["logits_student"].values,
-        "label": int(row["target"]) if "target" in row else None,
-    }
+    label = int(row["target"]) if "target" in row else None
+    return Sample(label, row["logits_teacher"].values, row["logits_student"].values)
 
 
 def _table(result: "xr.Dataset") -> str:

@@ -28,11 +28,14 @@ def command(
     Example: kdviz teach checkpoints/resnet20_teacher.pt runs/teacher --limit 2000
     """
     from kdviz.cli.common import open_checkpoint
+    from kdviz.data.external import named_by_file
     from kdviz.train import load_recipe
     from kdviz.train.teach import fill_table
 
     opened = open_checkpoint(teacher)
-    chosen = load_recipe(recipe, data=data or opened.data, limit=limit, batch=batch, precision=precision)
+    if data is None and opened.data is not None:
+        data = named_by_file(opened.data, where=teacher)
+    chosen = load_recipe(recipe, data=data, limit=limit, batch=batch, precision=precision)
     with progress("views") as moved:
         table = fill_table(chosen, opened, folder, root=root, device=device, progress=moved)
     images, views, classes = table.shape

@@ -8,8 +8,10 @@ import os
 from pathlib import Path
 
 from kdviz.base.check import one_of
-from kdviz.data import cifar, fashion_mnist, folder, glyphs  # noqa: F401 - they fill DATA
+from kdviz.data import cifar, fashion_mnist, folder, glyphs, tree  # noqa: F401 - they fill DATA
 from kdviz.data.base import DATA, SPLITS, Data, Entry
+from kdviz.data.external import is_external, load_function
+from kdviz.data.huggingface import load_hf
 
 __all__ = ["DATA", "SPLITS", "Data", "Entry", "load_data"]
 
@@ -18,7 +20,8 @@ def load_data(name: str, *, split: str = "test", root: str | os.PathLike | None 
     """One split of a data set.
 
     Args:
-        name: of `DATA`, or "folder:PATH" for any tree with one folder per class.
+        name: of `DATA`; "folder:PATH" for any tree with one folder per class; "hf:NAME" for an image set
+            of Hugging Face, a folder or the hub's; "package.module:function" for what returns a torch Dataset.
         split: "train", "val" (held out of train) or "test".
         root: folder that holds the data set's files, or its archive; None means $KDVIZ_DATA and the usual places.
     Returns: a `Data` record, uint8 images and what is needed to normalise them.
@@ -28,4 +31,6 @@ def load_data(name: str, *, split: str = "test", root: str | os.PathLike | None 
     one_of("load_data", SPLITS, split=split)
     if name.startswith("folder:"):
         name, root = "folder", name.removeprefix("folder:")
+    if is_external(name):
+        return load_hf(name, split) if name.startswith("hf:") else load_function(name, split)
     return DATA[name].load(split, Path(root).expanduser() if root is not None else None)

@@ -67,7 +67,7 @@ def _python(raw: bytes, where: str, *, labels: str) -> tuple[np.ndarray, np.ndar
     return pixels, np.array(values, dtype=np.int64)  # pyright: ignore[reportReturnType]
 
 
-def _lines(raw: bytes, where: str) -> list[str]:
+def _lines(raw: bytes, _where: str) -> list[str]:
     return [line for line in raw.decode("latin1").split("\n") if line.strip()]
 
 

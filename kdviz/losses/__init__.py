@@ -72,7 +72,6 @@ ALIASES = {
     "kendall": "rank_kendall",
     "plackett": "pld",
     "plackett_luce": "pld",
-    "kl": "kd",
     "cross_entropy": "ce",
 }
 

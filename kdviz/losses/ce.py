@@ -7,7 +7,7 @@ from kdviz.losses.entry import loss
 from kdviz.losses.inputs import Reduction, labels, reduce, rows, wide
 
 
-@loss(unit="nats", long_name="cross-entropy")
+@loss(unit="nats", long_name="cross-entropy", title="CE")
 def ce(logits_student: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """Cross-entropy of the labels.
 

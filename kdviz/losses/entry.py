@@ -22,6 +22,7 @@ class Loss:
     Attributes:
         unit: of its value, "nats" or "1".
         long_name: what an axis calls it, "cross-entropy".
+        title: what a panel or a legend calls it, "CE".
         source: its paper.
         shift_invariant: whether a number added to all logits of a sample leaves it as it is.
     """
@@ -30,6 +31,7 @@ class Loss:
     function: Callable[..., Tensor]
     unit: str
     long_name: str
+    title: str
     source: Paper | None = None
     shift_invariant: bool = True
 
@@ -93,12 +95,19 @@ LOSSES: Registry[Loss] = Registry("loss")
 
 
 def loss(
-    source: Paper | None = None, *, unit: str, long_name: str, shift_invariant: bool = True
+    source: Paper | None = None, *, unit: str, long_name: str, title: str | None = None, shift_invariant: bool = True
 ) -> Callable[[Function], Function]:
-    """The decorator that registers a function under its own name and returns it unchanged."""
+    """The decorator that registers a function under its own name and returns it unchanged.
+
+    Args:
+        source: its paper.
+        unit, long_name, title, shift_invariant: as `Loss`; no title: the long name without its last word, "loss".
+    """
+    short = title or long_name.removesuffix(" loss")
 
     def register(function: Function) -> Function:
-        LOSSES.add(function.__name__, Loss(function.__name__, function, unit, long_name, source, shift_invariant))
+        entry = Loss(function.__name__, function, unit, long_name, short, source, shift_invariant)
+        LOSSES.add(function.__name__, entry)
         return function
 
     return register

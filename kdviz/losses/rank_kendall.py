@@ -22,24 +22,37 @@ def _sum(student: Tensor, teacher: Tensor, form: int, half: float, *, gradient: 
 
 
 class Concordance(torch.autograd.Function):
-    """V `[n]`, the sum over each row's pairs, with its derivative computed in the same pass."""
+    """V `[n]`, the sum over each row's pairs, and, where `gradient`, its derivative computed in the same pass."""
 
     @staticmethod
-    def forward(student: Tensor, teacher: Tensor, form: int, half: float) -> tuple[Tensor, Tensor]:
-        return _sum(student, teacher, form, half)
+    def forward(student: Tensor, teacher: Tensor, form: int, half: float, gradient: bool) -> tuple[Tensor, Tensor]:
+        return _sum(student, teacher, form, half, gradient=gradient)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        student, teacher, ctx.form, ctx.half = inputs
+        student, teacher, ctx.form, ctx.half, _ = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(student, teacher, output[1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         student, teacher, slope = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
             slope = textbook(student, teacher, ctx.form, ctx.half)[1]
-        return grads[0][:, None] * slope, None, None, None
+        return grads[0][:, None] * slope, None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int | None]]:
+        """Rows know nothing of each other, so that a batch of them is more rows."""
+        *nets, form, half, gradient = inputs
+        size = info.batch_size
+        whole = [
+            net.movedim(dim, 0) if dim is not None else net.expand(size, *net.shape)
+            for net, dim in zip(nets, in_dims[:2], strict=True)
+        ]
+        value, slope = Concordance.apply(*(net.flatten(0, 1) for net in whole), form, half, gradient)
+        value = value.unflatten(0, (size, -1))
+        return ((value, slope.unflatten(0, (size, -1))), (0, 0)) if gradient else ((value, slope), (0, None))
 
 
 def zscored(rows: Tensor) -> Tensor:
@@ -62,10 +75,8 @@ def smooth_tau(student: Tensor, teacher: Tensor, *, form: int, steepness: float)
     m = student.shape[1]
     if m < 2:
         return 0 * student.sum(1)
-    if torch.is_grad_enabled() and student.requires_grad:
-        value = Concordance.apply(student, teacher, form, steepness / 2)[0]
-    else:
-        value = _sum(student.detach(), teacher, form, steepness / 2, gradient=False)[0]
+    gradient = torch.is_grad_enabled() and student.requires_grad
+    value = Concordance.apply(student, teacher, form, steepness / 2, gradient)[0]
     return 2 / (m * (m - 1)) * value
 
 

@@ -1,7 +1,7 @@
 """Kendall's tau of many rows at once, exact, with ties as scipy handles them.
 
 On a CPU the discordant pairs of a row are the inversions of y in the order of x, counted by whole arrays of small
-integers: sorts and comparisons of neighbours vectorise, merge trees do not. Elsewhere pairs are compared in blocks.
+integers: sorts and comparisons of adjacent numbers vectorise, merge trees not. Elsewhere pairs are compared in blocks.
 """
 
 from collections.abc import Iterator

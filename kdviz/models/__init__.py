@@ -1,4 +1,5 @@
-"""Nets by name: the 23 CIFAR nets of the distillation literature, and any other by `timm:`, `torchvision:` or a path.
+"""Nets by name: the 23 CIFAR nets of the distillation literature, ImageNet students, any other by `timm:`,
+`torchvision:` or a path.
 
 >>> build("resnet8", classes=10, seed=0).fc
 Linear(in_features=64, out_features=10, bias=True)
@@ -13,20 +14,36 @@ from torch import nn
 from kdviz.base.check import require
 from kdviz.base.registry import Registry
 from kdviz.base.seeds import derive
-from kdviz.models import mobilenetv2, resnet, resnet_imagenet, shufflev1, shufflev2, vgg, wrn
-from kdviz.models.external import build_external, is_external
+from kdviz.models import (
+    mobilenetv1,
+    mobilenetv2,
+    mobilenetv2_tiny,
+    pvt,
+    resnet,
+    resnet_imagenet,
+    shufflev1,
+    shufflev2,
+    t2t,
+    vgg,
+    wrn,
+)
+from kdviz.models.evaluation import evaluating
+from kdviz.models.external import build_external, is_external, takes_drop_path
 from kdviz.models.features import with_features
 from kdviz.models.outputs import Outputs, logits_of, net_of
 
-__all__ = ["MODELS", "Outputs", "build", "logits_of", "net_of", "with_features"]
+__all__ = ["MODELS", "Outputs", "build", "evaluating", "logits_of", "net_of", "with_features"]
 
-MODELS: Registry[Callable[[int], nn.Module]] = Registry("model")
-for _family in (resnet, resnet_imagenet, wrn, vgg, mobilenetv2, shufflev1, shufflev2):
+MODELS: Registry[Callable[..., nn.Module]] = Registry("model")
+for _family in (
+    *(resnet, resnet_imagenet, wrn, vgg, mobilenetv2, shufflev1, shufflev2),
+    *(mobilenetv1, mobilenetv2_tiny, t2t, pvt),  # for 224 px and 64 px
+):
     for _name, _net in _family.NETS.items():
         MODELS.add(_name, _net)
 
 
-def build(name: str, *, classes: int = 100, seed: int | None = None) -> nn.Module:
+def build(name: str, *, classes: int = 100, seed: int | None = None, drop_path: float = 0.0) -> nn.Module:
     """A net with fresh weights, in training mode.
 
     Args:
@@ -34,10 +51,15 @@ def build(name: str, *, classes: int = 100, seed: int | None = None) -> nn.Modul
         classes: number of classes, 2 or more.
         seed: the same seed gives the same weights and leaves torch's global random state as it was; None draws from it.
 
-    Raises: KdvizError for an unknown name or a library that is not installed.
+        drop_path: how often the last block's branch is left out in training, 0 to 1, where the net has drop-path.
+
+    Raises: KdvizError for an unknown name, a library that is not installed, drop-path of a net without.
     """
     require(isinstance(classes, int) and classes >= 2, f"{name}: classes must be a whole number above 1, got {classes}")
     make = partial(build_external, name) if is_external(name) else MODELS[name]
+    if drop_path:
+        require(is_external(name) or takes_drop_path(make), f"{name}: has no drop-path; leave drop_path at 0")
+        make = partial(make, drop_path=drop_path)
     if seed is None:
         return make(classes)
     with torch.random.fork_rng(devices=[]):

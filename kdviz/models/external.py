@@ -18,7 +18,7 @@ def is_external(name: str) -> bool:
     return ":" in name
 
 
-def build_external(name: str, classes: int) -> nn.Module:
+def build_external(name: str, classes: int, *, drop_path: float = 0.0) -> nn.Module:
     """A net of another library, or the user's own.
 
     Args:
@@ -26,6 +26,7 @@ def build_external(name: str, classes: int) -> nn.Module:
             `classes`, `num_classes` or, having neither argument, with the number of classes alone; modules in the
             working folder are found too.
         classes: number of classes.
+        drop_path: of the last block; timm's `drop_path_rate`, an own function's argument `drop_path`.
 
     Raises: KdvizError where the library is not installed or does not know the name, or no net is returned.
     """
@@ -34,7 +35,7 @@ def build_external(name: str, classes: int) -> nn.Module:
         library and net, f"{name!r} names no model; expected timm:NAME, torchvision:NAME or package.module:function"
     )
     make = {"timm": _timm, "torchvision": _torchvision}.get(library, _own)
-    model = make(library, net, classes)
+    model = make(library, net, classes, drop_path)
     require(isinstance(model, nn.Module), f"{name}: returned a {type(model).__name__}; expected a torch.nn.Module")
     return model
 
@@ -49,21 +50,23 @@ def _library(name: str) -> ModuleType:
         raise KdvizError(f"{name} {reason}; install one that fits your torch: pip install {name}") from error
 
 
-def _timm(library: str, net: str, classes: int) -> nn.Module:
+def _timm(library: str, net: str, classes: int, drop_path: float) -> nn.Module:
     timm = _library(library)
     if not timm.is_model(net.split(".")[0]):
         raise unknown("timm model", net, timm.list_models())
-    return _called(lambda: timm.create_model(net, pretrained=False, num_classes=classes), f"timm:{net}")
+    settings = {"drop_path_rate": drop_path} if drop_path else {}  # nets without it do not know the argument
+    return _called(lambda: timm.create_model(net, pretrained=False, num_classes=classes, **settings), f"timm:{net}")
 
 
-def _torchvision(library: str, net: str, classes: int) -> nn.Module:
+def _torchvision(library: str, net: str, classes: int, drop_path: float) -> nn.Module:
+    require(not drop_path, f"torchvision:{net}: its drop-path cannot be set by name; use timm:NAME, or leave it at 0")
     models = _library(library).models
     if net not in models.list_models():
         raise unknown("torchvision model", net, models.list_models())
     return _called(lambda: models.get_model(net, weights=None, num_classes=classes), f"torchvision:{net}")
 
 
-def _own(library: str, net: str, classes: int) -> Any:
+def _own(library: str, net: str, classes: int, drop_path: float) -> Any:
     if os.getcwd() not in sys.path:  # the console script starts without it, `python -m kdviz` with it
         sys.path.append(os.getcwd())
     try:
@@ -74,7 +77,15 @@ def _own(library: str, net: str, classes: int) -> Any:
     if not callable(make):
         raise unknown(f"function in {library}:", net, (key for key in vars(module) if not key.startswith("_")))
     keyword = next((key for key in ("classes", "num_classes") if key in _arguments(make)), None)
-    return _called(lambda: make(**{keyword: classes}) if keyword else make(classes), f"{library}:{net}")
+    settings = {"drop_path": drop_path} if drop_path else {}
+    arguments = () if keyword else (classes,)
+    named = {keyword: classes} if keyword else {}
+    return _called(lambda: make(*arguments, **named, **settings), f"{library}:{net}")
+
+
+def takes_drop_path(make: Callable) -> bool:
+    """Whether a net's constructor has the argument `drop_path`."""
+    return "drop_path" in _arguments(make)
 
 
 def _arguments(function: Callable) -> list[str]:

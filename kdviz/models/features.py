@@ -118,7 +118,7 @@ def _map(name: str, seen: Iterable[Any]) -> Tensor:
     return found[0]
 
 
-def _to_inner_names(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+def _to_inner_names(_module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
     """Names as in a state of the net alone -> names that torch looks for below the wrapper."""
     for key in [key for key in state if key.startswith(prefix)]:
         state[f"{prefix}net.{key[len(prefix) :]}"] = state.pop(key)

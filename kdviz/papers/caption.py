@@ -1,6 +1,6 @@
 """Captions in LaTeX: plain text in, escaped text out, with the open choices spelled out."""
 
-from kdviz.papers.entry import Entry, Inputs, Paper
+from kdviz.papers.entry import Inputs, PaperEntry, PaperRecord
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -55,7 +55,7 @@ def provenance(inputs: Inputs) -> str:
     return f"Students {', '.join(inputs.students)}" + (f" on {synthetic}{data}." if inputs.data is not None else ".")
 
 
-def text(paper: Paper, entry: Entry, inputs: Inputs) -> str:
+def text(paper: PaperRecord, entry: PaperEntry, inputs: Inputs) -> str:
     """The caption as plain text: title, source, provenance, open choices."""
     settings = entry.resolved(inputs)
     choices = [choice.format(**settings) for choice in entry.choices]
@@ -68,7 +68,7 @@ def text(paper: Paper, entry: Entry, inputs: Inputs) -> str:
     return " ".join(part for part in parts if part)
 
 
-def latex(paper: Paper, entry: Entry, inputs: Inputs) -> str:
+def latex(paper: PaperRecord, entry: PaperEntry, inputs: Inputs) -> str:
     """caption.tex: a \\caption and a \\label, to be \\input inside a figure environment."""
     body = escape(text(paper, entry, inputs))
     return f"\\caption{{{body} \\cite{{{paper.cite}}}}}\n\\label{{fig:{paper.name}-{entry.name}}}\n"

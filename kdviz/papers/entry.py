@@ -94,7 +94,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PaperEntry:
     """A figure or table of a paper.
 
     Attributes:
@@ -136,21 +136,21 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Paper:
+class PaperRecord:
     """A paper and its entries; the figures come first and are what the whole paper means on the command line."""
 
     name: str
     title: str
     cite: str
-    entries: Registry[Entry]
+    entries: Registry[PaperEntry]
 
     @property
-    def figures(self) -> list[Entry]:
+    def figures(self) -> list[PaperEntry]:
         """The entries that draw something."""
         return [entry for entry in self.entries.values() if entry.drawings]
 
 
-def findings(entry: Entry, results: Results) -> list[dict[str, Any]]:
+def findings(entry: PaperEntry, results: Results) -> list[dict[str, Any]]:
     """Each claim with what was measured beside it, as plain values; floats are kept to six digits."""
     found = []
     for claim in entry.claims:

@@ -7,20 +7,20 @@ from typing import Any
 
 from kdviz.base.files import atomic, write_dataset
 from kdviz.papers import caption
-from kdviz.papers.entry import Entry, Inputs, Paper, Results, findings
+from kdviz.papers.entry import Inputs, PaperEntry, PaperRecord, Results, findings
 
 JOURNALS = ".*.journal"
 
 
 def produce(
-    paper: Paper,
-    entry: Entry,
+    paper: PaperRecord,
+    entry: PaperEntry,
     inputs: Inputs,
     out: Path,
     *,
     venue: str = "icml",
     formats: Sequence[str] = ("pdf", "png"),
-    tell: Callable[[Path], None] | None = None,
+    written: Callable[[Path], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Results (.nc), figures, caption.tex, findings.json and findings.md in `out`.
 
@@ -29,7 +29,7 @@ def produce(
         inputs: what it is computed from.
         out: the folder.
         venue, formats: as `kdviz.plots` takes them.
-        tell: called with each path written.
+        written: called with each path written.
     Returns:
         The findings: each claim with what was measured beside it.
     Raises:
@@ -37,12 +37,12 @@ def produce(
     """
     from kdviz.plots.style import drawable
 
-    say = tell or (lambda _: None)
+    written = written or (lambda _: None)
     drawable(venue, formats)
     results = entry.results(inputs)
     for name, dataset in results.items():
-        say(write_dataset(dataset, out / f"{name}.nc"))
-    draw(entry, results, out, venue=venue, formats=formats, say=say)
+        written(write_dataset(dataset, out / f"{name}.nc"))
+    draw(entry, results, out, venue=venue, formats=formats, written=written)
     found = findings(entry, results)
     record = {
         "paper": paper.name,
@@ -61,14 +61,20 @@ def produce(
     for name, content in texts.items():
         with atomic(out / name) as partial:
             partial.write_text(content, encoding="utf-8")
-        say(out / name)
+        written(out / name)
     for journal in out.glob(JOURNALS):  # all is written, so that nothing is left to resume
         journal.unlink()
     return found
 
 
 def draw(
-    entry: Entry, results: Results, out: Path, *, venue: str, formats: Sequence[str], say: Callable[[Path], None]
+    entry: PaperEntry,
+    results: Results,
+    out: Path,
+    *,
+    venue: str,
+    formats: Sequence[str],
+    written: Callable[[Path], None],
 ) -> None:
     """Every drawing of the entry whose results are there, from these alone."""
     from kdviz import plots
@@ -80,10 +86,10 @@ def draw(
         with plots.style(venue):
             fig = plots.draw(chosen, drawing.figure, venue=venue, **drawing.options)
             for path in plots.save(fig, out / drawing.stem, formats):
-                say(path)
+                written(path)
 
 
-def plain(found: list[dict[str, Any]]) -> str:
+def findings_text(found: list[dict[str, Any]]) -> str:
     """The findings for a terminal, one block per claim."""
     blocks = []
     for one in found:
@@ -93,7 +99,7 @@ def plain(found: list[dict[str, Any]]) -> str:
     return "\n\n".join(blocks)
 
 
-def markdown(paper: Paper, entry: Entry, inputs: Inputs, found: list[dict[str, Any]]) -> str:
+def markdown(paper: PaperRecord, entry: PaperEntry, inputs: Inputs, found: list[dict[str, Any]]) -> str:
     """findings.md: the caption, then a table of claims and measurements."""
     rows = [
         [f"{one['claim']} ({one['where']})", one["reading"], _listed(one["measured"]), one["agrees"], one["note"]]

@@ -12,7 +12,7 @@ import numpy as np
 
 from kdviz.base.check import KdvizError, unknown
 from kdviz.papers.cells import command, misfits
-from kdviz.papers.entry import Claim, Entry, Inputs, Results
+from kdviz.papers.entry import Claim, Inputs, PaperEntry, Results
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -155,14 +155,14 @@ def _means(cells: Mapping[tuple[int, int], list[float]], shape: tuple[int, ...])
     return means
 
 
-def declare(paper: str, source: str, claims: Mapping[str, tuple[Claim, ...]]) -> list[Entry]:
-    """An Entry for every table of a paper."""
+def declare(paper: str, source: str, claims: Mapping[str, tuple[Claim, ...]]) -> list[PaperEntry]:
+    """An PaperEntry for every table of a paper."""
     return [
-        Entry(
+        PaperEntry(
             name=name,
             title=table.title,
             source=f"{source}, Table {name.removeprefix('tab')}",
-            compute=lambda inputs, settings, table=table: compute(table, inputs),
+            compute=lambda inputs, _settings, table=table: compute(table, inputs),
             claims=claims.get(name, ()),
             choices=(
                 "the numbers are the paper's, copied, not measured; a run given by --run stands beside them,"

@@ -4,10 +4,11 @@ A result says what it is in `dataset.attrs["kind"]`; `FIGURES[kind]` holds the w
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kdviz.base.check import KdvizError, require
+from kdviz.base.check import KdvizError, require, unknown
 from kdviz.base.registry import Registry
 from kdviz.plots.style import save, style
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Draw = Callable[..., "Figure"]
-# kind -> {style name: "module:function"}; functions take (datasets, *, venue="icml", **options).
+# kind -> {style name: "module:function"}; functions take (datasets, *, venue="icml") and their own keywords.
 FIGURES: Registry[dict[str, str]] = Registry("kind of result")
 _PLANE = {"contour": "landscape:contour", "surface": "landscape:surface"}
 _PROFILE = {"profile": "landscape_profile:profile"}
@@ -51,9 +52,10 @@ def draw(
         datasets: results of one kind, as `kdviz` commands write them.
         name: a key of `FIGURES[kind]`.
         venue: whose column widths, e.g. "neurips".
-        options: passed on to the figure's function.
+        options: keywords of the figure's function, such as a surface's scale.
     Raises:
-        KdvizError: results of different kinds, an unknown kind or name, a result that lacks numbers of its kind.
+        KdvizError: results of different kinds, an unknown kind, name or keyword, a result that lacks numbers of its
+            kind.
     Source: ours.
     """
     many: list[Any] = list(datasets) if isinstance(datasets, (list, tuple)) else [datasets]
@@ -65,10 +67,22 @@ def draw(
     choices = Registry[str](f"figure of a {kind}")
     for key, target in FIGURES[kind].items():
         choices.add(key, target)
-    module, function = choices[name or next(iter(choices))].split(":")
+    figure = name or next(iter(choices))
+    module, function = choices[figure].split(":")
     with style(venue):
         try:
-            return getattr(importlib.import_module(f"kdviz.plots.{module}"), function)(many, venue=venue, **options)
+            drawing = getattr(importlib.import_module(f"kdviz.plots.{module}"), function)
+            _refuse_unknown(f"option of the figure {kind} {figure}", drawing, options)
+            return drawing(many, venue=venue, **options)
         except (AttributeError, KeyError) as error:
-            said = str(error.args[0] if error.args else error).splitlines()[0]
-            raise KdvizError(f"draw: the {kind} is not whole ({said}); was it written by another version?") from error
+            reason = str(error.args[0] if error.args else error).splitlines()[0]
+            raise KdvizError(f"draw: the {kind} is not whole ({reason}); was it written by another version?") from error
+
+
+def _refuse_unknown(what: str, drawing: Draw, options: dict[str, Any]) -> None:
+    """Refuse a keyword that the figure's function does not name."""
+    parameters = inspect.signature(drawing).parameters.values()
+    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise unknown(what, name, known)

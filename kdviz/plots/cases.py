@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdviz.plots.style import BLACK, VENUES, figure, legend, look, title
+from kdviz.plots.style import BLACK, VENUES, figure, label_of, legend, look, title_of, titles_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -15,8 +15,8 @@ TOP = 5
 RIGHT, WRONG = "#0072b2", "#d55e00"
 
 
-def gallery(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int = 4, **_: Any) -> "Figure":
-    """Pairs of samples: on the left the one that KL prefers, wrong; on the right the one it holds for worse, right.
+def gallery(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int = 4) -> "Figure":
+    """Pairs of samples: on the left the one of smaller KL, wrong; on the right the one of larger KL, right.
 
     Args:
         datasets: cases of one student or several; each shows its own.
@@ -25,7 +25,8 @@ def gallery(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int
     rows = [(one, at) for one in datasets for at in range(min(cases, one.sizes["case"]))]
     if not rows:
         return _nothing(VENUES[venue][0], "no pair of samples is suboptimal")
-    colours = _colours([_label(one) for one in datasets])
+    colours = _colours([label_of(one) for one in datasets])
+    titles = {label_of(one): title_of(one) for one in datasets}
     fig = figure(VENUES[venue][1], 1.3 * len(rows) + 0.35)
     places = fig.subfigures(len(rows), 2, squeeze=False)
     for (one, at), pair in zip(rows, places, strict=True):
@@ -33,22 +34,23 @@ def gallery(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int
             case = one.isel(case=at, side=side)
             image, axis = place.subplots(1, 2, width_ratios=[1, 2.6])
             _image(image, case)
-            _channels(axis, case, {"teacher": 0, _label(one): 1}, colours)
+            _channels(axis, case, {"teacher": 0, label_of(one): 1}, colours)
             kl = float(case["case_loss"].sel(criterion="kl"))
             verdict = "wrong" if side == 0 else "right"
-            axis.set_title(f"{_short(title(_label(one)))} {verdict}, KL {kl:.2g} nats", loc="left", fontsize=8)
-    _legend(fig, colours)
+            axis.set_title(f"{_short(title_of(one))} {verdict}, KL {kl:.2g} nats", loc="left", fontsize=8)
+    _legend(fig, colours, titles)
     return fig
 
 
-def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int = 6, **_: Any) -> "Figure":
+def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int = 6) -> "Figure":
     """Samples on which the student nearer to the teacher is wrong and the farther one right, two to a row."""
     (found, *_others) = datasets
     count = min(cases, found.sizes["case"])
     if not count:
         return _nothing(VENUES[venue][0], "no sample on which the nearer student is wrong and the other right")
     rows = -(-count // 2)
-    colours = _colours([str(name) for name in found["this"].values])
+    titles = titles_of(found["this"])
+    colours = _colours(list(titles))
     fig = figure(VENUES[venue][1], 1.6 * rows + 0.3)
     places = np.ravel(fig.subfigures(rows, 2, squeeze=False))
     for at in range(count):
@@ -58,11 +60,12 @@ def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int =
         names = {"teacher": "teacher", "this": str(case["case_this"].values), "that": str(case["case_that"].values)}
         _channels(axis, case, dict(zip(names.values(), range(3), strict=True)), colours)
         wrong, right = (float(case["case_loss"].sel(criterion="kl", side=side)) for side in ("wrong", "right"))
-        this, that = (_short(title(names[one])) for one in ("this", "that"))
-        told = f"{this} wrong, KL {wrong:.2g} nats\n{that} right, KL {right:.2g} nats"
-        axis.set_title(told, loc="left", fontsize=7.5, linespacing=1.1)
+        this, that = (_short(titles[names[one]]) for one in ("this", "that"))
+        heading = f"{this} wrong, KL {wrong:.2g} nats\n{that} right, KL {right:.2g} nats"
+        axis.set_title(heading, loc="left", fontsize=7.5, linespacing=1.1)
     students = np.concatenate([found["case_this"].values[:count], found["case_that"].values[:count]])
-    _legend(fig, {name: colour for name, colour in colours.items() if name == "teacher" or name in students})
+    shown = {name: colour for name, colour in colours.items() if name == "teacher" or name in students}
+    _legend(fig, shown, titles)
     return fig
 
 
@@ -113,20 +116,16 @@ def _colours(students: list[str]) -> dict[str, str]:
     return {"teacher": BLACK} | {name: look(name, at)["color"] for at, name in enumerate(dict.fromkeys(students))}
 
 
-def _legend(fig: "Figure", colours: dict[str, str]) -> None:
+def _legend(fig: "Figure", colours: dict[str, str], titles: dict[str, str]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Any] = [Patch(color=colour) for colour in colours.values()]
     handles.append(Line2D([], [], color=BLACK, marker="v", markersize=4, linestyle="none"))
-    legend(fig, handles, [*map(title, colours), "argmax"], handlelength=1.0)
+    legend(fig, handles, [*(titles.get(name, name) for name in colours), "argmax"], handlelength=1.0)
 
 
 def _short(name: str) -> str:
-    plain = name.replace(r"\$", "$")
-    text = plain if len(plain) <= 9 else plain[:8] + "\N{HORIZONTAL ELLIPSIS}"
+    bare = name.replace(r"\$", "$")
+    text = bare if len(bare) <= 9 else bare[:8] + "\N{HORIZONTAL ELLIPSIS}"
     return text.replace("$", r"\$")
-
-
-def _label(one: "xr.Dataset") -> str:
-    return str(one.attrs.get("label", "student"))

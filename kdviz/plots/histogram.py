@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from kdviz.plots.style import VENUES, dash, figure, legend, letter, look, title
+from kdviz.plots.style import VENUES, dash, figure, label_of, legend, letter, look, title_of, titles_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_BINS = 90  # as many as a column resolves
+LINES = ("-", "--")  # of the losses whose gradients are drawn
 
 
-def values(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", density: bool = False, **options: Any) -> "Figure":
+def values(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", density: bool = False) -> "Figure":
     """RKKD's Fig. 1: all channels' values of teacher and students, raw and after softmax, on shared bins.
 
     Args:
@@ -26,16 +27,16 @@ def values(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", density: bo
     width = VENUES[venue][1]
     fig = figure(width, 0.3 * width + 0.6)
     axes = fig.subplots(1, 2)
+    titles = _titles(datasets)
     for axis, space in zip(axes, ("logit", "probability"), strict=True):
         left, step, counts = _rebinned(datasets, space)
         shares = counts / counts.sum(axis=1, keepdims=True) / (step if density else 1)
         floor = shares[shares > 0].min() / 1.5
         for index, ((name, net), share) in enumerate(zip(_nets(datasets), shares, strict=True)):
-            _steps(axis, left, step, np.maximum(share, floor / 10), name, index, fill=net == "teacher")
-        axis.set(yscale="log", ylim=(floor, None))
+            drawn = _look(name, index) | {"label": titles[index]}
+            _outline(axis, left, step, np.maximum(share, floor / 10), drawn, fill=net == "teacher")
+        axis.set(yscale="log", ylim=(floor, None), xlabel=_quantity(datasets[0][space]))
     temperature = datasets[0].attrs["temperature"]
-    axes[0].set_xlabel("logit")
-    axes[1].set_xlabel("probability (fraction)")
     for axis, unit in zip(axes, ("per logit", "per unit"), strict=True):
         axis.set_ylabel(f"density ({unit})" if density else "share of values")
     letter(axes, ("raw", f"after softmax, temperature {temperature:g}"))
@@ -45,27 +46,31 @@ def values(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", density: bo
     return fig
 
 
-def density(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: Any) -> "Figure":
+def density(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """`values` with densities, which do not depend on the bins' width."""
     return values(datasets, venue=venue, density=True)
 
 
-def ranks(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: Any) -> "Figure":
+def ranks(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """Per rank of channel: the logit's and the probability's median and 5-95 % band, and the gradients' shares."""
     width = VENUES[venue][1]
     gradient = any("gradient" in one for one in datasets)
     fig = figure(width, 0.38 * width)
     axes = fig.subplots(1, 3 if gradient else 2)
+    titles = _titles(datasets)
     for axis, space in zip(axes, ("logit", "probability"), strict=False):
         for index, ((name, net), one) in enumerate(zip(_nets(datasets), _owners(datasets), strict=True)):
             band = one[f"band_{space}"].sel(net=net)
-            _band(axis, band["rank"].values, band.values, name, index)
-    axes[0].set(xlabel="rank (1 = largest)", ylabel="logit")
-    axes[1].set(xlabel="rank (1 = largest)", ylabel="probability (fraction)", yscale="log")
+            drawn = _look(name, index) | {"label": titles[index]}
+            _band(axis, band["rank"].values, band.values, drawn, fill=net == "teacher")
+        axis.set(xlabel="rank (1 = largest)", ylabel=_quantity(datasets[0][space]))
+    axes[1].set_yscale("log")
     handles, names = axes[0].get_legend_handles_labels()
     if gradient:
         _gradients(axes[2], datasets)
-        lines = {"KL (c)": ("0.3", "-"), "ranking loss (c)": ("0.3", "--"), "equal shares (c)": ("0.6", "-")}
+        losses = next(one.loss for one in datasets if "gradient" in one)
+        lines = {f"{name} (c)": ("0.3", style) for name, style in zip(titles_of(losses).values(), LINES, strict=False)}
+        lines["equal shares (c)"] = ("0.6", "-")
         handles += [Line2D([], [], color=colour, ls=line, lw=1.0) for colour, line in lines.values()]
         names += lines
     temperature = f"{datasets[0].attrs['temperature']:g}"
@@ -78,31 +83,39 @@ def ranks(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: A
 
 
 def _gradients(axis: "Axes", datasets: "Sequence[xr.Dataset]") -> None:
-    """Each channel's mean share of a loss' gradient; dashes tell the ranking loss from KL."""
+    """Each channel's mean share of a loss' gradient; the losses differ by their dashes."""
     for index, one in enumerate(datasets):
         if "gradient" not in one:
             continue
-        colour = look(_label(one), index)["color"]
-        for loss in one.loss.values:
-            line = "-" if loss == "kd" else "--"
-            axis.plot(one["rank"], one.gradient.sel(loss=loss), line, color=colour, label=f"{_label(one)}, {loss}")
+        colour = look(label_of(one), index)["color"]
+        for (loss, name), line in zip(titles_of(one.loss).items(), LINES, strict=False):
+            values = one.gradient.sel(loss=loss)
+            axis.plot(one["rank"], values, line, color=colour, label=f"{title_of(one, index)}, {name}")
     axis.set(xlabel="teacher's rank", ylabel="share (fraction)", yscale="log")
     axis.axhline(1 / datasets[0]["rank"].size, color="0.6", lw=0.7, zorder=0)
 
 
 def _nets(datasets: "Sequence[xr.Dataset]") -> list[tuple[str, str]]:
-    """(name in the legend, net of the dataset): the teacher once, then the students."""
+    """(label, net of the dataset): the teacher once, then the students."""
     teacher = [("teacher", "teacher")] if "teacher" in datasets[0].net.values else []
-    return teacher + [(_label(one), "student") for one in datasets]
+    return teacher + [(label_of(one), "student") for one in datasets]
+
+
+def _titles(datasets: "Sequence[xr.Dataset]") -> list[str]:
+    """The names in the legend, in the order of `_nets`."""
+    teacher = ["teacher"] if "teacher" in datasets[0].net.values else []
+    return teacher + [title_of(one, index) for index, one in enumerate(datasets)]
+
+
+def _quantity(coordinate: "xr.DataArray") -> str:
+    """An axis' label: what is counted, and its unit where that says more."""
+    name, unit = str(coordinate.attrs.get("long_name", coordinate.name)), str(coordinate.attrs.get("units", ""))
+    return name if unit in ("", name) else f"{name} ({unit})"
 
 
 def _owners(datasets: "Sequence[xr.Dataset]") -> "list[xr.Dataset]":
     """The dataset behind each entry of `_nets`."""
     return [*datasets[: len(_nets(datasets)) - len(datasets)], *datasets]
-
-
-def _label(dataset: "xr.Dataset") -> str:
-    return str(dataset.attrs.get("label", "student"))
 
 
 def _rebinned(datasets: "Sequence[xr.Dataset]", space: str) -> tuple[np.ndarray, float, np.ndarray]:
@@ -121,24 +134,25 @@ def _rebinned(datasets: "Sequence[xr.Dataset]", space: str) -> tuple[np.ndarray,
     return np.arange(first, last + 1) * width, width, counts
 
 
-def _steps(
-    axis: "Axes", left: np.ndarray, step: float, share: np.ndarray, name: str, index: int, *, fill: bool
+def _outline(
+    axis: "Axes", left: np.ndarray, step: float, share: np.ndarray, drawn: dict[str, Any], *, fill: bool
 ) -> None:
-    """An outline; empty bins lie below the axis, since a logarithm has no zero."""
-    edges, drawn = np.append(left, left[-1] + step), _look(name, index)
-    axis.stairs(share, edges, baseline=None, lw=1.1, label=title(name), **drawn)
+    """A histogram of bins that are counted already; empty bins lie below the axis, since a logarithm has no zero."""
+    import seaborn as sns
+
+    edges, middle = np.append(left, left[-1] + step), left + step / 2
     if fill:
         axis.stairs(share, edges, baseline=share.min() / 100, color="0.85", fill=True, zorder=0)
+    sns.histplot(x=middle, weights=share, bins=edges.tolist(), element="step", fill=False, lw=1.1, ax=axis, **drawn)
 
 
-def _band(axis: "Axes", x: np.ndarray, band: np.ndarray, name: str, index: int) -> None:
+def _band(axis: "Axes", x: np.ndarray, band: np.ndarray, drawn: dict[str, Any], *, fill: bool) -> None:
     """The median; the teacher's 5-95 % band filled, a student's as thin lines, so that several can be read."""
-    drawn = _look(name, index)
-    axis.plot(x, band[:, 2], label=title(name), **drawn)
-    if name == "teacher":
+    axis.plot(x, band[:, 2], **drawn)
+    if fill:
         axis.fill_between(x, band[:, 0], band[:, -1], color="0.85", lw=0, zorder=0)
     else:
-        axis.plot(x, band[:, [0, -1]], lw=0.5, **drawn)
+        axis.plot(x, band[:, [0, -1]], lw=0.5, color=drawn["color"], ls=drawn["ls"])
 
 
 def _look(name: str, index: int) -> dict[str, Any]:
@@ -149,4 +163,7 @@ def _look(name: str, index: int) -> dict[str, Any]:
 def _masses(datasets: "Sequence[xr.Dataset]") -> list[str]:
     """Every net's name and the share of probability in its small channels, to two digits."""
     nets = zip(_nets(datasets), _owners(datasets), strict=True)
-    return [f"{title(name)} ({100 * float(one.small_mass.sel(net=net)):.2g}%)" for (name, net), one in nets]
+    return [
+        f"{name} ({100 * float(one.small_mass.sel(net=net)):.2g}%)"
+        for name, ((_, net), one) in zip(_titles(datasets), nets, strict=True)
+    ]

@@ -7,12 +7,12 @@ import numpy as np
 
 from kdviz.base.check import require
 from kdviz.plots.landscape_panels import (
-    BETTER,
     RED,
     Places,
     chosen,
     compact,
     head,
+    larger_is_better,
     levels_of,
     panels,
     places,
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 PLATE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
 
-def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any) -> "Figure":
+def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: str | Sequence[str] = ()) -> "Figure":
     """Contours of every loss (rows) of every net (columns), at levels that step by ratio where a loss is positive.
 
     A row shares its levels, colours and bar. The trained weights are marked by a cross, the least value on the grid by
-    a star (of accuracy, agreement and Kendall's tau the greatest, by a triangle); a trajectory and further checkpoints
+    a star (where larger is better, the greatest by a triangle); a trajectory and further checkpoints
     are drawn where the result has them.
 
     Args:
@@ -102,10 +102,9 @@ def surface(
     datasets: "Sequence[xr.Dataset]",
     *,
     venue: str = "icml",
-    loss: Sequence[str] = (),
+    loss: str | Sequence[str] = (),
     elevation: float = 30.0,
     azimuth: float = -58.0,
-    **_: Any,
 ) -> "Figure":
     """Shaded surfaces of every loss (rows) of every net (columns); heights on a log scale where a loss is positive.
 
@@ -146,7 +145,7 @@ def _named(axis: str, dataset: "xr.Dataset") -> str:
     return rf"$\{axis}$ ({unit})" if unit.startswith("distance") else rf"$\{axis}$"
 
 
-def _rows(datasets: "Sequence[xr.Dataset]", loss: Sequence[str]) -> list[str]:
+def _rows(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str]) -> list[str]:
     for one in datasets:
         require("beta" in one.dims, "landscape: the result is a line (dim alpha alone); draw it with --style profile")
     return chosen(datasets, loss)
@@ -161,8 +160,8 @@ def _number(axis: "Axes", lines: Any, levels: np.ndarray, marked: Places | None)
     for text in axis.clabel(lines, shown, inline=False, **drawn):
         x, y = text.get_position()
         edge = min(x - left, right - x) / (right - left), min(y - bottom, top - y) / (top - bottom)
-        apart = np.hypot((nets[0] - x) / (right - left), (nets[1] - y) / (top - bottom)).min(initial=1)
-        if min(edge) > 0.04 and apart > 0.07:
+        distance = np.hypot((nets[0] - x) / (right - left), (nets[1] - y) / (top - bottom)).min(initial=1)
+        if min(edge) > 0.04 and distance > 0.07:
             kept.append((x, y))
         text.remove()
     for text in axis.clabel(lines, shown, inline_spacing=2, manual=kept, **drawn):
@@ -201,9 +200,10 @@ def _mark(axis: "Axes", dataset: "xr.Dataset", name: str) -> None:
             label="trained weights",
             zorder=5,
         )
-    best = (dataset[name].argmax if name in BETTER else dataset[name].argmin)(["alpha", "beta"])
+    better = larger_is_better(dataset[name])
+    best = (dataset[name].argmax if better else dataset[name].argmin)(["alpha", "beta"])
     a, b = dataset["alpha"][best["alpha"]], dataset["beta"][best["beta"]]
-    star, text = ("^", "greatest on the grid") if name in BETTER else ("*", "least on the grid")
+    star, text = ("^", "greatest on the grid") if better else ("*", "least on the grid")
     axis.plot(
         a,
         b,

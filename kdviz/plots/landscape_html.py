@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import KdvizError, require
-from kdviz.plots.landscape_panels import NAMES, RED, chosen, levels_of, name_of, places, ticks_of
+from kdviz.plots.landscape_panels import ACCURACY, RED, chosen, levels_of, long_name, name_of, places, ticks_of
 from kdviz.plots.style import SEQUENTIAL
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ p {{ color: #555; margin: .2rem 0 .8rem; }}
 """
 
 
-def page(datasets: "Sequence[xr.Dataset]", *, loss: Sequence[str] = (), **_: Any) -> str:
+def page(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: str | Sequence[str] = ()) -> str:
     """A self-contained page: a surface to turn and zoom for every net, a menu for the loss, values under the pointer.
 
     Heights are on a log scale where a loss is positive; a loss shares its scale over the nets.
@@ -35,6 +35,7 @@ def page(datasets: "Sequence[xr.Dataset]", *, loss: Sequence[str] = (), **_: Any
     Args:
         datasets: kind "landscape", "plane" or "trajectory"; attrs["label"] names the net. Marked checkpoints and a
             trajectory stand on the surface.
+        venue: as the other figures have it; a page has no width.
         loss: which variables the menu offers [default: all, the accuracy last].
     Returns:
         HTML with plotly.js inside; `plots.save` writes it as .html.
@@ -50,7 +51,7 @@ def page(datasets: "Sequence[xr.Dataset]", *, loss: Sequence[str] = (), **_: Any
     for one in datasets:
         require("beta" in one.dims, "landscape: the result is a line (dim alpha alone); draw it with --style profile")
     names = chosen(datasets, loss)
-    names += ["accuracy"] if not loss and all("accuracy" in one for one in datasets) else []
+    names += [ACCURACY] if not loss and all(ACCURACY in one for one in datasets) else []
     titles = [escape(name_of(one, index)) for index, one in enumerate(datasets)]
     fig = make_subplots(
         1, len(datasets), specs=[[{"type": "surface"}] * len(datasets)], subplot_titles=titles, horizontal_spacing=0.02
@@ -61,9 +62,10 @@ def page(datasets: "Sequence[xr.Dataset]", *, loss: Sequence[str] = (), **_: Any
         for column, one in enumerate(datasets):
             drawn.append((row, column, go.Surface(**_surface(one, name, height, axis, span))))
             drawn += [(row, column, go.Scatter3d(**nets)) for nets in _nets(one, name, height, span[1])]
-        zaxis = {"title": {"text": NAMES.get(name, name)}, "range": _room(*span), **axis}
+        called = long_name(datasets[0], name)
+        zaxis = {"title": {"text": called}, "range": _room(*span), **axis}
         scenes = {f"{_scene(k)}.zaxis": zaxis for k in range(len(datasets))}
-        buttons.append({"label": NAMES.get(name, name), "method": "update", "args": [{}, scenes]})
+        buttons.append({"label": called, "method": "update", "args": [{}, scenes]})
     for index, button in enumerate(buttons):
         button["args"][0]["visible"] = [row == index for row, _column, _trace in drawn]
     for row, column, trace in drawn:
@@ -100,7 +102,7 @@ def _surface(dataset: "xr.Dataset", name: str, height: Any, axis: dict, span: tu
         "colorscale": SEQUENTIAL,
         "colorbar": {"len": 0.7, "thickness": 14, **axis},
         "name": "",
-        "hovertemplate": "α %{x:.3f}<br>β %{y:.3f}<br>" + NAMES.get(name, name) + " %{customdata:.5g}",
+        "hovertemplate": "α %{x:.3f}<br>β %{y:.3f}<br>" + long_name(dataset, name) + " %{customdata:.5g}",
         "contours": {"z": {"show": True, "project": {"z": True}, "usecolormap": True, "width": 1}},
         "lighting": {"ambient": 0.55, "diffuse": 0.7, "specular": 0.15, "roughness": 0.7},
     }
@@ -123,9 +125,9 @@ def _nets(dataset: "xr.Dataset", name: str, height: Any, top: float) -> list[dic
     }
     if run:
         stops = {"size": [8 if epoch else 0 for epoch in names], "color": RED, "line": {"width": 0}}
-        way = {"mode": "lines+markers", "marker": stops, "line": {"color": RED, "width": 5}}
+        path = {"mode": "lines+markers", "marker": stops, "line": {"color": RED, "width": 5}}
         text = [f"epoch {epoch}" if epoch else "" for epoch in names]
-        return [{**seen, **way, "z": z + 0.01 * (top - z.min()), "text": text}]
+        return [{**seen, **path, "z": z + 0.01 * (top - z.min()), "text": text}]
     ends = {
         "mode": "markers+text",
         "textposition": "top center",

@@ -7,27 +7,15 @@ import numpy as np
 from scipy.interpolate import interpn
 
 from kdviz.base.check import require, unknown
+from kdviz.base.variables import with_role
 from kdviz.plots.style import COLOURS, VENUES, figure, letter, title
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-NAMES = {
-    "loss": "loss",
-    "ce": "cross-entropy",
-    "kd": "KD loss",
-    "rank_kendall": "ranking loss",
-    "pld": "PLD loss",
-    "dist": "DIST loss",
-    "dkd": "DKD loss",
-    "accuracy": "top-1 accuracy",
-    "kendall_tau": "Kendall's $\\tau$",
-    "agreement": "agreement with teacher",
-}
 RED = COLOURS[1]
-SHARES = ("accuracy", "agreement")
-BETTER = (*SHARES, "kendall_tau")  # the more the better; levels in even steps
+ACCURACY = "accuracy"  # drawn below the losses or left out, unless it is asked for
 MANTISSAS = (
     (1.0,),
     (1.0, 3.0),
@@ -43,20 +31,19 @@ def chosen(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str] = ()) -> 
     Raises:
         KdvizError: none, or one that a dataset has not.
     """
-    grid = set(map(str, datasets[0]["alpha"].dims)) | {"beta", "seed"}
+    grid = {"alpha", "beta", "seed"}
     there = [
-        str(name)
-        for name, values in datasets[0].data_vars.items()
-        if values.dims
-        and set(values.dims) <= grid
-        and not str(name).endswith(("_halfwidth", "_error"))
+        name
+        for name in with_role(datasets[0], "loss", "metric")
+        if "alpha" in datasets[0][name].dims
+        and set(datasets[0][name].dims) <= grid
         and all(name in one for one in datasets)
     ]
     wanted = [loss] if isinstance(loss, str) else list(loss)
     for name in wanted:
         if name not in there:
             raise unknown("variable of the landscape", name, there)
-    wanted = wanted or [name for name in there if name not in ("accuracy", "measured")]
+    wanted = wanted or [name for name in there if name != ACCURACY]
     require(wanted, "landscape: the results have no loss in common to draw")
     return wanted
 
@@ -90,7 +77,7 @@ def levels_of(arrays: "Sequence[xr.DataArray]") -> tuple[np.ndarray, bool]:
 
     Positive losses that span more than a factor of two have levels such as 1, 1.5, 2, 3, 5, 7, 10; others even ones.
     """
-    values, better = np.concatenate([np.ravel(one) for one in arrays]).astype(float), arrays[0].name in BETTER
+    values, better = np.concatenate([np.ravel(one) for one in arrays]).astype(float), larger_is_better(arrays[0])
     values = values[np.isfinite(values)]
     require(values.size, "landscape: no finite value to draw")
     low, high = float(values.min()), float(values.max())
@@ -150,10 +137,25 @@ def compact(value: float) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
+def larger_is_better(values: "xr.DataArray") -> bool:
+    """Whether larger values of a variable are better, as of accuracy."""
+    return values.attrs.get("better") == "higher"
+
+
+def is_fraction(values: "xr.DataArray") -> bool:
+    """Whether a variable is a fraction, which figures show in per cent."""
+    return values.attrs.get("units") == "fraction"
+
+
+def long_name(dataset: "xr.Dataset", name: str) -> str:
+    """What a variable is called in figures."""
+    return str(dataset[name].attrs.get("long_name", name))
+
+
 def titled(dataset: "xr.Dataset", name: str) -> str:
     """A variable's name with its unit, e.g. "cross-entropy (nats)"."""
-    unit = dataset[name].attrs.get("units", "")
-    return NAMES.get(name, name) + (f" ({unit})" if unit not in ("", "1") else "")
+    unit = dataset[name].attrs.get("units", "1")
+    return long_name(dataset, name) + (f" ({unit})" if unit != "1" else "")
 
 
 def label_of(dataset: "xr.Dataset", index: int = 0) -> str:
@@ -168,10 +170,10 @@ def name_of(dataset: "xr.Dataset", index: int = 0) -> str:
 
 
 class Places(NamedTuple):
-    """Places on a plane: the nets that it goes through, or (run) a run's way over it.
+    """Places on a plane: the nets that it goes through, or (run) a run's path over it.
 
     alpha, beta, values: [n], of the grid's variable there, between its points along straight lines; names: of the nets,
-    or the epoch at every tenth place of the way and "" between.
+    or the epoch at every tenth place of the path and "" between.
     """
 
     alpha: np.ndarray
@@ -193,8 +195,8 @@ def places(dataset: "xr.Dataset", name: str) -> Places | None:
     grid = dataset["alpha"].values, dataset["beta"].values
     inside = np.stack([one.clip(axis[0], axis[-1]) for one, axis in zip((alpha, beta), grid, strict=True)], -1)
     values = interpn(grid, dataset[name].transpose("alpha", "beta").values, inside)
-    told = dataset["trajectory_epoch" if run else "mark"].values
-    names = ["" if i % between else title(str(told[i // between])) for i in steps]
+    written = dataset["trajectory_epoch" if run else "mark"].values
+    names = ["" if i % between else title(str(written[i // between])) for i in steps]
     return Places(alpha, beta, values, names, run)
 
 
@@ -205,6 +207,6 @@ def head(axes: Any, datasets: "Sequence[xr.Dataset]", rows: Sequence[str], *, un
         for index, one in enumerate(datasets):
             named = "label" in one.attrs and "mark" not in one.coords  # marked nets have their names beside them
             parts = [name_of(one, index)] if named or len(datasets) > 1 else []
-            parts += [titled(one, name) if units else NAMES.get(name, name)] if units or len(rows) > 1 else []
+            parts += [titled(one, name) if units else long_name(one, name)] if units or len(rows) > 1 else []
             titles.append(", ".join(parts))
     letter(axes.flat, titles)

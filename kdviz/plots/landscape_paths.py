@@ -1,24 +1,18 @@
 """Lines between nets with their barrier, a run's trajectory on its plane, and spectra of the Hessian."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdviz.base.check import require
+from kdviz.base.variables import belonging
 from kdviz.plots.landscape import paint, scale
-from kdviz.plots.landscape_panels import NAMES, chosen, compact, label_of, levels_of, titled
+from kdviz.plots.landscape_panels import ACCURACY, chosen, compact, label_of, levels_of, long_name, titled
 from kdviz.plots.style import BLACK, COLOURS, VENUES, dash, figure, letter, look, title
 
-# what the figure of a comparison shows -> its heading.
-MEASURES = {
-    "centre": "loss (nats)",
-    "convex_share": "convex share",
-    "flatness_radius": "flat radius",
-    "minima": "minima",
-    "top_eigenvalue": r"$\lambda_{\max}$",
-    "trace": "Hessian trace",
-}
+# What the figure of a comparison shows unless other numbers are asked for.
+SHOWN = ("centre", "convex_share", "flatness_radius", "minima", "top_eigenvalue", "trace")
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def line(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any) -> "Figure":
+def line(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: str | Sequence[str] = ()) -> "Figure":
     """Losses and accuracy on the straight line between two nets, the chord between their losses and the barrier on it.
 
     Of a sampled result, the 95 % interval as a band.
@@ -50,9 +44,9 @@ def line(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequenc
         axis.margins(y=0.14)
         axis.grid(axis="y")
     for index, one in enumerate(datasets):
-        axes[-1].plot(one["alpha"], 100 * one["accuracy"], ls=dash("", index), color=COLOURS[index % len(COLOURS)])
-        _band(axes[-1], one, "accuracy", index, 100)
-    axes[-1].set_ylabel("top-1 accuracy (%)")
+        axes[-1].plot(one["alpha"], 100 * one[ACCURACY], ls=dash("", index), color=COLOURS[index % len(COLOURS)])
+        _band(axes[-1], one, ACCURACY, index, 100)
+    axes[-1].set_ylabel(f"{long_name(datasets[0], ACCURACY)} (%)")
     axes[-1].set_ylim(0, None)
     axes[-1].grid(axis="y")
     ends = {tuple(map(str, one["mark"].values)) for one in datasets}
@@ -69,8 +63,9 @@ def line(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequenc
 
 def _band(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, factor: float = 1) -> None:
     """The 95 % interval of a sampled result."""
-    if f"{name}_halfwidth" in dataset:
-        middle, half = factor * dataset[name], factor * dataset[f"{name}_halfwidth"]
+    half_width = belonging(dataset, name, "half-width")
+    if half_width is not None:
+        middle, half = factor * dataset[name], factor * dataset[half_width]
         colour = COLOURS[index % len(COLOURS)]
         axis.fill_between(dataset["alpha"], middle - half, middle + half, alpha=0.18, linewidth=0, color=colour)
 
@@ -104,9 +99,7 @@ def _barrier(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several
         )
 
 
-def trajectory(
-    datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any
-) -> "Figure":
+def trajectory(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: str | Sequence[str] = ()) -> "Figure":
     """A run on the plane of its two principal components, and each net's true loss beside that on the plane.
 
     Args:
@@ -140,11 +133,11 @@ def trajectory(
         right.yaxis.set_major_formatter(lambda value, _: compact(value))
     right.grid(axis="y")
     right.legend()
-    letter([left, right], [NAMES.get(name, name), "what the plane leaves out"])
+    letter([left, right], [long_name(one, name), "what the plane leaves out"])
     return fig
 
 
-def spectrum(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
+def spectrum(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """The largest Hessian eigenvalues of every net, and its trace with one standard error.
 
     Args:
@@ -160,7 +153,7 @@ def spectrum(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any)
         left.plot(one["rank"], one["eigenvalue"], ls=dash(label, index), **look(label, index), label=title(label))
     left.set_xticks(datasets[0]["rank"].values)
     left.set_xlabel("rank")
-    left.set_ylabel("Hessian eigenvalue")
+    left.set_ylabel(long_name(datasets[0], "eigenvalue"))
     left.set_ylim(0, None)
     left.grid(axis="y")
     left.legend()
@@ -180,13 +173,20 @@ def spectrum(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any)
     return fig
 
 
-def numbers(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any) -> "Figure":
+def numbers(
+    datasets: "Sequence[xr.Dataset]",
+    *,
+    venue: str = "icml",
+    loss: str | Sequence[str] = (),
+    quantities: Sequence[str] = SHOWN,
+) -> "Figure":
     """The numbers of several nets beside each other: a dot per random plane, a bar at their mean.
 
     Args:
         datasets: one result of kind "comparison".
         venue: its text width sets the size.
         loss: which losses, a row of panels each [default: all].
+        quantities: which of the result's numbers, a column of panels each; those that it lacks are left out.
     Raises:
         KdvizError: several results, no such loss.
     Source: ours.
@@ -194,23 +194,33 @@ def numbers(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     require(len(datasets) == 1, f"numbers: one comparison at a time, got {len(datasets)}")
     (one,) = datasets
     names = [loss] if isinstance(loss, str) else list(loss) or [str(name) for name in one["loss"].values]
-    shown = {key: text for key, text in MEASURES.items() if key in one}
+    shown = [name for name in quantities if name in one]
     text = VENUES[venue][1]
     fig = figure(text, 1.65 * len(names) + 0.3)
     axes = fig.subplots(len(names), len(shown), squeeze=False)
     for row, name in zip(axes, names, strict=True):
         require(name in one["loss"].values, f"numbers: the comparison has no loss {name!r}")
-        for axis, (key, label) in zip(row, shown.items(), strict=True):
-            _dots(axis, one[key].sel(loss=name), one["trace_stderr"].sel(loss=name) if key == "trace" else None)
-            axis.set_title(label, fontsize=8)
-        row[0].set_ylabel(NAMES.get(name, name), fontsize=9)
+        for axis, key in zip(row, shown, strict=True):
+            error = belonging(one, key, "error")
+            _dots(axis, one[key].sel(loss=name), one[error].sel(loss=name) if error else None)
+            axis.set_title(long_name(one, key), fontsize=8)
+        row[0].set_ylabel(_of_loss(one, name), fontsize=9)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return fig
 
 
+def _of_loss(comparison: "xr.Dataset", loss: str) -> str:
+    """A loss of a comparison with its unit, in which the numbers of its row are."""
+    if "loss_long_name" not in comparison.coords:
+        return title(loss)
+    one = comparison.sel(loss=loss)
+    unit = str(one["loss_units"].values)
+    return str(one["loss_long_name"].values) + (f" ({unit})" if unit != "1" else "")
+
+
 def _dots(axis: "Axes", values: "xr.DataArray", stderr: "xr.DataArray | None") -> None:
-    """One measure: nets side by side."""
+    """One quantity: nets side by side."""
     for index, net in enumerate(map(str, values["net"].values)):
         found = np.atleast_1d(values.sel(net=net).values)
         found = found[:1] if "rank" in values.dims else found

@@ -1,11 +1,12 @@
 """Profiles: losses along lines through the trained weights, accuracy below, bands for intervals and ensembles."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdviz.plots.landscape_panels import NAMES, SHARES, chosen, compact, label_of, levels_of, titled
+from kdviz.base.variables import belonging
+from kdviz.plots.landscape_panels import ACCURACY, chosen, compact, is_fraction, label_of, levels_of, long_name, titled
 from kdviz.plots.style import VENUES, dash, figure, look, title
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def profile(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequence[str] = (), **_: Any) -> "Figure":
+def profile(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: str | Sequence[str] = ()) -> "Figure":
     """Every loss, and below it the accuracy, along lines through the trained weights.
 
     Of a plane, its two slices through the centre (solid along alpha, dashed along beta). Of an ensemble (dim seed), the
@@ -29,8 +30,8 @@ def profile(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     Source: ours; slices as Goodfellow et al. 2015, ensembles of directions ours.
     """
     names = chosen(datasets, loss)
-    names += [name for name in SHARES[:1] if name not in names and all(name in one for one in datasets)]
-    fig, axes, abreast = _panels(names, venue)
+    names += [ACCURACY] if ACCURACY not in names and all(ACCURACY in one for one in datasets) else []
+    fig, axes, abreast = _panels(names, [is_fraction(datasets[0][name]) for name in names], venue)
     for axis, name in zip(axes, names, strict=True):
         for index, one in enumerate(datasets):
             _lines(axis, one, name, index, len(datasets) > 1)
@@ -47,11 +48,14 @@ def profile(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: Sequ
     return fig
 
 
-def _panels(names: Sequence[str], venue: str) -> "tuple[Figure, Sequence[Axes], int]":
-    """A panel for every variable: up to four in a column of the venue, more two abreast over the width of its text."""
+def _panels(names: Sequence[str], low: Sequence[bool], venue: str) -> "tuple[Figure, Sequence[Axes], int]":
+    """A panel for every variable: up to four in a column of the venue, more two abreast over the width of its text.
+
+    A row of variables that are all `low` (fractions, with little to see) is less high.
+    """
     abreast = 1 if len(names) < 5 else 2
-    rows = [names[at : at + abreast] for at in range(0, len(names), abreast)]
-    heights = [1.1 if set(row) <= set(SHARES) else 1.5 for row in rows]
+    rows = [low[at : at + abreast] for at in range(0, len(names), abreast)]
+    heights = [1.1 if all(row) else 1.5 for row in rows]
     width = min(VENUES[venue][0], 3.4) if abreast == 1 else VENUES[venue][1]
     fig = figure(width, sum(heights) + 0.55)
     axes = fig.subplots(len(rows), abreast, sharex=True, squeeze=False, height_ratios=heights).flatten()
@@ -61,7 +65,7 @@ def _panels(names: Sequence[str], venue: str) -> "tuple[Figure, Sequence[Axes], 
 
 
 def _lines(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several: bool) -> None:
-    factor = 100 if name in SHARES else 1
+    factor = 100 if is_fraction(dataset[name]) else 1
     label = label_of(dataset, index)
     drawn = {"color": look(label, index)["color"]}
     values = factor * dataset[name]
@@ -73,7 +77,7 @@ def _lines(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several: 
         pattern = dash(label, index) if several else "-"
         axis.plot(values["alpha"], mean, linestyle=pattern, label=text, **drawn)
         return
-    width = dataset.get(f"{name}_halfwidth")
+    half_width = belonging(dataset, name, "half-width")
     slices = {"alpha": "-", "beta": (0, (4, 1.5))} if "beta" in values.dims else {"alpha": "-"}
     for dim, pattern in slices.items():
         other = {key: 0.0 for key in slices if key != dim}
@@ -81,17 +85,18 @@ def _lines(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several: 
         along = f"along $\\{dim}$"
         text = (f"{title(label)}, {along}" if len(slices) > 1 else title(label)) if several else along
         axis.plot(line[dim], line, linestyle=pattern, label=text, **drawn)
-        if width is not None:
-            half = factor * width.sel(other, method="nearest")
+        if half_width is not None:
+            half = factor * dataset[half_width].sel(other, method="nearest")
             axis.fill_between(line[dim], line - half, line + half, alpha=0.18, linewidth=0, **drawn)
 
 
 def _scale(axis: "Axes", datasets: "Sequence[xr.Dataset]", name: str) -> None:
     """A log scale for positive losses that span a lot; round ticks; the unit."""
-    axis.set_ylabel(f"{NAMES[name].removesuffix(' with teacher')} (%)" if name in SHARES else titled(datasets[0], name))
-    if name in SHARES:
+    if is_fraction(datasets[0][name]):
+        axis.set_ylabel(f"{long_name(datasets[0], name).removesuffix(' with teacher')} (%)")
         axis.set_ylim(0, None)
         return
+    axis.set_ylabel(titled(datasets[0], name))
     shown = [one[name] if "beta" not in one[name].dims else one[name].sel(beta=0, method="nearest") for one in datasets]
     finite = np.concatenate([np.ravel(one)[np.isfinite(np.ravel(one))] for one in shown])
     if levels_of(shown)[1] and finite.min() > 0 and finite.max() > 20 * finite.min():

@@ -1,18 +1,22 @@
-"""The look of every figure: venue widths, one colour and marker per method, deterministic files.
+"""The style of every figure: venue widths, one colour and marker per method, deterministic files.
 
 Nothing here changes matplotlib's global state: draw inside `with style(venue):` and save with `save`.
 """
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kdviz.base.check import one_of
 from kdviz.base.files import atomic
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.figure import Figure
 
 # (column, full text) widths in inches: icml20XX.sty's text of 6.75 with a gap of .25, CVPR's author guidelines (text
@@ -29,7 +33,7 @@ FORMATS = ("pdf", "png")  # what is written unless formats are named
 KNOWN_FORMATS = ("pdf", "png", "svg")
 
 BLACK, GREY, INDIGO = "#000000", "#7f7f7f", "#332288"
-# Okabe and Ito (2008), told apart by every common colour vision; lightness differs too, for prints in grey.
+# Okabe and Ito (2008), distinct for every common colour vision; lightness differs too, for prints in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a5195", "#8c6d31")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (2.5, 2)), (0, (8, 1.5, 1, 1.5, 1, 1.5)))
@@ -49,7 +53,6 @@ _FIXED = {
     "p_list_mle": (COLOURS[7], "*", 2),
     "mlkd": (COLOURS[6], "p", 3),
 }
-_TITLES = {"rank_kendall": "ranking", "list_mle": "ListMLE", "p_list_mle": "P-ListMLE", "kl+rk": "KL+ranking"}
 SEQUENTIAL, DIVERGING = "viridis", "PuOr"
 
 # Times-like, as the venues' own text; both families come with matplotlib, so a figure is the same everywhere.
@@ -88,7 +91,7 @@ SETTINGS: dict[Any, Any] = {
 
 
 def look(name: str, index: int = 0) -> dict[str, Any]:
-    """The fixed colour and marker of a method, loss or role; others take the palette's entry `index`.
+    """The fixed colour and marker of a method, a loss or the teacher; others take the palette's entry `index`.
 
     >>> look("teacher")
     {'color': '#000000', 'marker': 'o'}
@@ -98,14 +101,40 @@ def look(name: str, index: int = 0) -> dict[str, Any]:
 
 
 def title(name: str) -> str:
-    r"""A loss's or a method's name as it stands in a figure; a user's own holds no mathematics.
+    r"""A name as it stands in a figure where the data give it no title; a user's own holds no mathematics.
 
-    >>> title("kd+rk"), title("rank_kendall"), title("my_loss")
-    ('KD+RK', 'ranking', 'my loss')
+    >>> title("kd"), title("my_loss"), title("a net for $5")
+    ('KD', 'my loss', 'a net for \\$5')
     """
-    if name in _FIXED and name != "teacher":
-        return _TITLES.get(name, name.upper())
+    if name in _FIXED and name.replace("+", "").isalpha() and name != "teacher":
+        return name.upper()
     return name.replace("_", " ").replace("$", r"\$")
+
+
+def label_of(dataset: "xr.Dataset", index: int = 0) -> str:
+    """The label of a student's result, by which its colour is chosen."""
+    return str(dataset.attrs.get("label", f"student {index + 1}" if index else "student"))
+
+
+def title_of(dataset: "xr.Dataset", index: int = 0) -> str:
+    """What a figure calls a student: the title that its result carries, or its label."""
+    return str(dataset.attrs.get("title") or title(label_of(dataset, index)))
+
+
+def titles_of(coordinate: "xr.DataArray") -> dict[str, str]:
+    """What a figure calls each value of a coordinate of names: the titles that the data carry, or the names.
+
+    >>> import xarray as xr
+    >>> titles_of(xr.DataArray(["rank_kendall", "mine"], dims="loss", attrs={"titles": '{"rank_kendall": "ranking"}'}))
+    {'rank_kendall': 'ranking', 'mine': 'mine'}
+    """
+    known = json.loads(coordinate.attrs.get("titles", "{}"))
+    return {name: known.get(name) or title(name) for name in map(str, np.ravel(coordinate.values))}
+
+
+def unit_of(coordinate: "xr.DataArray", name: str) -> str | None:
+    """The unit of the values that belong to a name of a coordinate, or None where the data do not say."""
+    return json.loads(coordinate.attrs.get("units_of", "{}")).get(name)
 
 
 def dash(name: str, index: int = 0) -> Any:
@@ -130,7 +159,7 @@ def drawable(venue: str = "icml", formats: Iterable[str] = ()) -> None:
 
 @contextmanager
 def style(venue: str = "icml") -> Iterator[tuple[float, float]]:
-    """A matplotlib context fit for `venue`'s papers; yields its (column, text) widths in inches."""
+    """A matplotlib context for `venue`'s papers; yields its (column, text) widths in inches."""
     import matplotlib as mpl
 
     drawable(venue)

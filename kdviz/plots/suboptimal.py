@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdviz.plots.style import BLACK, SEQUENTIAL, VENUES, figure, legend, letter, look, title
+from kdviz.plots.style import (
+    BLACK,
+    SEQUENTIAL,
+    VENUES,
+    figure,
+    label_of,
+    legend,
+    letter,
+    look,
+    title_of,
+    titles_of,
+    unit_of,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,17 +29,17 @@ ANGLES = {"kl": "-", "rank_kendall": (0, (4, 1, 1, 1)), "kl+rk": (0, (4, 2)), "p
 RIGHT, WRONG = "right class", "wrong class"
 
 
-def bars(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
-    """The toy case: class probabilities of teacher and students, and what each criterion says of the students."""
+def bars(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
+    """The toy case: class probabilities of teacher and students, and the value of each criterion for the students."""
     (toy, *_others) = datasets
     fig = figure(VENUES[venue][1], 2.2)
     left, right = list(fig.subfigures(1, 2, width_ratios=[0.72, 1]))  # pyright: ignore
     _probabilities(left, toy)
-    criteria = [str(one) for one in toy["criterion"].values if one != "kl+rk"]
+    criteria = {name: text for name, text in titles_of(toy["criterion"]).items() if name != "kl+rk"}
     axes = np.ravel(right.subplots(1, len(criteria)))
     for axis, name in zip(axes, criteria, strict=True):
         _verdict(axis, toy, name)
-    letter([left.axes[0], *axes], ["class probabilities", *map(title, criteria)])
+    letter([left.axes[0], *axes], ["class probabilities", *criteria.values()])
     return fig
 
 
@@ -88,12 +100,15 @@ def _verdict(axis: Any, toy: "xr.Dataset", name: str) -> None:
     axis.set_xlabel(f"student\nprefers the\n{verdict} one", fontsize=8, linespacing=1.0)
     axis.axhline(0, color=BLACK, linewidth=0.7)
     axis.margins(x=0.2, y=0.18)
-    axis.set_ylabel("loss" if name == "rank_kendall" else "nats", labelpad=1)
+    unit = unit_of(toy["criterion"], name)
+    axis.set_ylabel("loss" if unit in (None, "1") else unit, labelpad=1)
     axis.tick_params(labelsize=7)
 
 
-def overlap(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
+def overlap(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """KL of right and wrong samples, and the share of (wrong, right) pairs that each criterion ranks the wrong way."""
+    import seaborn as sns
+
     fig = figure(VENUES[venue][1], 2.2)
     left, right = fig.subplots(1, 2)
     first = datasets[0]
@@ -102,17 +117,18 @@ def overlap(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) 
     edges = np.geomspace(floor, max(float(values.max()), 2 * floor), 31)
     for chosen, name, colour, hatch in ((good, RIGHT, "#56b4e9", ""), (~good, WRONG, "#d55e00", "////")):
         if chosen.any():
-            share = np.histogram(np.clip(values[chosen], floor, None), edges)[0] / chosen.sum()
-            left.stairs(
-                share,
-                edges,
-                fill=True,
+            sns.histplot(
+                x=np.clip(values[chosen], floor, None),
+                bins=list(edges),
+                stat="proportion",
+                element="step",
                 color=colour,
                 alpha=0.6,
                 hatch=hatch,
                 edgecolor="white",
                 linewidth=0.3,
                 label=f"{name} ({chosen.sum():,})",
+                ax=left,
             )
     left.set(xscale="log", xlabel="KL to the teacher (nats)", ylabel="share of samples")
     if edges[-1] < 30 * edges[0]:  # too short for ticks at the powers of ten alone
@@ -124,18 +140,17 @@ def overlap(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) 
     left.set_ylim(0, 1.5 * left.dataLim.ymax)
     left.legend(loc="upper left")
     _shares(right, datasets)
-    letter((left, right), (f"samples of {title(_label(first, 0))}", "pairs ranked the wrong way"))
+    letter((left, right), (f"samples of {title_of(first)}", "pairs ranked the wrong way"))
     return fig
 
 
 def _shares(axis: Any, datasets: "Sequence[xr.Dataset]") -> None:
-    criteria = [str(one) for one in datasets[0]["criterion"].values]
+    criteria = titles_of(datasets[0]["criterion"])
     width = 0.8 / len(datasets)
     for at, one in enumerate(datasets):
-        name = _label(one, at)
         x = np.arange(len(criteria)) + (at - (len(datasets) - 1) / 2) * width
         shares = 100 * one["share"].values
-        axis.bar(x, shares, 0.9 * width, color=look(name, at)["color"], label=title(name))
+        axis.bar(x, shares, 0.9 * width, color=look(label_of(one, at), at)["color"], label=title_of(one, at))
         if len(datasets) == 1:
             for place, share, pairs in zip(x, shares, one["pairs"].values, strict=True):
                 axis.annotate(
@@ -147,18 +162,20 @@ def _shares(axis: Any, datasets: "Sequence[xr.Dataset]") -> None:
                     va="bottom",
                     fontsize=7,
                 )
-    axis.set_xticks(range(len(criteria)), [title(name) for name in criteria])
+    axis.set_xticks(range(len(criteria)), list(criteria.values()))
     axis.set(xlabel="criterion", ylabel="of all pairs (%)")
     axis.margins(y=0.25)
     if len(datasets) > 1:
-        columns = 3 if max(len(_label(one, 0)) for one in datasets) < 8 else 1
+        columns = 3 if max(len(label_of(one)) for one in datasets) < 8 else 1
         rows = -(-len(datasets) // columns)
         axis.set_ylim(0, axis.dataLim.ymax * (1.1 + 0.18 * rows))
         axis.legend(loc="upper right", handlelength=1.0, ncols=columns, columnspacing=1.0)
 
 
-def angles(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
+def angles(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """Angles of the criteria's gradients to cross-entropy's, cumulated; beyond 90 degrees a small step raises it."""
+    import seaborn as sns
+
     columns = min(3, len(datasets))
     rows = -(-len(datasets) // columns)
     width = VENUES[venue][int(columns > 1)]
@@ -169,46 +186,51 @@ def angles(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -
             axis.set_axis_off()
             continue
         axis.axvspan(90, 180, color="#f2f2f2", linewidth=0)
-        for name in (str(one) for one in datasets[at]["criterion"].values):
+        for name, text in titles_of(datasets[at]["criterion"]).items():
             values = datasets[at]["angle"].sel(criterion=name).values
-            values = np.sort(values[np.isfinite(values)])
-            share = 100 * np.arange(1, len(values) + 1) / max(1, len(values))
-            axis.plot(values, share, color=look(name)["color"], linestyle=ANGLES.get(name, "-"), label=title(name))
+            drawn = {"color": look(name)["color"], "linestyle": ANGLES.get(name, "-"), "label": text}
+            sns.ecdfplot(x=values[np.isfinite(values)], stat="percent", ax=axis, **drawn)
         axis.set(xlim=(0, 180), xticks=(0, 45, 90, 135, 180), ylim=(0, 100), yticks=(0, 50, 100))
         axis.set(xlabel="angle to CE's gradient (°)", ylabel="samples below (%)")
-    letter(axes[: len(datasets)], [title(_label(one, at)) for at, one in enumerate(datasets)])
+    letter(axes[: len(datasets)], [title_of(one, at) for at, one in enumerate(datasets)])
     legend(fig, *axes[0].get_legend_handles_labels())
     return fig
 
 
-def matrix(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
+def matrix(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """Samples on which the row's student is nearer than the column's and wrong where that one is right."""
+    import seaborn as sns
+
     (duels, *_others) = datasets
-    names = [title(str(one)) for one in duels["this"].values]
-    criteria = [name for name in ("kl", "kl+rk", "pld") if name in duels["criterion"].values]
+    names = list(titles_of(duels["this"]).values())
+    titles = titles_of(duels["criterion"])
+    criteria = [name for name in ("kl", "kl+rk", "pld") if name in titles]
     fig = figure(VENUES[venue][1], 0.9 + VENUES[venue][1] / len(criteria) * 0.85)
     axes = np.ravel(fig.subplots(1, len(criteria), sharey=True))
-    shown: Any = None
     for axis, name in zip(axes, criteria, strict=True):
         pairs, share = (duels[key].sel(criterion=name).values for key in ("pairs", "share"))
-        shown = axis.imshow(100 * share, vmin=0, vmax=100, cmap=SEQUENTIAL)
-        for row, column in np.ndindex(*pairs.shape):
-            if row != column:
-                dark = not np.isfinite(share[row, column]) or share[row, column] > 0.6
-                colour = "black" if dark else "white"
-                axis.text(column, row, f"{pairs[row, column]}", ha="center", va="center", color=colour, fontsize=7)
-        axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-        axis.set_yticks(range(len(names)), names)
+        sns.heatmap(
+            100 * share,
+            mask=np.eye(len(names), dtype=bool) | ~np.isfinite(share),
+            vmin=0,
+            vmax=100,
+            cmap=SEQUENTIAL,
+            annot=pairs,
+            fmt="d",
+            annot_kws={"fontsize": 7},
+            square=True,
+            cbar=False,
+            xticklabels=names,
+            yticklabels=names,
+            ax=axis,
+        )
+        axis.tick_params(length=0)
+        axis.set_xticks(axis.get_xticks(), names, rotation=45, ha="right", rotation_mode="anchor")
+        axis.set_yticks(axis.get_yticks(), names, rotation=0)
         axis.set(xlabel="right, larger loss", ylabel="wrong, smaller loss")
         axis.label_outer()
-        axis.spines[:].set_visible(False)
-        axis.tick_params(length=0)
-    bar = fig.colorbar(shown, ax=axes, fraction=0.025, pad=0.02, shrink=0.7)
+    bar = fig.colorbar(axes[0].collections[0], ax=axes, fraction=0.025, pad=0.02, shrink=0.7)
     bar.set_label("of the disagreements (%)", fontsize=8)
     bar.outline.set_linewidth(0.4)
-    letter(axes, [title(name) for name in criteria])
+    letter(axes, [titles[name] for name in criteria])
     return fig
-
-
-def _label(one: "xr.Dataset", at: int) -> str:
-    return str(one.attrs.get("label", f"student {at + 1}"))

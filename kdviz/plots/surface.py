@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import one_of
-from kdviz.plots.style import BLACK, SEQUENTIAL, VENUES, box, figure, legend, letter, title
+from kdviz.plots.style import BLACK, SEQUENTIAL, VENUES, box, figure, legend, letter, titles_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,7 +24,7 @@ MARK: dict[str, Any] = {
 }
 
 
-def both(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = "own", **_: Any) -> "Figure":
+def both(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = "own") -> "Figure":
     """Each panel as a 3-D surface, its contours below; four panels to a row.
 
     Args:
@@ -56,7 +56,7 @@ def both(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = 
     return fig
 
 
-def surface(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = "own", **_: Any) -> "Figure":
+def surface(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = "own") -> "Figure":
     """Each panel as a 3-D surface; arguments as `both`."""
     panels, limits = _panels(datasets, scale)
     fig, axes, _columns = _grid(panels, venue, 0.92, subplot_kw={"projection": "3d"})
@@ -66,7 +66,7 @@ def surface(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str
     return fig
 
 
-def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = "own", **_: Any) -> "Figure":
+def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = "own") -> "Figure":
     """Each panel as filled contours with the teacher's logits and the minimum marked; arguments as `both`."""
     panels, limits = _panels(datasets, scale)
     fig, axes, columns = _grid(panels, venue, 0.86)
@@ -110,8 +110,14 @@ def _panels(datasets: "Sequence[xr.Dataset]", scale: str) -> tuple[list[Any], li
 
 def _name(panel: "xr.Dataset") -> str:
     temperature = float(panel["temperature"])
-    name = title(str(panel["loss"].values))
+    (name,) = titles_of(panel["loss"]).values()
     return name if np.isnan(temperature) else f"{name}, $T={temperature:g}$"
+
+
+def _unit(panel: "xr.Dataset") -> str:
+    """The unit of the panel's loss; nothing where it is a pure number."""
+    unit = str(panel["unit"].values)
+    return "" if unit == "1" else unit
 
 
 def _surface(axis: Any, panel: "xr.Dataset", limit: tuple[float, float]) -> None:
@@ -133,8 +139,7 @@ def _surface(axis: Any, panel: "xr.Dataset", limit: tuple[float, float]) -> None
     axis.set(xticks=(-edge, 0, edge), yticks=(-edge, 0, edge))
     axis.set_xlabel(A, labelpad=-8)
     axis.set_ylabel(B, labelpad=-8)
-    unit = str(panel["unit"].values)
-    axis.text2D(1.06, 0.9, unit or "loss", transform=axis.transAxes, fontsize=7, ha="right", va="bottom")
+    axis.text2D(1.06, 0.9, _unit(panel) or "loss", transform=axis.transAxes, fontsize=7, ha="right", va="bottom")
     axis.zaxis.set_major_locator(_ticks())
     axis.view_init(elev=26, azim=-56)
     axis.set_box_aspect((1, 1, 0.85), zoom=1.22)
@@ -172,7 +177,7 @@ def _contour(fig: Any, axis: Any, panel: "xr.Dataset", limit: tuple[float, float
     bar.ax.tick_params(labelsize=7, width=0.5, size=2)
     bar.locator = _ticks()
     bar.update_ticks()
-    bar.ax.set_title(str(panel["unit"].values) or " ", fontsize=7, pad=3)
+    bar.ax.set_title(_unit(panel) or " ", fontsize=7, pad=3)
 
 
 def _legend(fig: Any) -> None:
@@ -184,8 +189,8 @@ def _legend(fig: Any) -> None:
     for axis in fig.axes:
         for line in axis.lines if axis.name == "rectilinear" else ():
             line.set_path_effects([withStroke(linewidth=2.2, foreground="black")])
-            plain = {**MARK, "color": "black", "clip_on": True, "marker": line.get_marker()}
-            found.setdefault(str(line.get_label()), Line2D([], [], **plain))
+            black = {**MARK, "color": "black", "clip_on": True, "marker": line.get_marker()}
+            found.setdefault(str(line.get_label()), Line2D([], [], **black))
     drawn = {name: line for name, line in found.items() if not name.startswith("_")}
     legend(fig, list(drawn.values()), list(drawn), handlelength=1.0)
 

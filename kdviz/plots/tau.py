@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdviz.plots.style import VENUES, dash, figure, legend, letter, look, title
+from kdviz.plots.style import VENUES, dash, figure, label_of, legend, letter, look, title_of, titles_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -13,18 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TAU = "mean $\\tau_b$"
-MEASURES = {
-    "tau_a": "$\\tau_a$",
-    "tau_b": "$\\tau_b$",
-    "tau_c": "$\\tau_c$",
-    "spearman": "Spearman's $\\rho$",
-    "top1": "top 1",
-    "top5": "top 5",
-    "top10": "top 10",
-}
 
 
-def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: Any) -> "Figure":
+def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """Tau of every sample as one ridge per student; a dot with its interval marks the mean, which is written out.
 
     Args: datasets: results of kind "tau".
@@ -36,14 +27,14 @@ def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **opt
     low = min((float(np.quantile(values, 0.002)) for values in taus if len(values)), default=-1.0)
     edges = np.linspace(min(low, 0.95), 1, 61)
     for row, (one, values) in enumerate(zip(datasets, taus, strict=True)):
-        base, colour = len(datasets) - 1 - row, look(_label(one), row)["color"]
+        base, colour = len(datasets) - 1 - row, look(label_of(one, row), row)["color"]
         counts, _ = np.histogram(values, edges)
         axis.stairs(
             base + 0.75 * counts / max(counts.max(), 1), edges, baseline=base, fill=True, color=colour, alpha=0.25
         )
         axis.stairs(base + 0.75 * counts / max(counts.max(), 1), edges, baseline=base, color=colour, lw=0.9)
         mean, ends = _mean(one, "mean", measure="tau_b")
-        marker = look(_label(one), row)["marker"]
+        marker = look(label_of(one, row), row)["marker"]
         axis.errorbar(
             mean,
             base,
@@ -67,7 +58,7 @@ def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **opt
         fontsize=8,
         annotation_clip=False,
     )
-    axis.set_yticks(range(len(datasets)), [title(_label(one)) for one in reversed(datasets)])
+    axis.set_yticks(range(len(datasets)), [title_of(one, at) for at, one in reversed([*enumerate(datasets)])])
     axis.set(xlabel="Kendall's $\\tau_b$, student against teacher", ylabel="samples' distribution")
     axis.set(xlim=(edges[0], 1), ylim=(-0.25, len(datasets)))
     axis.tick_params(axis="y", length=0)
@@ -75,7 +66,7 @@ def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **opt
     return fig
 
 
-def breakdown(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **options: Any) -> "Figure":
+def breakdown(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """Mean tau by share of channels, by the teacher's confidence, by right and wrong, by class, by measure, the
     differentiable tau_d against the exact one, and by epoch; panels whose numbers are there.
 
@@ -110,10 +101,6 @@ def breakdown(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **option
     return fig
 
 
-def _label(dataset: "xr.Dataset") -> str:
-    return str(dataset.attrs.get("label", "student"))
-
-
 def _mean(dataset: "xr.Dataset", name: str, **where: Any) -> tuple[Any, np.ndarray]:
     """A mean and the lengths of its error bar's two arms, (2, ...)."""
     mean, low, high = (dataset[f"{name}{end}"].sel(where).values for end in ("", "_low", "_high"))
@@ -121,13 +108,13 @@ def _mean(dataset: "xr.Dataset", name: str, **where: Any) -> tuple[Any, np.ndarr
 
 
 def _look(dataset: "xr.Dataset", index: int, *, line: bool = True) -> dict[str, Any]:
-    found = look(_label(dataset), index) | {
-        "label": title(_label(dataset)),
+    found = look(label_of(dataset), index) | {
+        "label": title_of(dataset, index),
         "ms": 3.5,
         "capsize": 1.5,
         "elinewidth": 0.8,
     }
-    return found | {"ls": dash(_label(dataset), index) if line else "none", "lw": 1.1}
+    return found | {"ls": dash(label_of(dataset), index) if line else "none", "lw": 1.1}
 
 
 def _beside(count: int, index: int, many: int) -> np.ndarray:
@@ -148,11 +135,7 @@ def _measures(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     mean, ends = _mean(one, "mean")
     axis.errorbar(_beside(len(names), index, many), mean, yerr=ends, **_look(one, index, line=False))
     axis.set_xticks(
-        range(len(names)),
-        [MEASURES.get(name, f"top {name[3:]}") for name in names],
-        rotation=40,
-        ha="right",
-        rotation_mode="anchor",
+        range(len(names)), list(titles_of(one.measure).values()), rotation=40, ha="right", rotation_mode="anchor"
     )
     axis.set(xlabel="measure", ylabel="mean (1: same)")
 
@@ -181,7 +164,7 @@ def _shares(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     axis.set(xlabel="share of the channels", ylabel=TAU)
 
 
-def _confidence(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+def _confidence(axis: "Axes", one: "xr.Dataset", index: int, _many: int) -> None:
     """Equally many samples in each bin, evenly spaced: most samples of a good teacher lie close to 1."""
     mean, ends = _mean(one, "confidence_mean")
     places = np.arange(len(mean))
@@ -197,23 +180,23 @@ def _groups(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
     axis.set(xlim=(-0.5, 1.5), xlabel="student's class", ylabel=TAU)
 
 
-def _classes(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
-    colour = look(_label(one), index)["color"]
+def _classes(axis: "Axes", one: "xr.Dataset", index: int, _many: int) -> None:
+    colour = look(label_of(one), index)["color"]
     means = np.sort(one.class_mean.values)
-    axis.plot(np.arange(1, len(means) + 1), means, color=colour, ls=dash(_label(one), index), lw=1.1)
+    axis.plot(np.arange(1, len(means) + 1), means, color=colour, ls=dash(label_of(one), index), lw=1.1)
     axis.set(xlabel="classes, by their mean", ylabel=TAU)
 
 
-def _smooth(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
-    style = look(_label(one), index)
-    axis.plot(one.steepness, one.smooth_mean, ls=dash(_label(one), index), ms=3.5, lw=1.1, **style)
+def _smooth(axis: "Axes", one: "xr.Dataset", index: int, _many: int) -> None:
+    style = look(label_of(one), index)
+    axis.plot(one.steepness, one.smooth_mean, ls=dash(label_of(one), index), ms=3.5, lw=1.1, **style)
     axis.axhline(float(one.smooth_exact), color=style["color"], lw=0.6)
     axis.set(xscale="log", xlabel="steepness k", ylabel="mean $\\tau_d$ (thin: exact)")
     axis.set_xticks(one.steepness.values[::2], [f"{at:g}" for at in one.steepness.values[::2]])
     axis.minorticks_off()
 
 
-def _epochs(axis: "Axes", one: "xr.Dataset", index: int, many: int) -> None:
+def _epochs(axis: "Axes", one: "xr.Dataset", index: int, _many: int) -> None:
     mean, ends = _mean(one, "epoch_mean")
     axis.errorbar(one.epoch.values, mean, yerr=ends, **_look(one, index))
     axis.locator_params(axis="x", integer=True)

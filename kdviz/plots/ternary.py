@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdviz.plots.style import BLACK, COLOURS, DASHES, GREY, SEQUENTIAL, VENUES, figure, letter, title
+from kdviz.plots.style import BLACK, COLOURS, DASHES, GREY, SEQUENTIAL, VENUES, figure, letter, titles_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,10 +16,10 @@ CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 MISLED = "#d55e00"
 
 
-def maps(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
+def maps(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """Level lines of each criterion over the students; hatched: preferred to the right student, and wrong."""
     (ternary, *_others) = datasets
-    criteria = [str(one) for one in ternary["criterion"].values]
+    criteria = titles_of(ternary["criterion"])
     fig, axes = _triangles(len(criteria), VENUES[venue][1], lines=1)
     mesh = _mesh(ternary["probability"].values)
     for axis, name in zip(axes, criteria, strict=True):
@@ -27,7 +27,7 @@ def maps(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> 
         _map(axis, one, mesh)
         _note(axis, f"misled: {100 * float(one['area']):.1f} %")
     _mark(axes, ternary, "right student")
-    letter(axes, [title(name) for name in criteria])
+    letter(axes, criteria.values())
     return fig
 
 
@@ -43,10 +43,10 @@ def _map(axis: Any, one: "xr.Dataset", mesh: Any) -> None:
         axis.tricontourf(mesh, inside, levels=[0.5, 1.5], colors="none", hatches=["//////"])
 
 
-def paths(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
+def paths(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """Descent of the same starts under each loss; ends as dots, and the first step from which each stays right."""
     (descent, *_others) = datasets
-    losses = [str(one) for one in descent["loss"].values]
+    losses = titles_of(descent["loss"])
     fig, axes = _triangles(len(losses), VENUES[venue][1], lines=3)
     label = int(descent.attrs["label"])
     for axis, name in zip(axes, losses, strict=True):
@@ -59,13 +59,13 @@ def paths(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) ->
             axis.plot(*track.T, color=colour, linestyle=dash, linewidth=1.1)
             axis.plot(*track[0], "o", color=colour, markersize=3.5, clip_on=False)
             axis.plot(*track[-1], "s", color=colour, markersize=3.5, clip_on=False, zorder=3)
-        _note(axis, _told(one))
+        _note(axis, _summary(one))
     _mark(axes, descent, None)
-    letter(axes, [title(name) for name in losses])
+    letter(axes, losses.values())
     return fig
 
 
-def _told(one: "xr.Dataset") -> str:
+def _summary(one: "xr.Dataset") -> str:
     """How long the argmax stayed wrong, how often it changed, and how far from the teacher the end is."""
     first = one["right_from"].values
     late = "never right" if (first < 0).any() else f"right from step {int(first.max())} at the latest"

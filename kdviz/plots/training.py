@@ -1,21 +1,21 @@
 """Training curves from a run's journal: top-1, the loss and its terms over the epochs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kdviz.plots.style import BLACK, MARKERS, VENUES, dash, figure, letter, look, title
+from kdviz.plots.style import BLACK, MARKERS, VENUES, dash, figure, letter, look, title, title_of
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
 
-def curves(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
+def curves(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """Validation top-1 (left) and the total training loss (right) of every run over its epochs.
 
     Args:
         datasets: kind "training", dim epoch; variables "total" and the terms (means over the epoch) and, where the run
-            held a part out, "val_top1" (fraction); attrs name, method.
+            held a part out, "val_top1" (fraction); attrs label, method. A term has the role "loss".
         venue: its text width sets the size.
     Source: ours.
     """
@@ -28,7 +28,7 @@ def curves(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -
             drawn |= {"marker": MARKERS[again % len(MARKERS)], "markerfacecolor": "white", "alpha": 0.7}  # another seed
         if "val_top1" in run:
             left.plot(run["epoch"], 100 * run["val_top1"], **drawn)
-        right.plot(run["epoch"], run["total"], label=_plain(str(run.attrs.get("name", ""))), **drawn)
+        right.plot(run["epoch"], run["total"], label=title_of(run), **drawn)
     left.set(xlabel="epoch", ylabel="top-1 on val (%)")
     right.set(xlabel="epoch", ylabel="training loss", yscale=_scale(datasets))
     if not left.lines:
@@ -40,10 +40,10 @@ def curves(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -
     return fig
 
 
-def terms(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) -> "Figure":
+def terms(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """The weighted terms of the first run's loss over its epochs, each on its own scale, and their sum."""
     run = datasets[0]
-    names = [str(name) for name in run.data_vars if not str(name).startswith("val_") and name != "total"]
+    names = [str(name) for name, values in run.data_vars.items() if values.attrs.get("role") == "loss"]
     fig = figure(VENUES[venue][1], 1.9)
     axes = fig.subplots(1, len(names) + 1)
     for axis, name in zip(axes, [*names, "total"], strict=True):
@@ -52,7 +52,7 @@ def terms(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) ->
         axis.set_xlabel("epoch")
         axis.locator_params(axis="x", integer=True, nbins=5)
         axis.locator_params(axis="y", nbins=5)
-    letter(axes, [*map(title, names), "sum"])
+    letter(axes, [*(str(run[name].attrs.get("title", title(name))) for name in names), "sum"])
     axes[0].set_ylabel("weighted term")
     return fig
 
@@ -60,8 +60,3 @@ def terms(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", **_: Any) ->
 def _scale(datasets: "Sequence[xr.Dataset]") -> str:
     """Logarithmic where every loss is positive: they fall by orders of magnitude."""
     return "log" if all(float(run["total"].min()) > 0 for run in datasets) else "linear"
-
-
-def _plain(name: str) -> str:
-    """A user's name with no mathematics in it."""
-    return name.replace("$", r"\$")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from kdviz.analysis.attributes import labelled
 from kdviz.base.check import KdvizError
 from kdviz.plots import FIGURES
 from kdviz.report.embed import image
@@ -23,7 +24,7 @@ def training(subjects: Sequence[Subject]) -> str:
     if not runs:
         return ""
     parts = [image(runs, "curves", caption=CURVES)]
-    if len(runs) == 1 and len([name for name in runs[0].data_vars if not str(name).startswith("val_")]) > 2:
+    if len(runs) == 1 and sum(one.attrs.get("role") == "loss" for one in runs[0].data_vars.values()) > 1:
         parts.append(
             image(runs, "terms", caption="Weighted terms of the training loss, each on its own scale, and their sum.")
         )
@@ -42,13 +43,20 @@ def together(subjects: Sequence[Subject], common: Sequence[Any]) -> str:
         if len(shared) < 2:
             continue
         if len({str(one.attrs.get("label")) for one in shared.values()}) < len(shared):
-            shared = {label: one.assign_attrs(label=label) for label, one in shared.items()}
+            shared = {label: _relabelled(one, label) for label, one in shared.items()}
         try:
             parts.append(image([*shared.values()], caption=_caption(next(iter(shared.values())))))
         except KdvizError as error:
             parts.append(f"<p>{escape(kind)}: not drawn together: {escape(str(error))}</p>")
     parts += [_drawn(one) for one in common]
     return f"<h2>Side by side</h2><section>{''.join(parts)}</section>" if parts else ""
+
+
+def _relabelled(one: Any, label: str) -> Any:
+    """The result under another label, whose title goes with it."""
+    found = one.copy()
+    found.attrs = labelled(one.attrs, label)
+    return found
 
 
 def common(subjects: Sequence[Subject]) -> list[Any]:

@@ -1,13 +1,16 @@
-"""What a report speaks of: a run folder or a checkpoint file, its journal, and the results measured on it."""
+"""What a report describes: a run folder or a checkpoint file, its journal, and the results measured on it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdviz.analysis.attributes import meaning
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import existing, read_dataset, sha256
 from kdviz.checkpoints import Checkpoint, RunFolder, checkpoint_file, is_run, load_checkpoint
+from kdviz.losses import LOSSES
+from kdviz.methods.titles import method_title
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -69,7 +72,7 @@ def _subject(path: Path, label: str, saved: list[Path], model: str | None) -> Su
 
 
 def curves(entries: list[dict[str, Any]], label: str, method: str | None) -> "xr.Dataset":
-    """The journal's epochs as a Dataset of kind "training": "total" and its terms (nats), "val_top1" (fraction)."""
+    """The journal's epochs as a Dataset of kind "training": "total", its terms (role "loss"), "val_top1" (fraction)."""
     import numpy as np
     import xarray as xr
 
@@ -78,9 +81,21 @@ def curves(entries: list[dict[str, Any]], label: str, method: str | None) -> "xr
     for name in ("top1", "loss"):
         if any(name in (entry.get("val") or {}) for entry in entries):
             columns[f"val_{name}"] = [(entry.get("val") or {}).get(name, np.nan) for entry in entries]
-    variables = {name: ("epoch", np.array(values, dtype=float)) for name, values in columns.items()}
-    epochs = {"epoch": [entry["epoch"] for entry in entries]}
-    return xr.Dataset(variables, epochs, {"kind": "training", "name": label, "method": method or ""})
+    variables = {name: ("epoch", np.array(values, dtype=float), _meaning(name)) for name, values in columns.items()}
+    epochs, written = {"epoch": [entry["epoch"] for entry in entries]}, label.replace("$", r"\$")
+    return xr.Dataset(variables, epochs, {"kind": "training", "method": method or "", "label": label, "title": written})
+
+
+def _meaning(name: str) -> dict[str, str]:
+    """The attributes of one of a journal's columns; a term is weighted, so that only its name is that of its loss."""
+    if name == "val_top1":
+        return meaning("fraction", "top-1 on val", "metric")
+    if name in ("total", "val_loss"):
+        return meaning(
+            "nats" if name == "val_loss" else "1", {"total": "training loss"}.get(name, "loss on val"), "metric"
+        )
+    title = LOSSES[name].title if name in LOSSES else method_title(name)
+    return meaning("1", f"weighted {title or name}", "loss") | ({"title": title} if title else {})
 
 
 def _measured_on(files: list[Path], hashes: set[str]) -> tuple["xr.Dataset", ...]:

@@ -8,6 +8,7 @@ from string import Template
 from typing import Any
 
 from kdviz.base.files import versions
+from kdviz.data import DATA
 from kdviz.report import figures
 from kdviz.report.gather import Subject
 from kdviz.report.tables import flat, table, value
@@ -43,8 +44,15 @@ def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
 
 def _lead(subjects: Sequence[Subject]) -> str:
     data = sorted({subject.checkpoint.data or "unknown data" for subject in subjects})
-    named = [f"{name} (synthetic)" if name == "glyphs100" else name for name in data]
+    named = [f"{name} (synthetic)" if _synthetic(name, subjects) else name for name in data]
     return f"{'Runs' if len(subjects) > 1 else 'A run'} on {', '.join(named)}."
+
+
+def _synthetic(name: str, subjects: Sequence[Subject]) -> bool:
+    """Whether a data set is drawn by a program, by the results measured on it or by its registered entry."""
+    results = (one.attrs for subject in subjects for one in subject.results)
+    known = [bool(attrs["synthetic"]) for attrs in results if attrs.get("data") == name and "synthetic" in attrs]
+    return any(known) or (name in DATA and DATA[name].synthetic)
 
 
 def _summary(subjects: Sequence[Subject]) -> str:
@@ -111,8 +119,8 @@ def _over_seeds(subjects: Sequence[Subject]) -> str:
 
 def _settings(subject: Subject) -> dict[str, str]:
     """The recipe, flat, without the warm-ups of no epochs, which some files name and some do not."""
-    told = flat(subject.checkpoint.recipe)
-    return {key: text for key, text in told.items() if not (key.endswith(".warmup") and value(text) == 0)}
+    settings = flat(subject.checkpoint.recipe)
+    return {key: text for key, text in settings.items() if not (key.endswith(".warmup") and value(text) == 0)}
 
 
 def _text(given: Any) -> str:

@@ -21,7 +21,7 @@ from kdviz.methods import Batch
 from kdviz.models import Outputs
 from kdviz.train import state
 from kdviz.train.batches import EpochPlan
-from kdviz.train.optim import learning_rate
+from kdviz.train.optim import set_learning_rate
 from kdviz.train.recipe import Recipe
 from kdviz.train.score import evaluate
 from kdviz.train.setup import Run, prepare
@@ -139,8 +139,7 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
 def train_step(run: Run, plan: EpochPlan, step: int) -> dict[str, Tensor]:
     """One update; the terms of the loss, detached, still on the device."""
     at = plan.epoch + step / run.batches.steps
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(run.recipe, at)
+    set_learning_rate(run.optimizer, run.recipe.learning_rate(at))
     batch = run.batches.get(plan, step)
     torch.manual_seed(derive(run.recipe.seed, "model", plan.epoch, step))  # dropout and the like, inside fork_rng
     return run.step(batch, _taught(run, batch), epoch=at)
@@ -177,7 +176,7 @@ def _close_epoch(run: Run, loop: Loop, at: state.Position, means: dict, pace: di
     between the two loses neither."""
     number, recipe = at.epoch + 1, run.recipe
     val = evaluate(run.student, run.val) if run.val is not None else {}
-    entry = {"epoch": number, "lr": learning_rate(recipe, number), "train": means, "val": val, **pace}
+    entry = {"epoch": number, "lr": recipe.learning_rate(number), "train": means, "val": val, **pace}
     if recipe.score_every and (number % recipe.score_every == 0 or number == recipe.epochs):
         entry["test"] = evaluate(run.student, run.test)
     measured = {"epoch": number, **{f"val_{key}": value for key, value in val.items()}}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kdviz.base.check import KdvizError, require, unknown
+from kdviz.train.optim import learning_rate
 
 Scalar = bool | int | float | str
 SettingValue = Scalar | list[Scalar] | None
@@ -65,6 +66,11 @@ class Recipe(BaseModel):
         if list(milestones) != sorted(milestones):
             raise ValueError("milestones must rise")
         return milestones
+
+    def learning_rate(self, epoch: float) -> float:
+        """The learning rate at a fractional epoch; see `kdviz.train.optim.learning_rate`."""
+        settings = {key: getattr(self, key) for key in ("lr", "epochs", "warmup", "milestones", "decay", "min_lr")}
+        return learning_rate(epoch, schedule=self.schedule, **settings)
 
     def result(self) -> dict[str, Any]:
         """The settings that decide the result, for the checkpoint and for telling runs apart."""

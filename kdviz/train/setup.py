@@ -20,7 +20,7 @@ from kdviz.models import build as build_model
 from kdviz.models.features import with_features
 from kdviz.train.batches import Batches, resident, training_split
 from kdviz.train.device import choose_device, choose_precision
-from kdviz.train.optim import build_optimizer
+from kdviz.train.optim import build_optimizer, parameter_groups
 from kdviz.train.outputs import FEATURES, probe_outputs
 from kdviz.train.recipe import Recipe
 from kdviz.train.step import Step
@@ -87,10 +87,10 @@ def prepare(
     objective = _objective(recipe, seen, teacher if frozen is not None else None, frozen, batches)
     batches = batches.with_strong_view("strong" in objective.needs)
     step = Step(
-        torch.compile(seen) if recipe.compile else seen,  # type: ignore[arg-type]
+        torch.compile(seen) if recipe.compile else seen,
         frozen,
         objective,
-        build_optimizer(recipe, [*student.parameters(), *objective.parameters()]),
+        _optimizer(recipe, student, objective),
         precision,
     )
     shared = teacher_cache is not None and frozen is not None and not objective.needs & {*FEATURES, "strong"}
@@ -105,6 +105,12 @@ def prepare(
         open_table(teacher_cache, batches, teacher.sha256, precision) if shared else None,  # type: ignore
         _record(recipe, data, objective, teacher if frozen is not None else None),
     )
+
+
+def _optimizer(recipe: Recipe, *modules: nn.Module) -> torch.optim.Optimizer:
+    groups = parameter_groups(*modules, weight_decay=recipe.weight_decay)
+    settings = {"lr": recipe.lr, "momentum": recipe.momentum, "nesterov": recipe.nesterov}
+    return build_optimizer(groups, name=recipe.optimizer, **settings)
 
 
 def _needs(spec: str) -> frozenset[str]:

@@ -1,18 +1,25 @@
 """Loss landscapes in weight space: any number of losses over a line or a plane through a trained net.
 
-`landscape` does it in one call; `Evaluator` (weights -> losses), directions and `sweep` are its parts.
+`landscape` does it in one call. Its parts: `Measurement` (what is measured) and `Grid` (where), `Evaluator` (weights ->
+losses), directions and `sweep`. Between nets: `interpolation`, `plane`, `trajectory`; their numbers: `compare`.
 """
 
-from kdviz.analysis.landscape.build import describe, landscape, profiles, remembered, survey
+from kdviz.analysis.landscape.build import landscape, profiles, resumed, survey
+from kdviz.analysis.landscape.describe import describe
 from kdviz.analysis.landscape.directions import random_direction, random_pair
+from kdviz.analysis.landscape.engines import choose_engine
 from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.interop import export, from_metric
+from kdviz.analysis.landscape.options import Grid, Measurement
 from kdviz.analysis.landscape.sweep import assemble, axis, sweep
 
 __all__ = [
     "Evaluator",
+    "Grid",
+    "Measurement",
     "assemble",
     "axis",
+    "choose_engine",
     "describe",
     "export",
     "from_metric",
@@ -20,7 +27,7 @@ __all__ = [
     "profiles",
     "random_direction",
     "random_pair",
-    "remembered",
+    "resumed",
     "survey",
     "sweep",
 ]

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from kdviz.analysis.landscape.evaluate import SHARES
 from kdviz.analysis.landscape.geometry import loss_names
 from kdviz.analysis.landscape.sweep import Objective, Progress, Weights, sweep
 from kdviz.base.check import require
@@ -31,15 +30,15 @@ def refine(
     *,
     share: float = 1 / 3,
     tolerance: float = 0.01,
-    watched: Callable[[str], bool] = lambda name: True,
+    watched: Callable[[str], bool] = lambda _name: True,
 ) -> Filled:
     """Measure where the values are uncertain, until they are certain enough or the share of points is spent.
 
     Half of the points make an even coarse grid. Then, round by round, the polyharmonic splines |r|^5 and |r|^3 through
     all measured points are compared, and the points at which they differ most (relative to the range) are measured.
-    What a round finds also tells how the true error compares with the difference: the estimated error is the largest
-    difference at a point and its neighbours, times the 95 % quantile of |measured - predicted| over that, all rounds
-    together. The |r|^5 spline fills the grid.
+    Each round also shows how the true error compares with the difference: the estimated error is the largest
+    difference at a point and those adjacent to it, times the 95 % quantile of |measured - predicted| over that, all
+    rounds together. The |r|^5 spline fills the grid.
 
     Args:
         axes: one or two coordinates, increasing.
@@ -91,7 +90,7 @@ def adaptive(
 
     Args:
         objective, weights, directions, alphas, betas, journal: as `sweep`; the axes evenly spaced.
-        share, tolerance: as `refine`; losses are watched, accuracy and the like filled along.
+        share, tolerance: as `refine`; losses are watched, metrics are filled too.
         progress: called with (points measured, the most there may be).
     Returns:
         Dataset of `sweep` without gaps, and for each loss <loss>_error (its unit; 0 where measured), measured (0 or
@@ -123,13 +122,24 @@ def adaptive(
         return name in loss_names(template[0])
 
     filled = refine(axes, measure, share=share, tolerance=tolerance, watched=watched)
-    result, shape = template[-1].copy(deep=True), tuple(map(len, axes))
+    return _filled_in(template[-1], filled, watched)
+
+
+def _filled_in(part: xr.Dataset, filled: Filled, watched: Callable[[str], bool]) -> xr.Dataset:
+    """The last part of the sweep with all points, the errors of its losses, and which points were measured."""
+    result, shape = part.copy(deep=True), tuple(part.sizes.values())
     for name, values in filled.values.items():
-        least = 0 if name.endswith("_halfwidth") or name in SHARES else -np.inf
-        result[name].values = values.clip(least, 1 if name in SHARES else np.inf).reshape(shape)
+        meaning = result[name].attrs
+        fraction = meaning["units"] == "fraction"
+        least = 0 if fraction or meaning["role"] == "half-width" else -np.inf
+        result[name].values = values.clip(least, 1 if fraction else np.inf).reshape(shape)
         if watched(name):
-            result[f"{name}_error"] = (result[name].dims, filled.error[name].reshape(shape))
-    result["measured"] = (tuple(result.dims), filled.measured.reshape(shape).astype(np.int8))
+            long_name = f"estimated error of {meaning['long_name']}"
+            attrs = {"units": meaning["units"], "long_name": long_name, "role": "error", "of": name}
+            result[f"{name}_error"] = (result[name].dims, filled.error[name].reshape(shape), attrs)
+    measured = filled.measured.reshape(shape).astype(np.int8)
+    marks = {"units": "1", "long_name": "whether the point was measured", "role": "mark"}
+    result["measured"] = (tuple(result.dims), measured, marks)
     count = int(filled.measured.sum())
     result.attrs.update(points_done=count, adaptive_share=count / len(filled.measured), estimated_error=filled.estimate)
     return result
@@ -158,7 +168,7 @@ def _predict(
 
 
 def _largest_near(gap: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The largest gap at a point and its neighbours: where two splines cross, both may be wrong."""
+    """The largest gap at a point and those adjacent to it: where two splines cross, both may be wrong."""
     from scipy.ndimage import maximum_filter
 
     return maximum_filter(gap.reshape(shape), 3, mode="nearest").ravel()
@@ -167,12 +177,12 @@ def _largest_near(gap: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _size(found: dict[str, np.ndarray], gap: dict[str, np.ndarray], watched: Callable[[str], bool]) -> np.ndarray:
     """The largest gap of any watched variable at each point, as a share of its range."""
     shares = [gap[name] / max(np.ptp(values), 1e-30) for name, values in found.items() if watched(name)]
-    require(shares, "adaptive: there is no loss to steer by")
+    require(shares, "adaptive: there is no loss to refine by")
     return np.max(shares, axis=0)
 
 
 def _worst(size: np.ndarray, shape: tuple[int, ...], count: int) -> list[int]:
-    """The points of the largest size, no two of them neighbours as long as there are others."""
+    """The points of the largest size, no two of them adjacent as long as there are others."""
     order = np.argsort(-size, kind="stable")
     places = np.stack(np.unravel_index(order, shape), axis=-1)
     chosen: list[int] = []

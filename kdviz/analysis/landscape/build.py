@@ -2,35 +2,34 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypedDict, Unpack
 
-import numpy as np
 import xarray as xr
 
+from kdviz.analysis.landscape.describe import describe
 from kdviz.analysis.landscape.directions import random_direction, random_pair
 from kdviz.analysis.landscape.evaluate import Evaluator
-from kdviz.analysis.landscape.journal import fingerprint, read
+from kdviz.analysis.landscape.journal import recorded_chunk
+from kdviz.analysis.landscape.options import Grid, Measurement, known_only, pick
+from kdviz.analysis.landscape.sharpness import hessian
 from kdviz.analysis.landscape.sweep import Progress, Weights, axis, sweep
-from kdviz.base.check import one_of, require
+from kdviz.base.check import require
 from kdviz.data import Data
 
-# Correlations and Gram matrices have no unit; every other loss is a logarithm of probabilities.
-UNITS: dict[str, str] = {
-    "accuracy": "fraction",
-    "agreement": "fraction",
-    "kendall_tau": "1",
-    "rank_kendall": "1",
-    "dist": "1",
-    "class_gram": "1",
-    "batch_gram": "1",
-}
-ALONG = {
-    "filter": "filter-normalised directions",
-    "layer": "layer-normalised directions",
-    "none": "unnormalised directions",
-    "hessian": "the top eigenvectors of the Hessian",
-}
-BN = {"frozen": "frozen", "recompute": "recomputed at each point", "interpolate": "interpolated with the weights"}
+
+class LandscapeOptions(TypedDict, total=False):
+    """The rarer keywords of `landscape`."""
+
+    normalize: str
+    precision: str
+    bn: str
+    one_d: bool
+    settings: Mapping[str, Any]
+    chunk: int | str
+    fold: bool
+    journal: str | os.PathLike | None
+    progress: Progress | None
 
 
 def landscape(
@@ -43,15 +42,7 @@ def landscape(
     steps: int = 51,
     seed: int = 0,
     samples: int | None = None,
-    normalize: str = "filter",
-    precision: str = "fp32",
-    bn: str = "frozen",
-    one_d: bool = False,
-    settings: Mapping[str, Any] | None = None,
-    chunk: int | str = "auto",
-    fold: bool = True,
-    journal: str | os.PathLike | None = None,
-    progress: Progress | None = None,
+    **options: Unpack[LandscapeOptions],
 ) -> xr.Dataset:
     """Losses and accuracy of a net on a plane (or line) through its weights, in random normalised directions.
 
@@ -71,51 +62,30 @@ def landscape(
         bn: "frozen" keeps batch norm's statistics, "recompute" takes them at each point anew.
         one_d: the first direction alone; a line.
         settings: of the losses, {"kd.temperature": 2.0, ...}.
-        chunk, fold: how the engine goes about it, see `Evaluator`.
+        chunk, fold: see `Measurement`.
         journal: a file that keeps finished points, so that a killed sweep goes on where it was.
         progress: called with (points done, points in all).
     Returns:
-        Dataset over alpha, beta (kind "landscape") or alpha (kind "profile"): one variable per loss (attrs units:
-        nats, or 1), "accuracy" (fraction), half-widths where `samples` is given; attrs caption.
+        Dataset over alpha, beta (kind "landscape") or alpha (kind "profile"): one variable per loss and metric,
+        "accuracy", half-widths where `samples` is given, each with units, long_name and role (`base.variables`);
+        attrs caption.
     Raises:
-        KdvizError: an unknown loss, a missing teacher, class counts that differ, weights that are not finite.
+        KdvizError: an unknown keyword or loss, a missing teacher, class counts that differ, weights not finite.
     Source: Li et al. 2018, "Visualizing the loss landscape of neural nets".
     Differs from: loss-landscapes 3.0.6, whose plane has sheared rows and no centre.
     """
-    evaluator = Evaluator(
-        model,
-        data,
-        losses=losses,
-        teacher=teacher,
-        precision=precision,
-        bn=bn,
-        samples=samples,
-        seed=seed,
-        settings=settings,
-        chunk=remembered(journal, chunk),
-        fold=fold,
-    )
-    return survey(
-        evaluator,
-        span=span,
-        steps=steps,
-        seed=seed,
-        normalize=normalize,
-        one_d=one_d,
-        journal=journal,
-        progress=progress,
-    )
+    given = {"losses": losses, "teacher": teacher, "span": span, "steps": steps, "seed": seed, "samples": samples}
+    known_only("landscape", options, (*given, *LandscapeOptions.__annotations__))
+    measurement, grid = pick(Measurement, {**given, **options}), pick(Grid, {**given, **options})
+    journal, progress = options.get("journal"), options.get("progress")
+    evaluator = Evaluator(model, data, resumed(measurement, journal))
+    return survey(evaluator, grid, journal=journal, progress=progress)
 
 
 def survey(
     evaluator: Evaluator,
+    grid: Grid = Grid(),
     *,
-    span: float = 1.0,
-    steps: int = 51,
-    seed: int = 0,
-    normalize: str = "filter",
-    one_d: bool = False,
-    directions: Sequence[Weights] | None = None,
     journal: str | os.PathLike | None = None,
     progress: Progress | None = None,
     engine: Callable[..., Any] = sweep,
@@ -124,38 +94,35 @@ def survey(
 
     Args:
         evaluator: of the net and images.
-        span, steps, seed, normalize, one_d, journal, progress: as `landscape`.
-        directions: two (one for a line) instead of the random ones; `normalize` then says only what they are ("none";
-            "hessian" for unit eigenvectors of the Hessian, with coordinates in distance of the weights).
-        engine: `sweep`, or what takes the same arguments: `adaptive`, `distributed_sweep`.
+        grid: which points of which plane or line.
+        journal, progress: as `landscape`.
+        engine: `sweep`, or what takes the same arguments: `adaptive`, `distributed_sweep`; see `choose_engine`.
     Returns:
         As `landscape`; None where the engine gives None (a rank that is not the first).
     Source: ours.
     """
-    one_of("landscape", ALONG, normalize=normalize)
-    axes = [axis(span, steps)] * (1 if one_d else 2)
-    evaluator.attrs |= {"seed": seed, "normalize": normalize, "span": float(span), "steps": steps}
-    many = (directions or random_pair(evaluator.weights, seed=seed, normalize=normalize))[: len(axes)]
-    result = engine(evaluator, evaluator.weights, many, *axes, journal=journal, progress=progress)
-    return None if result is None else describe(result, evaluator, many)
+    grid, directions = _directions(evaluator, grid)
+    axes = [axis(grid.span, grid.steps)] * (1 if grid.one_d else 2)
+    chosen = directions[: len(axes)]
+    evaluator.attrs |= {"seed": grid.seed, **_extent(grid)}
+    result = engine(evaluator, evaluator.weights, chosen, *axes, journal=journal, progress=progress)
+    return None if result is None else describe(result, evaluator, chosen)
 
 
 def profiles(
     evaluator: Evaluator,
+    grid: Grid = Grid(),
     *,
-    span: float = 1.0,
-    steps: int = 51,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    normalize: str = "filter",
     journal: str | os.PathLike | None = None,
     progress: Progress | None = None,
     engine: Callable[..., Any] = sweep,
 ) -> Any:
-    """The losses along several random lines through the weights, so that no picture hangs on one draw.
+    """The losses along several random lines through the weights, so that no picture depends on one draw.
 
     Args:
         evaluator: of the net and images.
-        span, steps, normalize: as in `landscape`.
+        grid: span, steps and normalisation of each line.
         seeds: one line each, the first direction of the landscape with that seed.
         journal: the start of the names of files that keep finished points, one per seed.
         progress: called with (points done, points in all).
@@ -167,72 +134,58 @@ def profiles(
     Source: ours.
     """
     require(len(seeds) and len(set(seeds)) == len(seeds), f"landscape: seeds must be different, got {list(seeds)}")
-    evaluator.attrs |= {"normalize": normalize, "span": float(span), "steps": steps}
+    require(grid.directions == "random", "landscape: profiles are along random directions; got other ones")
+    evaluator.attrs |= _extent(grid)
     lines = []
     for i, seed in enumerate(seeds):
-        direction = random_direction(evaluator.weights, seed=2 * seed, normalize=normalize)
+        direction = random_direction(evaluator.weights, seed=2 * seed, normalize=grid.normalize)
         step = None if progress is None else lambda k, n, i=i: progress(i * n + k, n * len(seeds))
         file = None if journal is None else f"{os.fspath(journal)}.seed{seed}"
-        line = engine(evaluator, evaluator.weights, direction, axis(span, steps), journal=file, progress=step)
+        points = axis(grid.span, grid.steps)
+        line = engine(evaluator, evaluator.weights, direction, points, journal=file, progress=step)
         lines.append(None if line is None else describe(line, evaluator, direction))
     if lines[0] is None:
         return None
-    joined = xr.concat(lines, "seed", combine_attrs="override").assign_coords(seed=list(seeds))
+    whole = xr.concat(lines, "seed", combine_attrs="override").assign_coords(seed=list(seeds))
     worst = [one.attrs["precision_error"] for one in lines if "precision_error" in one.attrs]
-    return joined.assign_attrs({"precision_error": max(worst)} if worst else {})
+    return whole.assign_attrs({"precision_error": max(worst)} if worst else {})
 
 
-def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weights] | Weights) -> xr.Dataset:
-    """A finished sweep of an evaluator with its units, the chunk and, in bfloat16, its error against fp32.
-
-    Args:
-        result: of `sweep(evaluator, evaluator.weights, directions, ...)`.
-        directions: the same.
-    Returns:
-        The dataset; in bfloat16 attrs["precision_error"] is the largest relative difference of a loss from fp32 over
-        the centre and the points halfway to the edges (alone: over those of them that are on the grid).
-    Source: ours.
-    """
-    told = result.attrs
-    for name in result.data_vars:
-        result[name].attrs["units"] = UNITS.get(str(name).removesuffix("_halfwidth"), "nats")
-    for i, name in enumerate(result.dims):
-        unit = "distance in weight space" if told["normalize"] == "hessian" else "length of the direction"
-        result[name].attrs = {"long_name": f"direction {i + 1}", "units": unit}
-    told |= {"chunk": evaluator.chunk, "threads": evaluator.threads}
-    told |= {"weights_sha256": fingerprint((evaluator.weights,), ())}
-    along, seed = ALONG[told["normalize"]], f" (seed {told['seed']})" if "seed" in told else ""
-    told["caption"] = caption(told, f"along {along}{seed}")
-    if evaluator.attrs["precision"] == "bf16":
-        axes = [result[name].values for name in result.dims]
-        points = _spots([len(one) for one in axes])
-        exact = sweep(evaluator.twin("fp32"), evaluator.weights, directions, *axes, schedule=points)
-        names = [name for name in evaluator.terms if name in result]
-        errors = [float((abs(result[name] - exact[name]) / abs(exact[name])).max()) for name in names]
-        told |= {"precision_error": max(errors), "precision_points": len(points)}
-    return result
+def resumed(measurement: Measurement, journal: str | os.PathLike | None) -> Measurement:
+    """The measurement with the chunk that a journal was begun with, so that a resumed sweep rounds as before."""
+    if journal is None or measurement.chunk != "auto":
+        return measurement
+    return replace(measurement, chunk=recorded_chunk(journal) or "auto")
 
 
-def caption(told: Mapping[str, Any], where: str) -> str:
-    """What a picture shows, on which line or plane, and what was chosen for it."""
-    synthetic = ", synthetic" if told["synthetic"] else ""
-    return (
-        f"{told['losses']} over {told['samples']} of {told['population']} images of {told['data']} ({told['split']}"
-        f"{synthetic}), {where}; batch norm {BN[told['bn']]}, {told['precision']}"
+def _extent(grid: Grid) -> dict[str, Any]:
+    return {"normalize": grid.normalize, "span": float(grid.span), "steps": grid.steps}
+
+
+def _directions(evaluator: Evaluator, grid: Grid) -> tuple[Grid, Sequence[Weights]]:
+    """The directions that a grid names, and the grid with what that makes of its span and normalisation."""
+    if grid.directions == "random":
+        return grid, random_pair(evaluator.weights, seed=grid.seed, normalize=grid.normalize)
+    if grid.directions == "hessian":
+        vectors, scale = _eigenvectors(evaluator, grid.seed)
+        return replace(grid, directions=vectors, normalize="hessian", span=float(f"{grid.span * scale:.2g}")), vectors
+    return grid, list(grid.directions)  # pyright: ignore[reportReturnType]
+
+
+def _eigenvectors(evaluator: Evaluator, seed: int) -> tuple[Sequence[Weights], float]:
+    """The two top eigenvectors of the first loss's Hessian, of length 1, and the distance along the first at which the
+    quadratic of its eigenvalue has risen by 1."""
+    name, settings = next(iter(evaluator.terms.items()))
+    found, vectors = hessian(
+        evaluator.model,
+        evaluator.data,
+        loss=name,
+        teacher=evaluator.teacher,
+        settings=settings,
+        eigenvalues=2,
+        probes=0,
+        seed=seed,
     )
-
-
-def _spots(shape: Sequence[int]) -> list[int]:
-    """The indexes of the centre and of the points halfway from it to each edge."""
-    centre = [n // 2 for n in shape]
-    places = [centre]
-    for i, n in enumerate(shape):
-        places += [[*centre[:i], at, *centre[i + 1 :]] for at in (n // 4, n - 1 - n // 4)]
-    return sorted({int(np.ravel_multi_index(at, shape)) for at in places})
-
-
-def remembered(journal: str | os.PathLike | None, chunk: int | str) -> int | str:
-    """The chunk that a journal was begun with, so that a resumed sweep rounds as its first part did."""
-    if journal is None or chunk != "auto":
-        return chunk
-    return read(journal)[0].get("chunk") or chunk
+    top = float(found["eigenvalue"][0])
+    require(top > 0, "landscape: the loss curves upward in no direction; choose directions 'random'")
+    return vectors[:2], (2 / top) ** 0.5

@@ -2,119 +2,159 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from torch import nn
 
-from kdviz.analysis.landscape.build import remembered, survey
+from kdviz.analysis.landscape.build import resumed, survey
 from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.geometry import summary
+from kdviz.analysis.landscape.metrics import attributes
+from kdviz.analysis.landscape.options import Grid, Measurement
 from kdviz.analysis.landscape.sharpness import hessian
 from kdviz.analysis.landscape.sweep import Progress
 from kdviz.base.check import require
 from kdviz.base.files import versions
+from kdviz.base.variables import belonging
 from kdviz.data import Data
 
-# name -> (unit, what it is), in the order of the table.
-MEASURES = {
-    "centre": ("nats", "loss at the trained weights"),
-    "convex_share": ("fraction", "convex share of the plane's inner points"),
-    "flatness_radius": ("length of the direction", "radius within which the loss rises by at most epsilon"),
-    "minima": ("1", "local minima"),
-    "second_persistence": ("nats", "persistence of the second deepest minimum"),
-    "curvature_high": ("nats", "largest curvature of the plane at the centre"),
+OF_LOSS = "unit of the loss"
+# name -> (unit, what it is called, what it is), in the order of the table.
+QUANTITIES = {
+    "centre": (OF_LOSS, "loss", "loss at the trained weights"),
+    "convex_share": ("fraction", "convex share", "convex share of the plane's inner points"),
+    "flatness_radius": (
+        "length of the direction",
+        "flat radius",
+        "radius within which the loss rises by epsilon or less",
+    ),
+    "minima": ("1", "minima", "local minima"),
+    "second_persistence": (OF_LOSS, "second persistence", "persistence of the second deepest minimum"),
+    "curvature_high": (OF_LOSS, "plane curvature", "largest curvature of the plane at the centre"),
 }
+HESSIAN = {
+    "top_eigenvalue": ("top eigenvalue", "largest eigenvalues of the Hessian"),
+    "trace": ("Hessian trace", "sum of all eigenvalues of the Hessian"),
+    "trace_stderr": ("standard error of the trace", "of Hutchinson's estimator"),
+}
+KEPT = [
+    "data",
+    "split",
+    "data_sha256",
+    "samples",
+    "synthetic",
+    "precision",
+    "bn",
+    "span",
+    "steps",
+    "normalize",
+    "settings",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Which numbers are taken of a plane and of a net.
+
+    Attributes:
+        epsilon: rise of the loss that still counts as flat, in its unit.
+        share: minima below this share of the plane's range are noise.
+        eigenvalues: how many of the Hessian's, to a hundredth; 0 leaves the Hessian out.
+        probes: random vectors for the trace of the Hessian.
+    """
+
+    epsilon: float = 0.1
+    share: float = 0.01
+    eigenvalues: int = 1
+    probes: int = 16
 
 
 def compare(
     nets: Mapping[str, nn.Module],
     data: Data,
+    measurement: Measurement = Measurement(),
+    grid: Grid = Grid(steps=21),
+    statistics: Statistics = Statistics(),
     *,
-    losses: Sequence[str] = ("ce",),
-    teacher: nn.Module | None = None,
-    seeds: Sequence[int] = (0, 1, 2),
-    span: float = 1.0,
-    steps: int = 21,
-    normalize: str = "filter",
-    epsilon: float = 0.1,
-    share: float = 0.01,
-    samples: int | None = None,
-    eigenvalues: int = 1,
-    probes: int = 16,
-    settings: Mapping[str, Any] | None = None,
+    planes: int = 3,
     journal: str | os.PathLike | None = None,
     progress: Progress | None = None,
-    **engine: Any,
 ) -> tuple[xr.Dataset, list[xr.Dataset]]:
     """Geometry of several nets on planes of the same random seeds, and the top of their Hessians' spectra.
 
     Args:
         nets: label -> net; left exactly as they are.
-        losses, teacher, settings, samples: as `landscape`; every loss is measured on the same planes and images.
-        seeds: of the planes, one each; the first also of the draw of images.
-        span, steps, normalize: of each plane; an odd number of steps.
-        epsilon, share: as `geometry.summary`.
-        eigenvalues: how many of the Hessian's, to a hundredth; 0 leaves the Hessian out. probes: for its trace.
+        measurement: every loss is measured on the same planes and images.
+        grid: of each plane, an odd number of steps; its seed is that of the first plane, the others' seeds follow.
+        statistics: which numbers are taken.
+        planes: of each net.
         journal: the start of the names of files that keep finished points.
         progress: called with (points done, points in all), a spectrum counting as much as a plane.
-        engine: of `Evaluator` (precision, bn, chunk, fold).
     Returns:
-        Dataset of kind "comparison" over net, loss and seed: the `MEASURES`; and over net and loss: top_eigenvalue
-        (net, loss, rank), trace, trace_stderr. And the planes, in the order of nets, then seeds.
+        Dataset of kind "comparison" over net, loss and seed: the `QUANTITIES`; over net and loss: top_eigenvalue (net,
+        loss, rank), trace, trace_stderr; over loss: loss_units and loss_long_name. And the planes, in the order of
+        nets, then seeds.
     Raises:
-        KdvizError: no nets or seeds; as `landscape` and `hessian`.
+        KdvizError: no nets or planes; as `landscape` and `hessian`.
     Source: ours; the numbers as in `geometry` and `sharpness`.
     """
-    require(nets and len(seeds), "compare: name at least one net and one seed")
-    used = data if samples is None else data.subset(samples, seed=seeds[0])
-    given: dict[str, Any] = {"span": span, "steps": steps, "normalize": normalize}
-    planes, spectra, done = [], [], 0
+    require(nets and planes > 0, f"compare: name at least one net and one plane, got {len(nets)} and {planes}")
+    seeds, surveyed, spectra, done = [grid.seed + i for i in range(planes)], [], [], 0
     for label, model in nets.items():
-        files = [f"{os.fspath(journal)}.{len(planes) + i}" if journal else None for i in range(len(seeds))]
-        chunk = remembered(files[0], engine.get("chunk", "auto"))
-        evaluator = Evaluator(
-            model,
-            data,
-            losses=losses,
-            teacher=teacher,
-            settings=settings,
-            samples=samples,
-            seed=seeds[0],
-            **{**engine, "chunk": chunk},
-        )
-        terms = evaluator.terms if eigenvalues else {}
-        total = len(nets) * (len(seeds) + len(terms)) * steps**2
+        files = [f"{os.fspath(journal)}.{len(surveyed) + i}" if journal else None for i in range(planes)]
+        evaluator = Evaluator(model, data, resumed(measurement, files[0]))
+        terms = evaluator.terms if statistics.eigenvalues else {}
+        total = len(nets) * (planes + len(terms)) * grid.steps**2
         for seed, file in zip(seeds, files, strict=True):
             step = _after(progress, done, total)
-            found = survey(evaluator, seed=seed, journal=file, progress=step, **given)
-            planes.append(found.assign_attrs(label=label))
-            done += steps**2
+            found = survey(evaluator, replace(grid, seed=seed), journal=file, progress=step)
+            surveyed.append(found.assign_attrs(label=label))
+            done += grid.steps**2
         spectra.append({})
-        for name, of in terms.items():
-            options = {"settings": of, "teacher": teacher, "eigenvalues": eigenvalues, "probes": probes}
-            spectra[-1][name] = hessian(model, used, loss=name, tolerance=0.01, **options)[0]
-            done += steps**2
+        for name, spectrum in _spectra(evaluator, terms, statistics):
+            spectra[-1][name] = spectrum
+            done += grid.steps**2
             if progress is not None:
                 progress(done, total)
-    result = _table([summary(plane, epsilon=epsilon, share=share) for plane in planes], list(nets), list(seeds))
-    if eigenvalues:
-        result = result.merge(_joined(spectra, list(nets)))
-    return _told(result, planes[0], epsilon=epsilon, share=share), planes
+    numbers = [summary(plane, epsilon=statistics.epsilon, share=statistics.share) for plane in surveyed]
+    result = _table(numbers, list(nets), seeds)
+    if statistics.eigenvalues:
+        result = result.merge(_hessians(spectra, list(nets)))
+    return _described(result, surveyed[0], statistics), surveyed
 
 
 def _after(progress: Progress | None, before: int, total: int) -> Progress | None:
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 
+def _spectra(
+    evaluator: Evaluator, terms: Mapping[str, Mapping[str, Any]], statistics: Statistics
+) -> Iterator[tuple[str, xr.Dataset]]:
+    """Every loss's name and spectrum, over the images of the evaluator."""
+    for name, settings in terms.items():
+        found, _ = hessian(
+            evaluator.model,
+            evaluator.data,
+            loss=name,
+            teacher=evaluator.teacher,
+            settings=settings,
+            eigenvalues=statistics.eigenvalues,
+            probes=statistics.probes,
+            tolerance=0.01,
+        )
+        yield name, found
+
+
 def _table(found: list[dict[str, dict[str, Any]]], nets: list[str], seeds: list[int]) -> xr.Dataset:
-    """The measures over net, loss and seed, from a summary per plane."""
+    """The quantities over net, loss and seed, from a summary per plane."""
     losses = list(found[0])
     values = {
-        measure: np.array([[float(one[loss][measure]) for loss in losses] for one in found], dtype=float)
-        for measure in MEASURES
+        quantity: np.array([[float(one[loss][quantity]) for loss in losses] for one in found], dtype=float)
+        for quantity in QUANTITIES
     }
     shape = len(nets), len(seeds), len(losses)
     return xr.Dataset(
@@ -123,67 +163,64 @@ def _table(found: list[dict[str, dict[str, Any]]], nets: list[str], seeds: list[
     )
 
 
-def _joined(spectra: list[dict[str, xr.Dataset]], nets: list[str]) -> xr.Dataset:
+def _hessians(spectra: list[dict[str, xr.Dataset]], nets: list[str]) -> xr.Dataset:
     """Every net's spectra of every loss as one Dataset over net, loss and rank."""
     first = next(iter(spectra[0].values()))
     found = xr.Dataset(coords={"net": nets, "loss": list(spectra[0]), "rank": first["rank"].values})
-    values = [[one["eigenvalue"].values for one in row.values()] for row in spectra]
-    found["top_eigenvalue"] = (("net", "loss", "rank"), values, {"units": "nats per squared unit of weight"})
+    found["top_eigenvalue"] = (
+        ("net", "loss", "rank"),
+        [[one["eigenvalue"].values for one in row.values()] for row in spectra],
+    )
     for name in ("trace", "trace_stderr"):
         if name in first:
             found[name] = (("net", "loss"), [[float(one[name]) for one in row.values()] for row in spectra])
     return found
 
 
-def _told(result: xr.Dataset, plane: xr.Dataset, *, epsilon: float, share: float) -> xr.Dataset:
-    for name, (unit, words) in MEASURES.items():
-        result[name].attrs.update(units=unit, long_name=words)
-    kept = (
-        "data",
-        "split",
-        "data_sha256",
-        "samples",
-        "synthetic",
-        "precision",
-        "bn",
-        "span",
-        "steps",
-        "normalize",
-        "settings",
-    )
-    told = {name: plane.attrs[name] for name in kept if name in plane.attrs}
-    caption = f"flat: a rise of up to {epsilon:g} nats; minima: persistence of {100 * share:g} % of the range or more"
+def _described(result: xr.Dataset, plane: xr.Dataset, statistics: Statistics) -> xr.Dataset:
+    """The table with what its numbers mean, each loss in its own unit, and what is needed to repeat it."""
+    known = {str(loss): attributes(str(loss)) for loss in result["loss"].values}
+    units = {one["units"] for one in known.values()}
+    unit = units.pop() if len(units) == 1 else OF_LOSS
+    result.coords["loss_units"] = ("loss", [one["units"] for one in known.values()])
+    result.coords["loss_long_name"] = ("loss", [one["long_name"] for one in known.values()])
+    for name, (of, long_name, description) in QUANTITIES.items():
+        attrs = {"units": unit if of == OF_LOSS else of, "long_name": long_name, "description": description}
+        result[name].attrs = {"role": "metric", **attrs}
+    for name, (long_name, description) in HESSIAN.items():
+        if name in result:
+            role = {"role": "error", "of": "trace"} if name == "trace_stderr" else {"role": "metric"}
+            attrs = {"units": f"{unit} per squared unit of weight", "long_name": long_name, "description": description}
+            result[name].attrs = {**role, **attrs}
+    rise = f"{statistics.epsilon:g} {unit}" if unit not in ("1", OF_LOSS) else f"{statistics.epsilon:g}"
+    share = f"{100 * statistics.share:g} % of the range"
     return result.assign_attrs(
-        {
-            **told,
-            "kind": "comparison",
-            "epsilon": epsilon,
-            "share": share,
-            "caption": caption,
-            "versions": json.dumps(versions()),
-        }
+        {name: plane.attrs[name] for name in KEPT if name in plane.attrs},
+        kind="comparison",
+        epsilon=statistics.epsilon,
+        share=statistics.share,
+        caption=f"flat: a rise of up to {rise}; minima: persistence of {share} or more",
+        versions=json.dumps(versions()),
     )
 
 
 def rows(comparison: xr.Dataset) -> list[list[str]]:
     """The comparison as text: a head, then a row per loss and net; mean ± standard deviation over the planes.
 
-    The trace comes with its standard error; where all planes agree, or there is one, a number stands alone.
+    The trace comes with its standard error; where all planes agree, or there is one, a number has no spread.
     """
-    extra = [name for name in ("top_eigenvalue", "trace") if name in comparison]
-    lines = [["loss", "net", *(name.replace("_", " ") for name in (*MEASURES, *extra))]]
+    shown = [name for name, values in comparison.data_vars.items() if values.attrs.get("role") == "metric"]
+    lines = [["loss", "net", *(str(name).replace("_", " ") for name in shown)]]
     for loss in comparison["loss"].values:
         for net in comparison["net"].values:
             one = comparison.sel(loss=loss, net=net)
-            cells = [_cell(one[name].values) for name in MEASURES]
-            cells += [f"{float(one['top_eigenvalue'][0]):.3g}"] if "top_eigenvalue" in extra else []
-            if "trace" in extra:
-                cells.append(f"{float(one['trace']):.3g} ± {float(one['trace_stderr']):.2g}")
-            lines.append([str(loss), str(net), *cells])
+            lines.append([str(loss), str(net), *(_cell(one, str(name)) for name in shown)])
     return lines
 
 
-def _cell(values: np.ndarray) -> str:
-    if len(values) == 1 or not np.ptp(values):
-        return f"{values[0]:.3g}"
-    return f"{values.mean():.3g} ± {values.std(ddof=1):.2g}"
+def _cell(row: xr.Dataset, name: str) -> str:
+    values = np.ravel(row[name].values)
+    if "seed" in row[name].dims and len(values) > 1 and np.ptp(values):
+        return f"{values.mean():.3g} ± {values.std(ddof=1):.2g}"
+    error = belonging(row, name, "error")
+    return f"{values[0]:.3g} ± {float(row[error]):.2g}" if error else f"{values[0]:.3g}"

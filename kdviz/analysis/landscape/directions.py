@@ -8,7 +8,7 @@ from torch import Tensor
 from kdviz.base.check import one_of
 from kdviz.base.seeds import torch_generator
 
-NORMALIZE = ("filter", "layer", "none")
+RANDOM = ("filter", "layer", "none")
 
 
 def random_direction(weights: Mapping[str, Tensor], *, seed: int, normalize: str = "filter") -> dict[str, Tensor]:
@@ -36,7 +36,7 @@ def random_direction(weights: Mapping[str, Tensor], *, seed: int, normalize: str
     >>> [round(float(one.norm()), 4) for one in direction["conv"]], direction["bias"].tolist()
     ([5.1962, 5.1962], [0.0, 0.0])
     """
-    one_of("random_direction", NORMALIZE, normalize=normalize)
+    one_of("random_direction", RANDOM, normalize=normalize)
     return {name: _draw(tensor.detach(), seed, name, normalize) for name, tensor in weights.items()}
 
 

@@ -1,35 +1,20 @@
 """One landscape by many processes, on one machine or many: `torchrun --nproc-per-node N -m kdviz landscape ...`.
 
 Every rank takes the next point of one schedule by adding 1 to a counter in torchrun's TCPStore, and appends what it
-finds to a journal of its own. No collective ever runs, so nobody waits for anybody: ranks may be of different speed,
-gloo and nccl play no part, and a rank that dies takes its point in hand with it and nothing else. Rank 0 merges the
-journals; a point that was handed out and never came back it computes itself. Run again with any number of ranks: the
-points that are in any journal are not computed again.
+measures to a journal of its own. No collective ever runs, so no rank waits for another: ranks may be of different
+speed, gloo and nccl are not used, and a rank that dies loses the point that it was computing and nothing else. Rank 0
+merges the journals; a point that was handed out and never came back it computes itself. Run again with any number of
+ranks: the points that are in any journal are not computed again.
 
-Plan on paper: 51 x 51 points of a ResNet-50 on ImageNet's 50 000 validation images over 64 GPUs (8 machines of 8)
-    work      4.1 GMAC = 8.2 GFLOP an image, 0.41 PFLOP a point, 2601 points: 1.07 EFLOP.
-    images    resized, cropped and kept as uint8 once: 50 000 x 3 x 224 x 224 = 7.5 GB, one file; each GPU reads it once
-              (8 readers a machine share the page cache, so 8 x 7.5 GB leave the file server) and holds it for all its
-              41 points. Teacher logits, where a loss wants them: 50 000 x 1000 float32 = 200 MB, computed once.
-    a point   batch norm folded, bfloat16, channels last, 256 to 1024 images a chunk. At 5 000 images/s a GPU (40 of
-              its nominal 990 TFLOP/s, what an eager convolution net reaches) 10 s; five losses from the same logits add
-              under 5 %.
-    the whole 2601 points x 10 s / 64 = 41 rounds x 10 s = 7 minutes, and one for loading. The last round leaves at most
-              63 GPUs idle for 10 s: 2.4 %. Schedule by points, not by shards of the images: a shard would need a
-              reduction per point and 64 times as many weight updates.
-    traffic   directions (2 x 102 MB) are drawn from the seed by every rank, not sent. 2601 + 64 additions on the store;
-              64 journals of 41 lines. No other byte crosses the network.
-    failure   a lost GPU costs one point (10 s); a lost machine eight. torchrun --max-restarts 3 starts the ranks again,
-              which read the journals and go on. 64 ranks or 40 after that: the same file comes out, to rounding.
+`docs/distributed-landscapes.md` works out a large one on paper.
 """
 
 import glob
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,27 +23,13 @@ import torch.distributed as dist
 import xarray as xr
 
 from kdviz.analysis.landscape import journal as journals
-from kdviz.analysis.landscape.sweep import Objective, Progress, Weights, assemble, centre_first, sweep
+from kdviz.analysis.landscape.processes import rank_and_world
+from kdviz.analysis.landscape.sweep import Objective, Progress, Weights, assemble, centre_first, label_variables, sweep
 from kdviz.base.check import require
-from kdviz.base.signals import Terminated
+from kdviz.base.signals import exception, stop_requested
 
-PATIENCE = (
-    30.0  # seconds without news after which rank 0 takes the missing points for lost; ten points, if that is more
-)
-
-
-def rank_and_world() -> tuple[int, int]:
-    """This process's rank and how many there are, as torchrun says it; (0, 1) alone."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def local_device() -> str:
-    """The GPU of this rank on its machine, or "cpu"."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+# Seconds without a new point after which rank 0 computes the missing ones itself; the time of ten points if longer.
+PATIENCE = 30.0
 
 
 def distributed_sweep(
@@ -80,7 +51,7 @@ def distributed_sweep(
     Returns:
         On rank 0 the Dataset of all points; None on the others.
     Raises:
-        Terminated: SIGTERM came (torchrun sends it when another rank died); the point in hand was finished.
+        KeyboardInterrupt: Ctrl-C or SIGTERM (torchrun sends it when another rank died); the current point was finished.
         KdvizError: as `sweep`.
     Source: ours.
     """
@@ -91,32 +62,32 @@ def distributed_sweep(
     empty = sweep(*common, journal=own, schedule=())  # begins the rank's journal, with the sweep's fingerprint
     mark = journals.read(own)[0]["fingerprint"]
     order, store = centre_first(axes), _store(rank, world, mark)
-    with _told_to_stop() as told:
+    with stop_requested() as stop:
         done = set(_points(journal, mark))
         handed = (order[place] for place in _counted(store, len(order)))
         mine = (point for point in handed if point not in done)
         begun = time.monotonic()
         step = None if progress is None or rank else progress
-        part = sweep(*common, journal=own, schedule=_until(told, mine), progress=step)
-        if told.is_set():
-            raise Terminated
+        part = sweep(*common, journal=own, schedule=_until(stop, mine), progress=step)
+        if stop.is_set():
+            raise exception(stop.signal)
         if rank:
             return None
         each = (time.monotonic() - begun) / max(part.attrs["points_done"], 1)
-        for point in _lost(journal, mark, order, max(PATIENCE, 10 * each), told):
+        for point in _overdue(journal, mark, order, max(PATIENCE, 10 * each), stop):
             sweep(*common, journal=own, schedule=[point])
-        if told.is_set():
-            raise Terminated
-    points = absorb(journal, mark)
+        if stop.is_set():
+            raise exception(stop.signal)
+    points = merge_journals(journal, mark)
     attrs = {name: value for name, value in empty.attrs.items() if name not in ("kind", "points_done")}
-    return assemble(points, *axes).assign_attrs({**attrs, "ranks": world})
+    return label_variables(assemble(points, *axes), objective).assign_attrs({**attrs, "ranks": world})
 
 
-def absorb(journal: str | os.PathLike, fingerprint: str | None = None) -> journals.Points:
+def merge_journals(journal: str | os.PathLike, fingerprint: str | None = None) -> journals.Points:
     """Carry the points of all ranks' journals over to `journal` and remove those files.
 
     Args:
-        fingerprint: of the sweep [default: that of the first journal there is]; journals of others are left alone.
+        fingerprint: of the sweep [default: that of the first journal there is]; journals of others stay as they are.
     Returns:
         All points.
     """
@@ -150,7 +121,7 @@ def _points(journal: str | os.PathLike, mark: str) -> journals.Points:
 
 
 def _store(rank: int, world: int, mark: str) -> Any:
-    """A counter that all ranks share: a corner of torchrun's store, or of one that rank 0 opens."""
+    """A counter that all ranks share: in torchrun's store, or in one that rank 0 opens."""
     address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
     if world == 1 or not address or not port:
         require(world == 1, "landscape: WORLD_SIZE is set but not MASTER_ADDR and MASTER_PORT; start it by torchrun")
@@ -167,36 +138,22 @@ def _counted(store: Any, count: int) -> Iterator[int]:
         yield place
 
 
-def _until(told: threading.Event, points: Iterator[int]) -> Iterator[int]:
-    while not told.is_set() and (point := next(points, None)) is not None:
+def _until(stop: threading.Event, points: Iterator[int]) -> Iterator[int]:
+    while not stop.is_set() and (point := next(points, None)) is not None:
         yield point
 
 
-def _lost(
-    journal: str | os.PathLike, mark: str, order: list[int], patience: float, told: threading.Event
+def _overdue(
+    journal: str | os.PathLike, mark: str, order: list[int], patience: float, stop: threading.Event
 ) -> Iterator[int]:
     """Points that other ranks took and have not brought for `patience` seconds, once all were handed out."""
     missing, since = set(order), time.monotonic()
-    while missing and not told.is_set():
+    while missing and not stop.is_set():
         left = missing - set(_points(journal, mark))
         if left != missing:
             missing, since = left, time.monotonic()
         elif time.monotonic() - since > patience:
             yield min(missing)
-            patience = 0.0  # the others are as lost
+            patience = 0.0  # the others are as overdue
         else:
-            told.wait(0.2)
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, so that the point in hand can be finished first."""
-    told = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield told
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
-    try:
-        yield told
-    finally:
-        signal.signal(signal.SIGTERM, before)
+            stop.wait(0.2)

@@ -3,25 +3,25 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdviz.analysis.landscape.interval import halfwidth, share_halfwidth
+from kdviz.analysis.landscape.metrics import METRICS, WITH_TEACHER, variables
 from kdviz.analysis.landscape.network import Network
+from kdviz.analysis.landscape.options import Measurement
+from kdviz.analysis.landscape.processes import local_device
 from kdviz.analysis.landscape.replay import recorded
 from kdviz.analysis.landscape.threads import in_threads
 from kdviz.base.check import one_of, require
 from kdviz.base.files import versions
 from kdviz.data import Data
 from kdviz.losses import LOSSES, evaluate, resolve, validate_logits
-from kdviz.metrics import kendall_tau, topk_overlap
 from kdviz.models import net_of
 
-METRICS = {"kendall_tau": kendall_tau, "agreement": partial(topk_overlap, k=1)}  # of each sample
-SHARES = ("agreement", "accuracy")
 CHUNKS = {"cpu": (16, 32, 64), "cuda": (128, 256, 512, 1024, 2048)}
 RESIDENT = 2**31  # bytes of images that are kept ready for the net
 IN_FLIGHT = 2**26  # numbers of the images that are in the net at a time: 445 images of 3 x 224 x 224
@@ -37,76 +37,55 @@ class Evaluator:
     Args:
         model: any net that returns logits, or a `Checkpoint`.
         data: the images; at most 2 GiB of them are kept ready.
-        losses: names of `losses.LOSSES` that need logits alone; also "kendall_tau" and "agreement" with the teacher.
-        teacher: a net, a `Checkpoint`, or logits [n, k] for the images of `data`; runs once.
-        chunk: images at a time, or "auto" for a short trial.
-        precision: "fp32", "bf16" or "fp64".
-        fold: whether to fold batch norm where it can be done.
-        bn: "frozen" keeps the trained statistics; "recompute" takes them at each point anew, from these images in
-            batches of about 100.
-        samples: how many images, stratified by label; adds `<name>_halfwidth` for every loss and metric, half the
-            95 % interval of its value over all of `data`, in its unit.
-        seed: of the draw of samples.
-        settings: of the losses, {"kd.temperature": 2.0, ...}.
-        device: [default: the GPU where there is one].
+        measurement: losses, teacher, samples, precision and the like.
     Attributes:
         weights: name -> tensor, the model's parameters, on the device.
         chunk, threads: images at a time, and how many chunks at the same time.
         attrs: what is needed to repeat the measurement.
+        variables: name -> unit, long name and role of every value.
     Raises:
         KdvizError: an unknown loss or setting, a missing teacher, class counts that differ, weights not finite.
     Source: ours.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        data: Data,
-        *,
-        losses: Sequence[str] = ("ce",),
-        teacher: Any = None,
-        chunk: int | str = "auto",
-        precision: str = "fp32",
-        fold: bool = True,
-        bn: str = "frozen",
-        samples: int | None = None,
-        seed: int = 0,
-        settings: Mapping[str, Any] | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        one_of("landscape", ("frozen", "recompute"), bn=bn)
-        model, teacher = net_of(model), teacher if teacher is None or isinstance(teacher, Tensor) else net_of(teacher)
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        whole = data
-        self.data = data if samples is None else data.subset(samples, seed=seed)
-        self.sampled = len(self.data) < len(whole)
-        self.population = torch.bincount(whole.labels, minlength=whole.classes)
-        self.bn = bn
+    def __init__(self, model: Any, data: Data, measurement: Measurement = Measurement()) -> None:
+        one_of("landscape", ("frozen", "recompute", None), bn=measurement.bn)
+        device = torch.device(measurement.device or local_device())
+        self.model, self.measurement, self.bn = net_of(model), measurement, measurement.bn or "frozen"
+        self.data = data if measurement.samples is None else data.subset(measurement.samples, seed=measurement.seed)
+        self.sampled = len(self.data) < len(data)
+        self.population = torch.bincount(data.labels, minlength=data.classes)
         self.target = self.data.labels.to(device)
         example = next(self.data.batches(min(len(self.data), 8)))[0]
-        self.network = Network(model, example, fold=fold, precision=precision, device=device)
-        self.weights = {name: tensor.detach().to(device, copy=True) for name, tensor in model.named_parameters()}
-        self.terms, self.metrics = _terms(losses, settings or {}, teacher is not None)
-        self.logits_teacher = self._teacher(teacher, whole, example, device)
-        self._door(self.network(self.network.prepare(example)))
-        self.chunk, self.threads = self._plan(chunk, example[0])
+        self.network = Network(
+            self.model, example, fold=measurement.fold, precision=measurement.precision, device=device
+        )
+        self.weights = {name: tensor.detach().to(device, copy=True) for name, tensor in self.model.named_parameters()}
+        self.terms, self.metrics = _terms(measurement)
+        self.variables = variables([*self.terms, *self.metrics, "accuracy"])
+        self.logits_teacher = self._teacher(measurement.teacher, data, example, device)
+        self._validate(self.network(self.network.prepare(example)))
+        self.chunk, self.threads = self._plan(measurement.chunk, example[0])
         size = example[0].numel() * len(self.data) * self.network.dtype.itemsize
         self._ready = list(self._chunks()) if size <= RESIDENT else None
         self._pass = recorded(self._whole, device) if device.type == "cuda" and self._ready else self._whole
-        self.attrs = {
-            "data": data.name,
-            "split": data.split,
-            "data_sha256": data.sha256,
-            "synthetic": int(data.synthetic),
+        self.attrs = self._attributes(data)
+
+    def _attributes(self, whole: Data) -> dict[str, Any]:
+        return {
+            "data": whole.name,
+            "split": whole.split,
+            "data_sha256": whole.sha256,
+            "synthetic": int(whole.synthetic),
             "samples": len(self.data),
             "population": len(whole),
-            "samples_seed": seed,
+            "samples_seed": self.measurement.seed,
             "losses": " ".join([*self.terms, *self.metrics]),
-            "settings": json.dumps(dict(settings or {}), sort_keys=True),
-            "precision": precision,
-            "bn": bn,
+            "settings": json.dumps(dict(self.measurement.settings), sort_keys=True),
+            "precision": self.measurement.precision,
+            "bn": self.bn,
             "folded": len(self.network.pairs),
-            "device": device.type,
+            "device": self.network.device.type,
             "versions": json.dumps(versions()),
         }
 
@@ -137,32 +116,41 @@ class Evaluator:
             values[name] = float(each.mean())
             if self.sampled and each.dim():
                 values[f"{name}_halfwidth"] = halfwidth(each.cpu(), labels, self.population)
-        found = {name: METRICS[name](logits, self.logits_teacher) for name in self.metrics}
+        found = {name: METRICS[name].function(logits, self.logits_teacher) for name in self.metrics}  # pyright: ignore
         found["accuracy"] = (logits.argmax(1) == self.target).double()
         for name, each in found.items():
             each = each.cpu()
             known = ~each.isnan()  # a sample with equal logits has no tau
             values[name] = float(each[known].mean())
-            if self.sampled and name in SHARES:
+            if self.sampled and METRICS[name].unit == "fraction":
                 values[f"{name}_halfwidth"] = share_halfwidth(int(each.sum()), len(each), int(self.population.sum()))
             elif self.sampled:
                 values[f"{name}_halfwidth"] = halfwidth(each[known], labels[known], self.population)
         return values
 
+    @property
+    def teacher(self) -> nn.Module | Tensor | None:
+        """The teacher's net, or, where it was given as logits, those of the images that are used."""
+        given = self.measurement.teacher
+        return self.logits_teacher if given is None or isinstance(given, Tensor) else net_of(given)
+
     def twin(self, precision: str) -> "Evaluator":
         """The same measurement in another precision, of the same images (as all there are: without half-widths)."""
         settings = {f"{name}.{key}": value for name, term in self.terms.items() for key, value in term.items()}
-        return Evaluator(
-            self.network.plain,
-            self.data,
+        changed = replace(
+            self.measurement,
             losses=[*self.terms, *self.metrics],
             teacher=self.logits_teacher,
-            chunk=self.chunk,
+            settings=settings,
+            samples=None,
+            seed=0,
             precision=precision,
             bn=self.bn,
-            settings=settings,
+            chunk=self.chunk,
+            fold=True,
             device=self.network.device,
         )
+        return Evaluator(self.network.plain, self.data, changed)
 
     def _chunks(self) -> Iterator[Tensor]:
         return (self.network.prepare(images) for images, _ in self.data.batches(self.chunk))
@@ -193,9 +181,7 @@ class Evaluator:
         """The net, called and waited for."""
         return self.network(images).sum().item()
 
-    def _teacher(
-        self, teacher: nn.Module | Tensor | None, whole: Data, example: Tensor, device: torch.device
-    ) -> Tensor | None:
+    def _teacher(self, teacher: Any, whole: Data, example: Tensor, device: torch.device) -> Tensor | None:
         if teacher is None:
             return None
         if isinstance(teacher, Tensor):
@@ -204,10 +190,10 @@ class Evaluator:
             order = whole.ids.argsort()
             place = order[torch.searchsorted(whole.ids[order], self.data.ids)]
             return teacher.detach()[place].to(device)
-        network = Network(teacher, example, device=device)
+        network = Network(net_of(teacher), example, device=device)
         return torch.cat([network(network.prepare(images)) for images, _ in self.data.batches(50)])
 
-    def _door(self, logits: Tensor) -> None:
+    def _validate(self, logits: Tensor) -> None:
         if self.logits_teacher is not None:
             shapes = logits.shape[1], self.logits_teacher.shape[1]
             require(
@@ -221,24 +207,14 @@ class Evaluator:
         require(most < logits.shape[1], f"landscape: label {most}, but the net has {logits.shape[1]} classes")
 
 
-def needs_teacher(losses: Sequence[str]) -> bool:
-    """Whether any of these losses and metrics compares with a teacher.
-
-    >>> needs_teacher(["ce"]), needs_teacher(["ce", "kd"]), needs_teacher(["kendall_tau"])
-    (False, True, True)
-    """
-    return any(name in METRICS or "logits_teacher" in resolve(name).takes for name in losses)
-
-
-def _terms(
-    losses: Sequence[str], settings: Mapping[str, Any], teacher: bool
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _terms(measurement: Measurement) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """{loss: its settings} and the metrics, by their registered names."""
+    losses, teacher = measurement.losses, measurement.teacher is not None
     names = [losses] if isinstance(losses, str) else list(losses)
     require(names, "landscape: no loss is named; try 'ce'")
     terms: dict[str, dict[str, Any]] = {}
     for name in names:
-        if name in METRICS:
+        if name in WITH_TEACHER:
             continue
         loss = resolve(name)
         wants = any(one.startswith(("pooled", "features")) for one in loss.takes)
@@ -246,10 +222,10 @@ def _terms(
         terms[loss.name] = {}
         lacking = "logits_teacher" in loss.takes and not teacher
         require(not lacking, f"landscape: loss {loss.name!r} needs a teacher; name one (teacher=, --teacher)")
-    metrics = [name for name in names if name in METRICS]
+    metrics = [name for name in names if name in WITH_TEACHER]
     require(teacher or not metrics, f"landscape: {', '.join(metrics)} needs a teacher; name one (teacher=, --teacher)")
     require(terms, f"landscape: {', '.join(metrics)} is no loss; name one beside it, e.g. 'ce'")
-    for key, value in settings.items():
+    for key, value in measurement.settings.items():
         name, _, setting = key.partition(".")
         found = resolve(name).name
         require(setting and found in terms, f"landscape: setting {key!r} is not LOSS.NAME of {', '.join(terms)}")

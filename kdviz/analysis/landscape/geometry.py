@@ -7,12 +7,12 @@ import numpy as np
 
 from kdviz.analysis.grid import convex_share, curvatures
 from kdviz.base.check import one_of, positive, require
+from kdviz.base.variables import with_role
 
 if TYPE_CHECKING:
     import xarray as xr
 
-# Variables of a landscape that are better when larger, or are no losses at all: no minima are counted in them.
-NOT_LOSSES = ("accuracy", "kendall_tau", "agreement", "measured")
+CONNECTIVITY = ("full", "axes")
 
 
 class Minima(NamedTuple):
@@ -22,18 +22,18 @@ class Minima(NamedTuple):
     of a lower one; persistence = death - value: [m], in the values' unit.
     """
 
-    index: np.ndarray
+    index: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]  (tuple.index is not used)
     value: np.ndarray
     death: np.ndarray
     persistence: np.ndarray
 
 
-def _offsets(dims: int, neighbours: str) -> list[tuple[int, ...]]:
+def _offsets(dims: int, connectivity: str) -> list[tuple[int, ...]]:
     around: list[tuple[int, ...]] = [step for step in product((-1, 0, 1), repeat=dims) if any(step)]
-    return around if neighbours == "all" else [step for step in around if sum(map(abs, step)) == 1]
+    return around if connectivity == "full" else [step for step in around if sum(map(abs, step)) == 1]
 
 
-def minima(values: np.ndarray, *, neighbours: str = "all") -> Minima:
+def minima(values: np.ndarray, *, connectivity: str = "full") -> Minima:
     """Local minima with their 0-dimensional sublevel-set persistence, by union-find over the sorted points.
 
     The level rises; each local minimum gives birth to a basin, and where two basins meet the one with the higher
@@ -41,23 +41,23 @@ def minima(values: np.ndarray, *, neighbours: str = "all") -> Minima:
 
     Args:
         values: [a] or [a, b] (or more axes).
-        neighbours: "all" (8 in a plane, so a diagonal valley has one minimum) or "axes" (4).
+        connectivity: "full" (8 adjacent points in a plane, so a diagonal valley has one minimum) or "axes" (4).
     Raises:
-        KdvizError: no finite value, an unknown kind of neighbours.
+        KdvizError: no finite value, an unknown connectivity.
     Source: Edelsbrunner & Harer, Computational Topology (2010), ch. VII; grid version ours.
 
     >>> minima(np.array([3.0, 0.0, 2.0, 1.0, 5.0])).persistence.tolist()
     [inf, 1.0]
     """
-    one_of("minima", ("all", "axes"), neighbours=neighbours)
+    one_of("minima", CONNECTIVITY, connectivity=connectivity)
     values = np.asarray(values, dtype=float)
     require(np.isfinite(values).any(), "minima: there is no finite value on the grid")
     padded = np.pad(np.where(np.isfinite(values), values, np.inf), 1, constant_values=np.inf)
     strides = np.array([int(np.prod(padded.shape[axis + 1 :])) for axis in range(padded.ndim)])
-    jumps = [int(np.dot(step, strides)) for step in _offsets(values.ndim, neighbours)]
+    jumps = [int(np.dot(step, strides)) for step in _offsets(values.ndim, connectivity)]
     flat = padded.ravel()
     order = np.argsort(flat, kind="stable")
-    births, deaths = _merge(flat, order[: int(np.isfinite(flat).sum())].tolist(), jumps)
+    births, deaths = _basins(flat, order[: int(np.isfinite(flat).sum())].tolist(), jumps)
     value, death = flat[births], np.array(deaths)
     keep = death > value
     index = np.stack(np.unravel_index(np.array(births), padded.shape), axis=-1) - 1
@@ -66,7 +66,7 @@ def minima(values: np.ndarray, *, neighbours: str = "all") -> Minima:
     return Minima(index, value, death, death - value)
 
 
-def _merge(flat: np.ndarray, order: list[int], jumps: list[int]) -> tuple[list[int], list[float]]:
+def _basins(flat: np.ndarray, order: list[int], jumps: list[int]) -> tuple[list[int], list[float]]:
     """Positions of all births and the level of each death, points entering in `order`."""
     parent: dict[int, int] = {}
 
@@ -90,7 +90,7 @@ def _merge(flat: np.ndarray, order: list[int], jumps: list[int]) -> tuple[list[i
     return list(death), list(death.values())
 
 
-def count_minima(values: np.ndarray, *, share: float = 0.01, neighbours: str = "all") -> int:
+def count_minima(values: np.ndarray, *, share: float = 0.01, connectivity: str = "full") -> int:
     """How many local minima have a persistence of at least `share` of the range of the values (1 or more).
 
     >>> count_minima(np.array([3.0, 0.0, 2.0, 1.0, 5.0])), count_minima(np.array([3.0, 0.0, 2.0, 1.0, 5.0]), share=0.5)
@@ -99,7 +99,7 @@ def count_minima(values: np.ndarray, *, share: float = 0.01, neighbours: str = "
     positive("count_minima", share=share)
     finite = np.asarray(values, dtype=float)
     span = np.ptp(finite[np.isfinite(finite)]) if np.isfinite(finite).any() else 0.0
-    return int((minima(values, neighbours=neighbours).persistence >= share * span).sum())
+    return int((minima(values, connectivity=connectivity).persistence >= share * span).sum())
 
 
 def _centre(who: str, coordinate: np.ndarray, name: str) -> int:
@@ -162,30 +162,26 @@ def _nearest_crossing(above: np.ndarray, points: np.ndarray, step: tuple[int, ..
 def loss_names(dataset: "xr.Dataset") -> list[str]:
     """The variables of a landscape that are losses on its full grid."""
     dims = tuple(name for name in ("alpha", "beta") if name in dataset.dims)
-    return [
-        str(name)
-        for name, array in dataset.data_vars.items()
-        if array.dims == dims and name not in NOT_LOSSES and not str(name).endswith(("_halfwidth", "_error"))
-    ]
+    return with_role(dataset, "loss", dims=dims)
 
 
 def summary(dataset: "xr.Dataset", *, epsilon: float = 0.1, share: float = 0.01) -> dict[str, dict[str, Any]]:
     """Geometry of every loss of a landscape.
 
     Args:
-        dataset: a landscape, dims alpha (and beta), evenly spaced, with 0 among them.
-        epsilon: rise that still counts as flat, nats.
+        dataset: a landscape, dims alpha (and beta), evenly spaced, with 0 among them; variables say their role.
+        epsilon: rise that still counts as flat, in the unit of the loss.
         share: minima below this share of the range are noise.
     Returns:
-        loss name -> {centre, minimum, minimum_at, range (nats), convex_share (fraction), flatness_radius and whether
-        it is a lower bound (flatness_open), minima (count), second_persistence (nats, 0 with one minimum),
-        curvature_low and curvature_high at the centre (nats per squared unit of the coordinates)}.
+        loss name -> {centre, minimum, minimum_at, range (unit of the loss), convex_share (fraction), flatness_radius
+        and whether it is a lower bound (flatness_open), minima (count), second_persistence (unit of the loss, 0 with
+        one minimum), curvature_low and curvature_high at the centre (that per squared unit of the coordinates)}.
     Raises:
         KdvizError: no loss on the dataset, an uneven grid, one without its centre.
     Source: ours.
     """
     names = loss_names(dataset)
-    require(names, "summary: the dataset has no loss over (alpha, beta)")
+    require(names, "summary: the dataset has no variable of role 'loss' over (alpha, beta); see kdviz.base.variables")
     return {name: _of_loss(dataset[name], epsilon=epsilon, share=share) for name in names}
 
 

@@ -1,4 +1,4 @@
-"""The way from and to other landscape software: loss-landscapes' metrics, tomgoldstein's HDF5, ParaView, NumPy, CSV."""
+"""Exchange with other landscape software: loss-landscapes' metrics, tomgoldstein's HDF5, ParaView, NumPy, CSV."""
 
 import copy
 import json
@@ -82,7 +82,7 @@ def _number(name: str, value: Any) -> float:
     array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
     require(
         array.size == 1 and array.dtype.kind in "fiub",
-        f"from_metric: {name} is of shape {array.shape}, but a landscape wants one number; reduce it in the metric",
+        f"from_metric: {name} is of shape {array.shape}, but a landscape needs one number; reduce it in the metric",
     )
     return float(array.reshape(()))
 
@@ -143,7 +143,7 @@ def _h5(grid: "xr.Dataset", path: Path, loss: str) -> None:
 
 
 def _vtp(grid: "xr.Dataset", path: Path, loss: str) -> None:
-    require("beta" in grid.dims, "export: ParaView wants a plane; this is a line")
+    require("beta" in grid.dims, "export: ParaView needs a plane; this is a line")
     rows = grid.transpose("beta", "alpha")
     height = rows[loss].values
     require(bool(np.isfinite(height).all()), f"export: {loss} is not finite everywhere, which ParaView cannot draw")
@@ -184,17 +184,17 @@ def _array(parent: ElementTree.Element, name: str, values: np.ndarray) -> None:
     element.text = " ".join(map(repr, values.ravel().tolist()))
 
 
-def _npz(grid: "xr.Dataset", path: Path, loss: str) -> None:
+def _npz(grid: "xr.Dataset", path: Path, _loss: str) -> None:
     arrays = {str(name): array.values for name, array in (*grid.coords.items(), *grid.data_vars.items())}
-    told = {
+    facts = {
         name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
         for name, value in grid.attrs.items()
     }
     with path.open("wb") as stream:
-        np.savez_compressed(stream, **arrays, attrs=np.array(json.dumps(told)))  # pyright: ignore[reportArgumentType]
+        np.savez_compressed(stream, **arrays, attrs=np.array(json.dumps(facts)))  # pyright: ignore[reportArgumentType]
 
 
-def _csv(grid: "xr.Dataset", path: Path, loss: str) -> None:
+def _csv(grid: "xr.Dataset", path: Path, _loss: str) -> None:
     names = [name for name in ("alpha", "beta") if name in grid.dims]
     mesh = np.meshgrid(*[grid[name].values for name in names], indexing="ij")
     columns = {**dict(zip(names, mesh, strict=True)), **{str(n): v.transpose(*names).values for n, v in grid.items()}}

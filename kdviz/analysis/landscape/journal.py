@@ -1,5 +1,6 @@
-"""Finished grid points on disk: JSON lines, one per point, that survive a kill and a torn last line."""
+"""Finished grid points on disk: JSON lines, one per point, that survive a kill and a last line cut off."""
 
+import glob
 import hashlib
 import json
 import os
@@ -29,7 +30,7 @@ def fingerprint(tensors: Iterable[Mapping[str, Tensor]], axes: Iterable[np.ndarr
 
 
 def read(path: str | os.PathLike) -> tuple[dict[str, Any], Points]:
-    """The header and the finished points of a journal; ({}, {}) where there is none or only a torn header.
+    """The header and the finished points of a journal; ({}, {}) where there is none or only a part of a header.
 
     Raises:
         KdvizError: the file is something else.
@@ -37,7 +38,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], Points]:
     path = Path(path)
     if not path.exists() or path.stat().st_size == 0:
         return {}, {}
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is torn
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline was cut off
     header = _parse(lines[0]) if lines else {}
     if not lines and path.stat().st_size < 4096:
         return {}, {}
@@ -50,8 +51,25 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], Points]:
     return header, points
 
 
+def recorded_chunk(path: str | os.PathLike) -> int | None:
+    """How many images at a time the sweep of this journal took; None where there is no journal."""
+    return read(path)[0].get("chunk")
+
+
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove the journals of these names in a folder, once their results are written."""
+    for name in names:
+        for file in folder.glob(f"{glob.escape(journal_file(name))}*"):
+            file.unlink()
+
+
+def journal_file(name: str) -> str:
+    """The file name of the journal of a result called `name`."""
+    return f".{name}.points"
+
+
 def start(path: str | os.PathLike, header: Mapping[str, Any]) -> tuple[TextIO, Points]:
-    """A stream to append to and the points that are done; a journal of something else swept is begun anew."""
+    """A stream to append to and the points that are done; a journal of another sweep is begun anew."""
     path = Path(path)
     found, points = read(path)
     fresh = found.get("fingerprint") != header["fingerprint"]

@@ -3,18 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
+from itertools import product
 
 import torch
 from torch import Tensor, fx, nn
 
 from kdviz.analysis.landscape.directions import random_direction
 from kdviz.analysis.landscape.fold import CONVOLUTIONS, NORMS, Pair, fuse
-from kdviz.analysis.landscape.merge import can_merge, merge
 from kdviz.base.check import one_of, require
 from kdviz.models import logits_of
 
 PRECISIONS = ("fp32", "bf16", "fp64")
-# What a stranger's net may raise when it is traced or run in another memory format; its plain form remains.
+# What a net of unknown code may raise when it is traced or run in another memory format; its plain form remains.
 UNTRACEABLE = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NameError, AssertionError)
 
 
@@ -22,9 +22,8 @@ class Network:
     """A net's own copy: `load` sets its weights, calling it gives the logits `[n, k]` of a batch.
 
     Two nets inside: the plain one holds the weights as the model has them, the fast one is what runs: batch norm folded
-    into the convolutions, which on a CPU also take over the sums and ReLUs after them, channels last. Where a net
-    cannot be traced, or a fast form disagrees with the plain one, the next simpler form runs, at last the plain one
-    itself. The model that it was made from is not touched.
+    into the convolutions, channels last. Where a net cannot be traced, or a fast form disagrees with the plain one, the
+    next simpler form runs, at last the plain one itself. The model that it was made from is not touched.
 
     Args:
         model: any net that returns logits (see `models.logits_of`); evaluated in eval mode.
@@ -121,12 +120,9 @@ class Network:
         for place in places:
             self.load(place)
             truths.append(self._run(self.plain, example).clone())
-        forms = [(one, False, form) for one in (fold, False) for form in (torch.channels_last, torch.contiguous_format)]
-        if fold and self.device.type == "cpu" and can_merge(self.precision):
-            forms = [(True, True, torch.channels_last), *forms]
-        for form in forms:
+        for folded, form in product((fold, False), (torch.channels_last, torch.contiguous_format)):
             try:
-                self._try(model, *form)
+                self._try(model, folded, form)
                 if all(self._agrees(place, example, truth) for place, truth in zip(places, truths, strict=True)):
                     return
             except UNTRACEABLE:
@@ -134,13 +130,11 @@ class Network:
         self._use(self.plain, torch.contiguous_format)
         self.load(centre)
 
-    def _try(self, model: nn.Module, folded: bool, merged: bool, form: torch.memory_format) -> None:
+    def _try(self, model: nn.Module, folded: bool, form: torch.memory_format) -> None:
         if not folded:
             return self._use(_formed(self.plain, form), form)
         copy = _private(model, self.device, next(iter(self.weights.values())).dtype)
         fast, pairs = fuse(copy, self.plain)
-        if merged and (self.precision == "fp32" or _only_linear(fast)):
-            merge(fast)
         theirs = {**dict(copy.named_parameters()), **dict(copy.named_buffers())}
         ours = (*self.plain.named_parameters(), *self.plain.named_buffers())
         held = {id(tensor) for tensor in (*fast.parameters(), *fast.buffers())}
@@ -191,7 +185,7 @@ def _check(net: nn.Module) -> None:
         require(fine, f"landscape: {name!r} of the net holds NaN or infinity; did its training diverge?")
     for name, module in net.named_modules():
         bare = isinstance(module, NORMS) and module.running_mean is None
-        require(not bare, f"landscape: {name!r} keeps no running statistics, so a sample's loss hangs on its batch")
+        require(not bare, f"landscape: {name!r} keeps no running statistics, so a sample's loss depends on its batch")
 
 
 def _only_linear(net: nn.Module) -> bool:

@@ -48,7 +48,8 @@ def sweep(
     Args:
         objective: called with name -> tensor; returns a scalar ("loss") or a dict of scalars by name. The tensors are
             overwritten after the call: copy what must last. Its `attrs` (a dict), where it has them, go into the
-            result and, with the weights, directions and axes, into the journal's fingerprint.
+            result and, with the weights, directions and axes, into the journal's fingerprint. Its `variables` (name ->
+            {"units", "long_name", "role", ...}), where it has them, say what its values mean; others are losses.
         weights: name -> tensor, the centre; never modified, and passed bit for bit at (0, 0).
         directions: a pair of dicts, or a single dict where `betas` is None; a name that is missing stays put.
         alphas, betas: coordinates along the first and the second direction, in units of their length.
@@ -89,7 +90,16 @@ def sweep(
                 journals.append(out, point, points[point])
             if progress is not None:
                 progress(len(points), total)
-    return assemble(points, *axes).assign_attrs(attrs)
+    return label_variables(assemble(points, *axes).assign_attrs(attrs), objective)
+
+
+def label_variables(result: xr.Dataset, objective: Objective) -> xr.Dataset:
+    """The dataset with unit, long name and role of every variable, as the objective declares them."""
+    declared: Mapping[str, Mapping[str, Any]] = getattr(objective, "variables", {})
+    for name, values in result.data_vars.items():
+        unknown = {"units": "1", "long_name": str(name).replace("_", " "), "role": "loss"}
+        values.attrs = dict(declared.get(str(name), unknown))
+    return result
 
 
 def assemble(points: Mapping[int, Values], alphas: np.ndarray, betas: np.ndarray | None = None) -> xr.Dataset:
@@ -117,8 +127,8 @@ def centre_first(axes: Sequence[np.ndarray]) -> list[int]:
 def _axes(alphas: Axis, betas: Axis | None) -> list[np.ndarray]:
     axes = [np.asarray(one, dtype=np.float64) for one in (alphas, betas) if one is not None]
     for name, one in zip(("alphas", "betas"), axes, strict=False):
-        fit = one.ndim == 1 and one.size and np.isfinite(one).all()
-        require(fit, f"sweep: {name} must be a list of finite numbers, got shape {one.shape}")
+        valid = one.ndim == 1 and one.size and np.isfinite(one).all()
+        require(valid, f"sweep: {name} must be a list of finite numbers, got shape {one.shape}")
     return axes
 
 

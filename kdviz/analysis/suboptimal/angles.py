@@ -1,27 +1,18 @@
 """Gradients of the losses in a sample's logits, and the angle that each makes with cross-entropy's."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from kdviz.analysis.suboptimal.criteria import ALPHA, GAMMA, NAMES, criterion
+from kdviz.analysis.suboptimal.criteria import NAMES, REAL, CriteriaSettings, criterion
 
 
 def gradients(
-    logits_student: Tensor,
-    logits_teacher: Tensor,
-    target: Tensor,
-    *,
-    temperature: float = 4.0,
-    alpha: float = ALPHA,
-    gamma: float = GAMMA,
-    ranking: Mapping[str, Any] | None = None,
+    logits_student: Tensor, logits_teacher: Tensor, target: Tensor, settings: CriteriaSettings = REAL
 ) -> dict[str, Tensor]:
     """dL/ds of each sample under cross-entropy and each of the criteria.
 
-    ce: softmax(s) - e_y.  kl: T (softmax(s/T) - softmax(t/T)), of T^2 KL.  kl+rk: alpha kl + gamma rank_kendall. The
+    ce: softmax(s) - e_y.  kl: T (softmax(s/T) - softmax(t/T)), the direction of KL scaled as that of T^2 KL.  kl+rk:
+    alpha kl + gamma rank_kendall. The
     ranking loss and PLD are differentiated automatically.
 
     Args: as `criteria`.
@@ -29,21 +20,21 @@ def gradients(
     Source: RKKD sec. 4.2 for kl.
 
     >>> import torch
-    >>> found = gradients(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([0]), temperature=1.0)
+    >>> found = gradients(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), torch.tensor([0]), CriteriaSettings(1.0))
     >>> found["ce"].tolist(), [round(one, 4) for one in found["kl"][0].tolist()]
     ([[-0.5, 0.5]], [-0.2311, 0.2311])
     """
     student = logits_student.detach()
     one_hot = torch.nn.functional.one_hot(target, student.shape[1])
+    temperature = settings.temperature
     softer = (student / temperature).softmax(1) - (logits_teacher / temperature).softmax(1)
     found = {"ce": student.softmax(1) - one_hot, "kl": temperature * softer}
-    options: dict[str, Any] = {"temperature": temperature, "alpha": alpha, "gamma": gamma, "ranking": ranking}
     with torch.enable_grad():
         for name in ("rank_kendall", "pld"):
             leaf = student.clone().requires_grad_()
-            value = criterion(name, leaf, logits_teacher, target, **options).sum()
+            value = criterion(name, leaf, logits_teacher, target, settings).sum()
             (found[name],) = torch.autograd.grad(value, leaf)
-    found["kl+rk"] = alpha * found["kl"] + gamma * found["rank_kendall"]
+    found["kl+rk"] = settings.alpha * found["kl"] + settings.gamma * found["rank_kendall"]
     return {name: found[name] for name in ("ce", *NAMES)}
 
 

@@ -1,30 +1,56 @@
 """What a student is judged by, sample by sample: KL, the ranking loss, their sum, PLD."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kdviz.analysis.attributes import meaning, naming
 from kdviz.base.check import positive, require
 from kdviz.base.files import versions
-from kdviz.losses import kd, pld, rank_kendall
+from kdviz.losses import LOSSES, kd, pld, rank_kendall
 
-NAMES = ("kl", "rank_kendall", "kl+rk", "pld")
-ALPHA = GAMMA = 0.9
+_LOSS = {name: (LOSSES[name].title, LOSSES[name].unit) for name in ("rank_kendall", "pld")}
+CRITERIA = {  # name -> title and unit
+    "kl": ("KL", "nats"),
+    "rank_kendall": _LOSS["rank_kendall"],
+    "kl+rk": ("KL+ranking", "1"),
+    "pld": _LOSS["pld"],
+}
+NAMES = tuple(CRITERIA)
+
+
+@dataclass(frozen=True)
+class CriteriaSettings:
+    """The settings of the criteria.
+
+    Attributes:
+        temperature: T of KL, above 0.
+        alpha, gamma: weights of T^2 KL and of the ranking loss in their sum, above 0.
+        ranking: settings of `kdviz.losses.rank_kendall`.
+    """
+
+    temperature: float = 4.0
+    alpha: float = 0.9
+    gamma: float = 0.9
+    ranking: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        positive("suboptimal", temperature=self.temperature, alpha=self.alpha, gamma=self.gamma)
+
+
+PROBABILITY = meaning("fraction", "probability")
+LOSS = {"long_name": "loss", "role": "loss"}  # its units are those that the criterion's coordinate names
+REAL = CriteriaSettings()
+EXAMPLE = CriteriaSettings(temperature=1.0)  # at which KL compares the probabilities as given
 
 
 def criteria(
-    logits_student: Tensor,
-    logits_teacher: Tensor,
-    target: Tensor,
-    *,
-    temperature: float = 4.0,
-    alpha: float = ALPHA,
-    gamma: float = GAMMA,
-    ranking: Mapping[str, Any] | None = None,
+    logits_student: Tensor, logits_teacher: Tensor, target: Tensor, settings: CriteriaSettings = REAL
 ) -> dict[str, Tensor]:
     """Each criterion of each sample, smaller being better.
 
@@ -34,9 +60,7 @@ def criteria(
     Args:
         logits_student, logits_teacher: `[n, k]`.
         target: labels `[n]`, for PLD.
-        temperature: T of KL, above 0.
-        alpha, gamma: weights of the sum.
-        ranking: settings of `kdviz.losses.rank_kendall`.
+        settings: temperature, weights of the sum, settings of the ranking loss.
     Returns: name -> `[n]`; kl and pld in nats, rank_kendall in [-1, 1].
     Source: RKKD eqs. 7 and 8 without the cross-entropy; PLD eq. 9.
 
@@ -45,30 +69,28 @@ def criteria(
     >>> [*found], round(found["pld"].item(), 4)  # (log 3 + log 2 + log 1) / 3
     (['kl', 'rank_kendall', 'kl+rk', 'pld'], 0.5973)
     """
-    options = {"temperature": temperature, "alpha": alpha, "gamma": gamma, "ranking": ranking}
-    return {name: criterion(name, logits_student, logits_teacher, target, **options) for name in NAMES}
+    return {name: criterion(name, logits_student, logits_teacher, target, settings) for name in NAMES}
 
 
-def criterion(
-    name: str,
-    student: Tensor,
-    teacher: Tensor,
-    target: Tensor,
-    *,
-    temperature: float,
-    alpha: float,
-    gamma: float,
-    ranking: Mapping[str, Any] | None,
-) -> Tensor:
+def criterion(name: str, student: Tensor, teacher: Tensor, target: Tensor, settings: CriteriaSettings) -> Tensor:
     """One of `criteria`, `[n]`."""
     if name == "pld":
         return pld(student, teacher, target, reduction="none")
     if name == "rank_kendall":
-        return rank_kendall(student, teacher, reduction="none", **(ranking or {}))
-    divergence = kd(student, teacher, temperature=temperature, reduction="none")
+        return rank_kendall(student, teacher, reduction="none", **(settings.ranking or {}))
+    divergence = kd(student, teacher, temperature=settings.temperature, reduction="none")
     if name == "kl":
-        return divergence / temperature**2
-    return alpha * divergence + gamma * rank_kendall(student, teacher, reduction="none", **(ranking or {}))
+        return divergence / settings.temperature**2
+    ranking = rank_kendall(student, teacher, reduction="none", **(settings.ranking or {}))
+    return settings.alpha * divergence + settings.gamma * ranking
+
+
+def criterion_coordinate(
+    names: Sequence[str] = NAMES, dim: str = "criterion"
+) -> tuple[str, np.ndarray, dict[str, str]]:
+    """The coordinate of the criteria `names`, with their titles and units."""
+    titles, units = ({name: CRITERIA[name][at] for name in names} for at in (0, 1))
+    return dim, np.array(names, dtype=object), meaning("1", dim) | naming(titles, units)
 
 
 def distribution(who: str, name: str, values: Any) -> Tensor:
@@ -81,16 +103,11 @@ def distribution(who: str, name: str, values: Any) -> Tensor:
     return found / total[..., None]
 
 
-def attributes(kind: str, caption: str, **settings: Any) -> dict[str, Any]:
+def attributes(kind: str, caption: str, settings: CriteriaSettings, **others: Any) -> dict[str, Any]:
     """The attributes of a result: what it is, what it was computed with, what its caption must say."""
-    plain = {
+    simple = {
         key: json.dumps(dict(value)) if isinstance(value, Mapping) else value
-        for key, value in settings.items()
+        for key, value in {**others, **asdict(settings)}.items()
         if value is not None
     }
-    return {"kind": kind, **plain, "versions": json.dumps(versions()), "caption": caption}
-
-
-def weights(who: str, temperature: float, alpha: float, gamma: float) -> None:
-    """Refuse a temperature or weights that are not above 0."""
-    positive(who, temperature=temperature, alpha=alpha, gamma=gamma)
+    return {"kind": kind, **simple, "versions": json.dumps(versions()), "caption": caption}

@@ -1,14 +1,24 @@
-"""Gradient descent of a three-class student's logits: the way it goes under each loss, and its argmax on the way."""
+"""Gradient descent of a three-class student's logits: its path under each loss, and the argmax along it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
-from kdviz.analysis.suboptimal.criteria import ALPHA, GAMMA, NAMES, attributes, criterion, distribution, weights
+from kdviz.analysis.attributes import meaning
+from kdviz.analysis.suboptimal.criteria import (
+    EXAMPLE,
+    LOSS,
+    NAMES,
+    PROBABILITY,
+    CriteriaSettings,
+    attributes,
+    criterion,
+    criterion_coordinate,
+    distribution,
+)
 from kdviz.analysis.suboptimal.ternary import TEACHER
 from kdviz.base.check import one_of, positive, require
 
@@ -27,24 +37,21 @@ STARTS = (
 def descent(
     teacher: Sequence[float] = TEACHER,
     starts: Sequence[Sequence[float]] = STARTS,
+    settings: CriteriaSettings = EXAMPLE,
     *,
     losses: Sequence[str] = LOSSES,
     rate: float = 0.4,
     steps: int = 300,
     keep: int = 120,
-    temperature: float = 1.0,
-    alpha: float = ALPHA,
-    gamma: float = GAMMA,
-    ranking: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Paths s <- s - rate dL/ds from the same starts under each loss.
 
     Args:
         teacher: probabilities `[k]`; the label is its argmax.
         starts: probabilities `[m, k]` of the students before the first step.
+        settings: of `criteria`.
         losses: of the names of `criteria`; "kl" descends T^2 KL.
         rate: step size in logits, above 0. steps: how many. keep: how many of them are kept, evenly spaced in log time.
-        temperature, alpha, gamma, ranking: as `criteria`.
     Returns: dataset: probability (loss, start, step, channel) at the kept steps (coordinate `step`); winner (loss,
         start, step), the argmax; changes (loss, start), how often the argmax changed over all steps; right_from (loss,
         start), the first step from which it stays right, -1 if never; value (loss, start), the loss at the end;
@@ -57,41 +64,48 @@ def descent(
     [1, 1, 1]
     """
     who = "descent"
-    weights(who, temperature, alpha, gamma)
     positive(who, rate=rate, steps=steps, keep=keep)
     for name in losses:
         one_of(who, NAMES, loss=name)
     t, begun = distribution(who, "teacher", teacher), distribution(who, "starts", starts)
     require(begun.ndim == 2 and begun.shape[1:] == t.shape, f"{who}: starts must be [m, {len(t)}] probabilities")
-    options = {"temperature": temperature, "alpha": alpha, "gamma": gamma, "ranking": ranking}
     kept = np.unique(np.r_[0, np.round(np.geomspace(1, steps, keep)).astype(int)])
-    runs = [_descend(name, begun.log(), t.log(), rate, steps, kept, options) for name in losses]
+    runs = [_descend(name, begun.log(), t.log(), rate, steps, kept, settings) for name in losses]
     stacked = {key: np.stack([run[key] for run in runs]) for key in runs[0]}
     dims = {"probability": ("loss", "start", "step", "channel"), "winner": ("loss", "start", "step")}
+    meanings = {
+        "probability": PROBABILITY,
+        "winner": meaning("1", "class of largest probability"),
+        "changes": meaning("1", "changes of class", "count"),
+        "right_from": meaning("1", "first step from which the class stays right"),
+        "value": LOSS,
+    }
     dataset = xr.Dataset(
-        {key: (dims.get(key, ("loss", "start")), value) for key, value in stacked.items()},
-        {"loss": np.array(losses, dtype=object), "step": kept, "channel": np.arange(len(t))},
+        {key: (dims.get(key, ("loss", "start")), value, meanings[key]) for key, value in stacked.items()},
+        {"loss": criterion_coordinate(losses, "loss"), "step": kept, "channel": np.arange(len(t))},
         attributes(
             "descent",
             f"Gradient descent of a student's logits (step size {rate:g}, {steps} steps) from the same starts under"
-            f" each loss; teacher {tuple(round(float(one), 3) for one in t)}, KL at temperature {temperature:g}.",
+            f" each loss; teacher {tuple(round(float(one), 3) for one in t)}, KL at temperature"
+            f" {settings.temperature:g}.",
+            settings,
             label=int(t.argmax()),
             rate=rate,
             steps=steps,
-            **options,
         ),
     )
-    dataset["teacher"] = ("channel", t.numpy())
+    dataset["teacher"] = ("channel", t.numpy(), PROBABILITY)
+    distance = meaning("1", "total variation between end and teacher", "metric")
     ends = stacked["probability"][:, :, -1]
-    dataset["to_teacher"] = (("loss", "start"), np.abs(ends - t.numpy()).sum(-1) / 2)
+    dataset["to_teacher"] = (("loss", "start"), np.abs(ends - t.numpy()).sum(-1) / 2, distance)
     return dataset
 
 
 def _descend(
-    name: str, start: Tensor, teacher: Tensor, rate: float, steps: int, kept: np.ndarray, options: dict[str, Any]
+    name: str, start: Tensor, teacher: Tensor, rate: float, steps: int, kept: np.ndarray, settings: CriteriaSettings
 ) -> dict[str, np.ndarray]:
     student = start.clone().requires_grad_()
-    label, scale = int(teacher.argmax()), options["temperature"] ** 2 if name == "kl" else 1.0
+    label, scale = int(teacher.argmax()), settings.temperature**2 if name == "kl" else 1.0
     target = torch.full((len(start),), label)
     against = teacher.expand_as(start)
     wanted = set(kept.tolist())
@@ -99,7 +113,7 @@ def _descend(
     winners = torch.empty(steps + 1, len(start), dtype=torch.int64)
     values = torch.zeros(len(start))
     for step in range(steps + 1):
-        values = criterion(name, student, against, target, **options) * scale
+        values = criterion(name, student, against, target, settings) * scale
         winners[step] = student.detach().argmax(1)
         if step in wanted:
             paths.append(student.detach().softmax(1))

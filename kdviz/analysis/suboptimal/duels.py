@@ -1,16 +1,25 @@
 """Pairs of students of one teacher: samples on which the student nearer to the teacher has the wrong class."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
+from kdviz.analysis.attributes import meaning, student_naming
 from kdviz.analysis.sources import open_logits
-from kdviz.analysis.suboptimal.criteria import ALPHA, GAMMA, NAMES, attributes, weights
+from kdviz.analysis.suboptimal.criteria import (
+    LOSS,
+    PROBABILITY,
+    REAL,
+    CriteriaSettings,
+    attributes,
+    criterion_coordinate,
+)
 from kdviz.analysis.suboptimal.mining import (
     ORIGIN,
+    REGRET,
     SIDES,
     TRUTHS,
     Progress,
@@ -29,13 +38,10 @@ if TYPE_CHECKING:
 
 def mine_students(
     logits: Sequence[Any],
+    settings: CriteriaSettings = REAL,
     *,
     labels: Sequence[str] | None = None,
     truth: str = "label",
-    temperature: float = 4.0,
-    alpha: float = ALPHA,
-    gamma: float = GAMMA,
-    ranking: Mapping[str, Any] | None = None,
     top: int = 6,
     data: "Data | None" = None,
     drop_nonfinite: bool = False,
@@ -47,7 +53,7 @@ def mine_students(
         logits: two sources or more, as `mine_samples` takes them, over the same samples of the same teacher.
         labels: the students' names in figures.
         top: cases to keep, one for each sample: its pair of largest regret, KL_that - KL_this.
-        truth, temperature, alpha, gamma, ranking, data, drop_nonfinite, progress: as `mine_samples`.
+        settings, truth, data, drop_nonfinite, progress: as `mine_samples`.
     Returns: dataset: pairs (criterion, this, that) and candidates (this, that; this wrong, that right) in samples,
         share = pairs / candidates; per case: case_sample, case_label, case_this, case_that, regret (case),
         case_loss (case, side, criterion), probability (case, net, channel; teacher, this, that) and, with data, image.
@@ -55,55 +61,59 @@ def mine_students(
     Source: RKKD fig. 2, over real logits; counts and regret are ours.
     """
     who = "suboptimal"
-    weights(who, temperature, alpha, gamma)
     require(len(logits) >= 2, f"{who}: pairs of students need two students or more, got {len(logits)}")
     require(top > 0, f"{who}: top must be above 0, got {top}")
     named: Sequence[str | None] = labels or [None] * len(logits)
     require(len(named) == len(logits), f"{who}: {len(logits)} students but {len(named)} labels")
     sources = [open_logits(one, label=name) for one, name in zip(logits, named, strict=True)]
-    options = {"temperature": temperature, "alpha": alpha, "gamma": gamma, "ranking": ranking}
-    scans = [scan(who, source, truth, options, drop_nonfinite, progress) for source in sources]
+    scans = [scan(who, source, truth, settings, drop_nonfinite, progress) for source in sources]
     names = _unique([str(source.attrs.get("label", f"student {at + 1}")) for at, source in enumerate(sources)])
     loss, right, ids, classes = _aligned(who, names, scans, [dict(source.attrs) for source in sources])
     pairs, candidates = _count(loss, right)
     at, this, that, regret = _best(loss[:, 0], right, top)
     case, known = np.arange(len(at)), np.array(names, dtype=object)
     values = loss[np.stack([this, that], 1), :, at[:, None]]  # [case, side, criterion]
+    students = {dim: (dim, known, student_naming(names)) for dim in ("this", "that")}
     with np.errstate(invalid="ignore", divide="ignore"):
         share = pairs / candidates
     dataset = xr.Dataset(
         {
-            "pairs": (("criterion", "this", "that"), pairs),
-            "candidates": (("this", "that"), candidates),
-            "share": (("criterion", "this", "that"), share),
-            "top1": ("this", right.mean(1)),
-            "mean": (("this", "criterion"), loss.mean(2)),
-            "regret": ("case", regret, {"units": "nats"}),
+            "pairs": (("criterion", "this", "that"), pairs, meaning("1", "nearer and wrong, the other right", "count")),
+            "candidates": (("this", "that"), candidates, meaning("1", "one wrong, the other right", "count")),
+            "share": (
+                ("criterion", "this", "that"),
+                share,
+                meaning("fraction", "share of the disagreements", "metric"),
+            ),
+            "top1": ("this", right.mean(1), meaning("fraction", "top-1", "metric")),
+            "mean": (("this", "criterion"), loss.mean(2), LOSS),
+            "regret": ("case", regret, REGRET),
             "case_sample": ("case", ids[at]),
             "case_label": ("case", classes[at]),
             "case_this": ("case", known[this]),
             "case_that": ("case", known[that]),
-            "case_loss": (("case", "side", "criterion"), values),
+            "case_loss": (("case", "side", "criterion"), values, LOSS),
         },
-        {"criterion": np.array(NAMES, dtype=object), "this": known, "that": known, "side": SIDES},
+        {"criterion": criterion_coordinate(), **students, "side": SIDES},
     )
     rows = np.stack([pick(source, ids[at], drop_nonfinite) for source in sources])  # [student, case, 2, k]
     nets = np.stack([rows[this, case, 0], rows[this, case, 1], rows[that, case, 1]], 1)
-    dataset["probability"] = (("case", "net", "channel"), softened(nets, temperature))
+    dataset["probability"] = (("case", "net", "channel"), softened(nets, settings.temperature), PROBABILITY)
     dataset["net"] = np.array(["teacher", "this", "that"], dtype=object)
     add_names(dataset, data, nets.shape[-1])
     add_images(who, dataset, data, ids[at], classes[at], ("case",), truth)
     shared = {key: sources[0].attrs[key] for key in ORIGIN if key in sources[0].attrs and "student" not in key}
-    shared.pop("label", None)
+    for name in ("label", "title"):
+        shared.pop(name, None)
     return dataset.assign_attrs(
         attributes(
             "duels",
             "Samples on which one student (row) is nearer to the teacher than another (column) and yet wrong where the"
-            f" other is right; KL at temperature {temperature:g}, truth: {TRUTHS[truth]}.",
+            f" other is right; KL at temperature {settings.temperature:g}, truth: {TRUTHS[truth]}.",
+            settings,
             truth=truth,
             samples=len(ids),
             dropped=sum(one.dropped for one in scans),
-            **options,
             **shared,
         )
     )

@@ -1,6 +1,6 @@
 """Pairs of samples of one student in which the sample nearer to the teacher has the wrong class."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +8,19 @@ import numpy as np
 import torch
 import xarray as xr
 
+from kdviz.analysis.attributes import meaning
 from kdviz.analysis.sources import Chunk, Logits, chunks, open_logits
 from kdviz.analysis.suboptimal.angles import angle, gradients
-from kdviz.analysis.suboptimal.criteria import ALPHA, GAMMA, NAMES, attributes, criteria, weights
+from kdviz.analysis.suboptimal.criteria import (
+    LOSS,
+    NAMES,
+    PROBABILITY,
+    REAL,
+    CriteriaSettings,
+    attributes,
+    criteria,
+    criterion_coordinate,
+)
 from kdviz.base.check import KdvizError, one_of, require
 
 if TYPE_CHECKING:
@@ -24,7 +34,20 @@ TRUTHS = {
 }
 SIDES = np.array(["wrong", "right"], dtype=object)
 SQUARES = 1 << 22  # squared classes times samples of one piece
-ORIGIN = ("label", "data", "split", "data_sha256", "data_kind", "student_sha256", "student_name", "teacher_sha256")
+ORIGIN = (
+    "label",
+    "title",
+    "data",
+    "split",
+    "data_sha256",
+    "data_kind",
+    "synthetic",
+    "student_sha256",
+    "student_name",
+    "teacher_sha256",
+)
+ANGLE = meaning("degree", "angle to the gradient of cross-entropy", "metric")
+REGRET = meaning("nats", "KL of the right one minus KL of the wrong one", "metric")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +64,9 @@ class Scan:
 
 def mine_samples(
     logits: Any,
+    settings: CriteriaSettings = REAL,
     *,
     truth: str = "label",
-    temperature: float = 4.0,
-    alpha: float = ALPHA,
-    gamma: float = GAMMA,
-    ranking: Mapping[str, Any] | None = None,
     top: int = 6,
     data: "Data | None" = None,
     drop_nonfinite: bool = False,
@@ -61,10 +81,9 @@ def mine_samples(
 
     Args:
         logits: whatever `kdviz.analysis.sources.open_logits` takes; read twice, in chunks.
+        settings: of `criteria`.
         truth: what a right class is: the "label"; the "teacher"'s argmax; or "agreed", the label, over the
             samples on which the teacher has it too, so that no teacher's error is laid to the criterion.
-        temperature: of KL, above 0.
-        alpha, gamma, ranking: as `criteria`.
         top: cases to keep.
         data: the images of the samples, kept for the cases.
         drop_nonfinite: leave out samples with NaN or infinite logits instead of refusing.
@@ -73,60 +92,60 @@ def mine_samples(
     Returns: dataset: loss (criterion, sample), angle (criterion, sample; degrees to the gradient of cross-entropy),
         right (sample); pairs, share (criterion) and candidates; per case: case_sample, case_label, case_loss (case,
         side, criterion), regret (case), probability (case, side, net, channel) and, with data, image (case, side, ...).
-    Raises: KdvizError for logits that `open_logits` or the door refuses, or images that do not fit.
+    Raises: KdvizError for logits that `open_logits` or `chunks` refuses, or images that do not fit.
     Source: RKKD sec. 1 gives the idea; pairs, regret and angles are ours.
     """
     who = "suboptimal"
-    weights(who, temperature, alpha, gamma)
     require(top > 0, f"{who}: top must be above 0, got {top}")
-    options = {"temperature": temperature, "alpha": alpha, "gamma": gamma, "ranking": ranking}
     source = open_logits(logits, label=label)
-    found = scan(who, source, truth, options, drop_nonfinite, progress)
+    found = scan(who, source, truth, settings, drop_nonfinite, progress)
     dataset, cases = _counted(found, top)
     rows = pick(source, found.ids[cases], drop_nonfinite)
-    dataset["probability"] = (("case", "side", "net", "channel"), softened(rows, temperature))
+    dataset["probability"] = (("case", "side", "net", "channel"), softened(rows, settings.temperature), PROBABILITY)
     dataset["net"] = np.array(["teacher", "student"], dtype=object)
     add_names(dataset, data, rows.shape[-1])
     add_images(who, dataset, data, found.ids[cases], found.labels[cases], ("case", "side"), truth)
     origin = {key: source.attrs[key] for key in ORIGIN if key in source.attrs}
-    caption = _caption(temperature, truth, alpha, gamma)
-    return dataset.assign_attrs(attributes("cases", caption, truth=truth, dropped=found.dropped, **options, **origin))
+    caption = _caption(truth, settings)
+    return dataset.assign_attrs(attributes("cases", caption, settings, truth=truth, dropped=found.dropped, **origin))
 
 
 def _counted(found: Scan, top: int) -> tuple[xr.Dataset, np.ndarray]:
-    """What one pass tells: the counts of pairs, and the cases as positions `[case, side]`."""
+    """The results of one pass: the counts of pairs, and the cases as positions `[case, side]`."""
     right = found.right
     pairs = np.array([count_pairs(loss[~right], loss[right]) for loss in found.loss])
     candidates = int((~right).sum()) * int(right.sum())
     cases, regret = _matched(found.loss[0], right, top)
+    share = pairs / candidates if candidates else np.full(len(pairs), np.nan)
     dataset = xr.Dataset(
         {
-            "loss": (("criterion", "sample"), found.loss),
-            "angle": (("criterion", "sample"), found.angle, {"units": "degree"}),
+            "loss": (("criterion", "sample"), found.loss, LOSS),
+            "angle": (("criterion", "sample"), found.angle, ANGLE),
             "right": ("sample", right),
-            "pairs": ("criterion", pairs),
-            "share": ("criterion", pairs / candidates if candidates else np.full(len(pairs), np.nan)),
-            "candidates": candidates,
-            "regret": ("case", regret, {"units": "nats"}),
+            "pairs": ("criterion", pairs, meaning("1", "pairs ranked the wrong way", "count")),
+            "share": ("criterion", share, meaning("fraction", "share of pairs ranked the wrong way", "metric")),
+            "candidates": ((), candidates, meaning("1", "pairs of a wrong and a right sample", "count")),
+            "regret": ("case", regret, REGRET),
             "case_sample": (("case", "side"), found.ids[cases]),
             "case_label": (("case", "side"), found.labels[cases]),
-            "case_loss": (("case", "side", "criterion"), np.moveaxis(found.loss[:, cases], 0, -1)),
+            "case_loss": (("case", "side", "criterion"), np.moveaxis(found.loss[:, cases], 0, -1), LOSS),
         },
-        {"criterion": np.array(NAMES, dtype=object), "sample": found.ids, "side": SIDES},
+        {"criterion": criterion_coordinate(), "sample": found.ids, "side": SIDES},
     )
     return dataset, cases
 
 
-def _caption(temperature: float, truth: str, alpha: float, gamma: float) -> str:
+def _caption(truth: str, settings: CriteriaSettings) -> str:
     return (
         f"Pairs of samples of which the one with the smaller loss has the wrong class (truth: {TRUTHS[truth]}). KL at"
-        f" temperature {temperature:g}; KL+ranking is {alpha:g} T^2 KL + {gamma:g} L_RK; PLD at teacher temperature 1."
+        f" temperature {settings.temperature:g}; KL+ranking is {settings.alpha:g} T^2 KL + {settings.gamma:g} L_RK;"
+        " PLD at teacher temperature 1."
         " Cases: disjoint pairs of largest regret. Angles are between gradients in the logits."
     )
 
 
 def scan(
-    who: str, source: Logits, truth: str, options: Mapping[str, Any], drop_nonfinite: bool, progress: Progress | None
+    who: str, source: Logits, truth: str, settings: CriteriaSettings, drop_nonfinite: bool, progress: Progress | None
 ) -> Scan:
     """One pass over the logits that keeps a few numbers of each sample."""
     one_of(who, TRUTHS, truth=truth)
@@ -138,7 +157,7 @@ def scan(
         for start in range(0, len(chunk.student), step):
             rows = slice(start, start + step)
             if truth != "agreed" or _agreed(chunk, rows):
-                parts.append(_numbers(chunk, rows, truth, options))
+                parts.append(_numbers(chunk, rows, truth, settings))
             done += len(chunk.student[rows])
             if progress:
                 progress(done, 0)
@@ -150,11 +169,11 @@ def scan(
 def _agreed(chunk: Chunk, rows: slice) -> bool:
     """Whether the teacher has the label of any of the rows."""
     if chunk.teacher is None or chunk.target is None:
-        return True  # told by `_numbers`
+        return True  # refused by `_numbers`
     return bool((chunk.teacher[rows].argmax(1) == chunk.target[rows]).any())
 
 
-def _numbers(chunk: Chunk, rows: slice, truth: str, options: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+def _numbers(chunk: Chunk, rows: slice, truth: str, settings: CriteriaSettings) -> tuple[np.ndarray, ...]:
     student, teacher = chunk.student[rows].double(), chunk.teacher
     require(teacher is not None, "suboptimal: needs the teacher's logits")
     against = torch.as_tensor(teacher)[rows].double()
@@ -169,8 +188,8 @@ def _numbers(chunk: Chunk, rows: slice, truth: str, options: Mapping[str, Any]) 
         keep = best == target
         student, against, target, ids = student[keep], against[keep], target[keep], ids[keep]
     with torch.no_grad():
-        losses = criteria(student, against, target, **options)
-    found = gradients(student, against, target, **options)
+        losses = criteria(student, against, target, settings)
+    found = gradients(student, against, target, settings)
     angles = torch.stack([angle(found[name], found["ce"]) for name in NAMES])
     loss = torch.stack([losses[name] for name in NAMES])
     arrays = (loss, angles, student.argmax(1) == target, ids, target)
@@ -231,14 +250,14 @@ def add_images(
     dims: tuple[str, ...],
     truth: str,
 ) -> None:
-    """Keep the images of the samples `ids` (uint8) in `dataset`, after a look whether these are their data."""
+    """Keep the images of the samples `ids` (uint8) in `dataset`, once their labels agree with the data."""
     if data is None or not ids.size:
         return
     order = {int(one): at for at, one in enumerate(data.ids)}
     missing = [int(one) for one in ids.ravel() if int(one) not in order]
     require(not missing, f"{who}: sample {missing[:1]} of the logits is not in {data.name} ({data.split})")
     at = torch.tensor([order[int(one)] for one in ids.ravel()])
-    fits = truth == "teacher" or bool((data.labels[at].numpy() == labels.ravel()).all())
-    require(fits, f"{who}: the labels of the logits are not those of {data.name} ({data.split}); is it another split?")
+    same = truth == "teacher" or bool((data.labels[at].numpy() == labels.ravel()).all())
+    require(same, f"{who}: the labels of the logits are not those of {data.name} ({data.split}); is it another split?")
     taken = torch.as_tensor(data.images[at])
     dataset["image"] = ((*dims, "colour", "row", "column"), taken.reshape(*ids.shape, *taken.shape[1:]).numpy())

@@ -1,14 +1,24 @@
 """Every student over three classes: which are nearer to the teacher than a right one and yet wrong."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
-from kdviz.analysis.suboptimal.criteria import ALPHA, GAMMA, NAMES, attributes, criteria, distribution, weights
+from kdviz.analysis.attributes import meaning
+from kdviz.analysis.suboptimal.criteria import (
+    EXAMPLE,
+    LOSS,
+    NAMES,
+    PROBABILITY,
+    CriteriaSettings,
+    attributes,
+    criteria,
+    criterion_coordinate,
+    distribution,
+)
 from kdviz.base.check import require
 
 TEACHER = (0.40, 0.35, 0.25)
@@ -19,13 +29,10 @@ CHUNK = 1 << 16
 def ternary(
     teacher: Sequence[float] = TEACHER,
     right: Sequence[float] = RIGHT,
+    settings: CriteriaSettings = EXAMPLE,
     *,
     steps: int = 100,
     fine: int = 300,
-    temperature: float = 1.0,
-    alpha: float = ALPHA,
-    gamma: float = GAMMA,
-    ranking: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Each criterion over the simplex of students, and the area where it misleads.
 
@@ -35,10 +42,9 @@ def ternary(
     Args:
         teacher: probabilities of three classes.
         right: a student with the teacher's argmax.
+        settings: of `criteria`.
         steps: triangles along a side of the map that is kept.
         fine: triangles along a side for the areas.
-        temperature: of KL, above 0.
-        alpha, gamma, ranking: as `criteria`.
     Returns: dataset: probability (point, channel), loss (criterion, point), misled (criterion, point); level
         (criterion), the loss of `right`; area (criterion) and, per wrong class, area_by_class (criterion, channel).
     Raises: KdvizError for what is not a distribution of three classes, or a `right` that is wrong.
@@ -48,43 +54,43 @@ def ternary(
     True
     """
     who = "ternary"
-    weights(who, temperature, alpha, gamma)
     require(min(steps, fine) >= 2, f"{who}: steps and fine must be 2 or more, got {steps} and {fine}")
     t, r = distribution(who, "teacher", teacher), distribution(who, "right", right)
     require(tuple(t.shape) == tuple(r.shape) == (3,), f"{who}: teacher and right must have three classes each")
     label = int(t.argmax())
     require(int(r.argmax()) == label, f"{who}: right has class {int(r.argmax())}, the teacher {label}; it must agree")
-    options = {"temperature": temperature, "alpha": alpha, "gamma": gamma, "ranking": ranking}
-    level = _losses(r[None], t, label, options)
+    level = _losses(r[None], t, label, settings)
     points = _centroids(steps)
-    loss = _losses(points, t, label, options)
-    areas = _areas(t, level, label, fine, options)
+    loss = _losses(points, t, label, settings)
+    areas = _areas(t, level, label, fine, settings)
+    misled = meaning("1", "whether a student is preferred and wrong")
+    area = meaning("fraction", "share of all students that are preferred and wrong", "metric")
     return xr.Dataset(
         {
-            "probability": (("point", "channel"), points.numpy()),
-            "loss": (("criterion", "point"), loss.numpy()),
-            "misled": (("criterion", "point"), _misled(loss, level, points, label).numpy()),
-            "level": ("criterion", level[:, 0].numpy()),
-            "area": ("criterion", areas.sum(1)),
-            "area_by_class": (("criterion", "channel"), areas),
-            "teacher": ("channel", t.numpy()),
-            "right": ("channel", r.numpy()),
+            "probability": (("point", "channel"), points.numpy(), PROBABILITY),
+            "loss": (("criterion", "point"), loss.numpy(), LOSS),
+            "misled": (("criterion", "point"), _misled(loss, level, points, label).numpy(), misled),
+            "level": ("criterion", level[:, 0].numpy(), LOSS),
+            "area": ("criterion", areas.sum(1), area),
+            "area_by_class": (("criterion", "channel"), areas, area),
+            "teacher": ("channel", t.numpy(), PROBABILITY),
+            "right": ("channel", r.numpy(), PROBABILITY),
         },
-        {"criterion": np.array(NAMES, dtype=object), "channel": np.arange(3)},
+        {"criterion": criterion_coordinate(), "channel": np.arange(3)},
         attributes(
             "ternary",
             "Students over three classes; level lines of each criterion; shaded: students that it prefers to the right"
-            f" student (ring) although their argmax is wrong, as a share of all. Teacher {_told(t)}, right student"
-            f" {_told(r)}, KL at temperature {temperature:g}.",
+            f" student (ring) although their argmax is wrong, as a share of all. Teacher {_listed(t)}, right student"
+            f" {_listed(r)}, KL at temperature {settings.temperature:g}.",
+            settings,
             label=label,
             steps=steps,
             fine=fine,
-            **options,
         ),
     )
 
 
-def _told(values: Tensor) -> str:
+def _listed(values: Tensor) -> str:
     return "(" + ", ".join(f"{float(one):.2f}" for one in values) + ")"
 
 
@@ -99,11 +105,11 @@ def _centroids(steps: int) -> Tensor:
     return torch.cat(parts).double() / steps
 
 
-def _losses(points: Tensor, teacher: Tensor, label: int, options: dict[str, Any]) -> Tensor:
+def _losses(points: Tensor, teacher: Tensor, label: int, settings: CriteriaSettings) -> Tensor:
     """Every criterion `[criterion, n]` of students given as probabilities `[n, 3]`."""
     logits = points.log()
     target = torch.full((len(points),), label)
-    found = criteria(logits, teacher.log().expand_as(logits), target, **options)
+    found = criteria(logits, teacher.log().expand_as(logits), target, settings)
     return torch.stack([found[name] for name in NAMES])
 
 
@@ -111,12 +117,12 @@ def _misled(loss: Tensor, level: Tensor, points: Tensor, label: int) -> Tensor:
     return (loss < level) & (points.argmax(1) != label)
 
 
-def _areas(teacher: Tensor, level: Tensor, label: int, fine: int, options: dict[str, Any]) -> np.ndarray:
+def _areas(teacher: Tensor, level: Tensor, label: int, fine: int, settings: CriteriaSettings) -> np.ndarray:
     """The misled share of the simplex `[criterion, class that wins]`."""
     counts = torch.zeros(len(NAMES), 3, dtype=torch.float64)
     points = _centroids(fine)
     for part in points.split(CHUNK):
-        misled = _misled(_losses(part, teacher, label, options), level, part, label)
+        misled = _misled(_losses(part, teacher, label, settings), level, part, label)
         for winner in range(3):
             counts[:, winner] += (misled & (part.argmax(1) == winner)).sum(1)
     return (counts / len(points)).numpy()

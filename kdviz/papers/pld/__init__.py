@@ -1,14 +1,14 @@
 """PLD: Bassam et al., Plackett-Luce distillation (arXiv 2506.12542, NeurIPS 2025)."""
 
 from kdviz.base.registry import Registry
-from kdviz.papers.entry import Entry, Paper
+from kdviz.papers.entry import PaperEntry, PaperRecord
 from kdviz.papers.pld import fig3, fig4, tables
 
-PAPER = Paper(
+PAPER = PaperRecord(
     name="pld",
     title="PLD: A Choice-Theoretic List-Wise Knowledge Distillation",
     cite="bassam2025pld",
-    entries=Registry[Entry]("figure or table of pld"),
+    entries=Registry[PaperEntry]("figure or table of pld"),
 )
 for _entry in (fig3.ENTRY, fig4.ENTRY, *tables.ENTRIES):
     PAPER.entries.add(_entry.name, _entry)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kdviz.papers.entry import NO, YES, Claim, Drawing, Entry, Inputs, Measured, Results
+from kdviz.papers.entry import NO, YES, Claim, Drawing, Inputs, Measured, PaperEntry, Results
 from kdviz.papers.pld import draws
 
 TEMPERATURES = (2.0, 1.0, 0.5, 0.1)
@@ -51,7 +51,7 @@ def _little(results: Results) -> Measured:
     return Measured(values, YES if holds.mean() > 0.5 else NO, "medians over the draws")
 
 
-ENTRY = Entry(
+ENTRY = PaperEntry(
     name="fig3",
     title="The PLD loss over a slice of logit space at four temperatures of the teacher",
     source="arXiv 2506.12542, Fig. 3",

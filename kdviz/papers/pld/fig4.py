@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kdviz.papers.entry import NO, YES, Claim, Drawing, Entry, Inputs, Measured, Results
+from kdviz.papers.entry import NO, YES, Claim, Drawing, Inputs, Measured, PaperEntry, Results
 from kdviz.papers.pld import draws
 
 LOSSES = ("dist", "kd", "pld")
@@ -54,7 +54,7 @@ def _centred(results: Results) -> Measured:
     return _verdict(_medians("minimum's distance", distance), distance["pld"] < 1, "in lengths of the teacher's logits")
 
 
-ENTRY = Entry(
+ENTRY = PaperEntry(
     name="fig4",
     title="DIST, KD and PLD over the same slice of logit space",
     source="arXiv 2506.12542, Fig. 4",

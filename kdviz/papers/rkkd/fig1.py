@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Entry, Inputs, Measured, Results
+from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Inputs, Measured, PaperEntry, Results
 from kdviz.papers.rkkd.logits import chosen, collect
 
 
@@ -80,7 +80,7 @@ def _attention(results: Results) -> Measured:
     return Measured(values, YES if (pairs[:, 1] > pairs[:, 0]).all() else NO)
 
 
-ENTRY = Entry(
+ENTRY = PaperEntry(
     name="fig1",
     title="Values of all logits of teacher and student, (a) raw and (b) after the tempered softmax",
     source="arXiv 2409.17823, Fig. 1",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Entry, Inputs, Measured, Results
+from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Inputs, Measured, PaperEntry, Results
 from kdviz.papers.rkkd.logits import chosen, collect
 
 WITHOUT, WITH = "kd", "kd+rk"
@@ -11,15 +11,16 @@ WITHOUT, WITH = "kd", "kd+rk"
 
 def compute(inputs: Inputs, settings: Mapping[str, Any]) -> Results:
     """Results "toy", "cases_<student>" (pairs of samples) and, with two students or more, "duels"."""
-    from kdviz.analysis.suboptimal import mine_samples, mine_students, toy
+    from kdviz.analysis.suboptimal import CriteriaSettings, mine_samples, mine_students, toy
 
     data = chosen(inputs, settings)
     logits = collect(inputs, data)
-    options = {"temperature": settings["temperature"], "top": settings["cases"], "data": data}
+    criteria = CriteriaSettings(settings["temperature"])
+    options = {"top": settings["cases"], "data": data}
     found = {"toy": toy()}
-    found |= {f"cases_{label}": mine_samples(one, label=label, **options) for label, one in logits.items()}
+    found |= {f"cases_{label}": mine_samples(one, criteria, label=label, **options) for label, one in logits.items()}
     if len(logits) > 1:
-        found["duels"] = mine_students([*logits.values()], labels=[*logits], **options)
+        found["duels"] = mine_students([*logits.values()], criteria, labels=[*logits], **options)
     return found
 
 
@@ -94,7 +95,7 @@ def _escapes(results: Results) -> Measured:
     return Measured(values, YES if with_ < without else NO, "shares of the samples on which only the named one errs")
 
 
-ENTRY = Entry(
+ENTRY = PaperEntry(
     name="fig2",
     title="The suboptimal case of KL in four channels, and how often it happens to real students",
     source="arXiv 2409.17823, Fig. 2",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kdviz.base.check import require
-from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Entry, Inputs, Measured, Results
+from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Inputs, Measured, PaperEntry, Results
 
 WITHOUT, WITH = "kd", "kd+rk"
 LOSS = "ce"
@@ -118,7 +118,7 @@ def _convex(results: Results) -> Measured:
     return _marked(values, shares[WITHOUT], shares[WITH])
 
 
-ENTRY = Entry(
+ENTRY = PaperEntry(
     name="fig3",
     title="Loss landscapes of a student distilled without (left) and with (right) the ranking loss",
     source="arXiv 2409.17823, Fig. 3",

@@ -1,0 +1,70 @@
+"""The options that `kdviz landscape`, `kdviz path` and `kdviz compare` share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdviz.base.check import require
+from kdviz.cli.common import OUTPUT, pairs
+
+if TYPE_CHECKING:
+    from kdviz.data import Data
+
+IMAGES = 250  # with 21 x 21 points, what a small net does in half a minute on two cores
+MEASURED, GRID = "What is measured", "Where"
+
+Losses = Annotated[
+    list[str] | None,
+    typer.Option(help="ce kd rk pld dist ..., kendall_tau, agreement [default: ce].", rich_help_panel=MEASURED),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(help="Images, stratified by label; 0 for all [default: 250 of them].", rich_help_panel=MEASURED),
+]
+Precision = Annotated[str, typer.Option(help="fp32, or bf16 with its error spot-checked.", rich_help_panel=MEASURED)]
+Bn = Annotated[str, typer.Option(help="Batch norm: frozen or recompute.", rich_help_panel=MEASURED)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A loss's setting, e.g. kd.temperature=2; repeat.", rich_help_panel=MEASURED),
+]
+Span = Annotated[
+    float,
+    typer.Option(help="Half the side of a plane around a net; 1 moves each filter by its norm.", rich_help_panel=GRID),
+]
+Steps = Annotated[int, typer.Option(help="Points along each axis, an odd number.", rich_help_panel=GRID)]
+Seed = Annotated[int, typer.Option(help="Of the directions and of the draw of images.", rich_help_panel=GRID)]
+Normalize = Annotated[str, typer.Option(help="Random directions: filter, layer or none.", rich_help_panel=GRID)]
+Html = Annotated[
+    bool, typer.Option("--html", help="Also an interactive page that opens offline.", rich_help_panel=OUTPUT)
+]
+Export = Annotated[list[str] | None, typer.Option(help="Also h5, vtp, npz or csv.", rich_help_panel=OUTPUT)]
+
+
+def odd(who: str, steps: int) -> int:
+    """`steps`, which must be odd."""
+    require(steps % 2, f"{who}: --steps must be odd, so that the net is on the grid; got {steps}, try {steps + 1}")
+    return steps
+
+
+def images_of(data: "Data", samples: int | None) -> int | None:
+    """How many images are measured: 250 of them unless named, None for all."""
+    require((samples or 0) >= 0, f"--samples must not be negative, got {samples}")
+    return min(IMAGES, len(data)) if samples is None else samples or None
+
+
+def settings_of(given: list[str] | None) -> dict[str, Any]:
+    """The losses' settings of `--set`."""
+    return pairs(given or [])
+
+
+def place(command: str, name: str, kinds: list[str]) -> str:
+    """The name of a folder of results, another one for each kind, so that none replaces another."""
+    return "_".join((command, name, *kinds))
+
+
+def run_folder_of(paths: list[Path]) -> Path | None:
+    """The run's folder where it is the only path."""
+    from kdviz.checkpoints.run_folder import is_run
+
+    return paths[0] if len(paths) == 1 and (is_run(paths[0]) or paths[0].is_dir()) else None
