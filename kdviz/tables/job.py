@@ -14,7 +14,6 @@ from typing import Any
 
 from kdviz.base.check import KdvizError
 from kdviz.base.files import sha256
-from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.train.recipe import Recipe, load_recipe
 
@@ -129,13 +128,11 @@ def misfits(job: Job, data_sha256: str | None) -> list[str]:
     Compared are the whole recipe with all settings in force, the sha256 of the training images and labels, and that of
     the teacher's file; the last two where they can be read here.
     """
-    state = RunFolder(job.folder).state
-    if not state.is_file():
+    begun = [event for event in RunFolder(job.folder).events() if event["event"] in ("start", "resume")]
+    if not begun:
         return []
-    try:
-        found = json.loads(read_file(state)["fingerprint"])
-    except (KdvizError, KeyError, TypeError, ValueError) as error:
-        return [f"{state} cannot be read ({str(error).splitlines()[0]})"]
+    record = begun[-1]
+    found = {**record.get("recipe", {}), "teacher": (record.get("teacher") or {}).get("sha256")}
     wanted: dict[str, Any] = expected(job.recipe, job.teacher_net)
     if data_sha256 is not None:
         wanted["data_sha256"] = data_sha256

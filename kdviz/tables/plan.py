@@ -68,7 +68,7 @@ def plan(
     cells = {key: builder.cell(cell) for key, cell in declaration.cells.items()}
     finished, other = set(), {}
     for job in builder.jobs.values():
-        images = images_of(job) if RunFolder(job.folder).state.is_file() else None
+        images = images_of(job) if RunFolder(job.folder).journal.is_file() else None
         differing = misfits(job, images[1] if images else None)
         if differing:
             other[job.id] = "; ".join(differing)
