@@ -14,8 +14,8 @@ from kdviz.checkpoints import foreign
 from kdviz.checkpoints.instantiate import instantiate
 from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.record import Checkpoint
-from kdviz.checkpoints.schema import CLASSES, check_checkpoint
 from kdviz.checkpoints.run_folder import checkpoint_file
+from kdviz.checkpoints.schema import CLASSES, check_checkpoint
 from kdviz.models.external import is_external
 
 HUGGING_FACE = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")

@@ -1,8 +1,10 @@
 """What the commands share: names become objects here, results and figures are written and reported here."""
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -13,6 +15,7 @@ import typer.core
 
 from kdviz.base.check import require
 from kdviz.base.files import write_dataset
+from kdviz.base.lock import locked
 from kdviz.cli.lists import ListOption, expand_lists, refuse_spaced_words
 
 if TYPE_CHECKING:
@@ -65,6 +68,9 @@ TeacherFile = Annotated[
     Path | None,
     typer.Option("--teacher", help="Teacher's checkpoint, where the file does not say.", rich_help_panel=NETS),
 ]
+
+
+_folders: ContextVar[ExitStack | None] = ContextVar("folders held by the running command", default=None)
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,15 @@ class Command(typer.core.TyperCommand):
                 with formatter.section(title):
                     formatter.write_dl(records)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; the folders that it writes into are its own until it ends."""
+        with ExitStack() as stack:
+            token = _folders.set(stack)
+            try:
+                return super().invoke(ctx)
+            finally:
+                _folders.reset(token)
+
 
 def _leaf_types(function: Any) -> dict[Any, set[Any]]:
     """The types in each parameter's annotation: `list[float] | None` holds float and None."""
@@ -213,12 +228,24 @@ def setting_value(text: str) -> Any:
 
 
 def folder(name: str, out: Path | None) -> Path:
-    """The folder that a command writes to: `out`, or reports/<name>."""
-    return out if out is not None else Path("reports") / name
+    """Where a command writes: `out`, or reports/<name>, held from now on."""
+    return hold(out if out is not None else Path("reports") / name)
+
+
+def hold(place: Path) -> Path:
+    """The folder, locked until the running command ends; of several ranks of torchrun, by the first for all.
+
+    Raises: KdvizError when another process holds it.
+    """
+    stack = _folders.get()
+    if stack is not None and os.environ.get("RANK", "0") == "0":
+        stack.enter_context(locked(place))
+    return place
 
 
 def write(dataset: "xr.Dataset", path: Path) -> None:
     """Write a result and say where."""
+    hold(path.parent)
     typer.echo(write_dataset(dataset, path))
 
 
@@ -238,6 +265,7 @@ def write_figures(
     """
     from kdviz import plots
 
+    hold(out)
     for name in names:
         with plots.style(venue):
             fig = plots.draw(datasets, name, venue=venue, **(options or {}))

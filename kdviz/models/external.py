@@ -13,7 +13,6 @@ from torch import nn
 
 from kdviz.base.check import KdvizError, require, unknown
 
-
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 
