@@ -103,7 +103,7 @@ def _misfit(shapes: matching.Shapes, named: Net, classes: int | None) -> str:
 
 
 def _check_sizes(state: Mapping[str, Tensor]) -> None:
-    """Refuse large tensors that claim more numbers than they hold: by strides of 0 four bytes may stand for terabytes."""
+    """Refuse large tensors that claim more numbers than they hold: with a stride of 0 four bytes may stand for many."""
     for key, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_meta:
             continue  # refused where they are used
