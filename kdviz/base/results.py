@@ -62,12 +62,15 @@ def read_dataset(path: str | os.PathLike, *, notes: list[str] | None = None) -> 
 
 
 def _read(path: Path) -> "xr.Dataset":
+    import h5netcdf
     import h5py
     import xarray as xr
 
+    if not hasattr(h5netcdf.File, "_writable"):  # asked for by the destructor of a file that could not be opened
+        h5netcdf.File._writable = False  # pyright: ignore[reportAttributeAccessIssue]
     try:
         require(path.is_file(), "is not a regular file")
-        with h5py.File(path, "r"):  # h5netcdf leaves a half-made object behind where this fails
+        with h5py.File(path, "r"):  # says more clearly than h5netcdf what is wrong
             pass
         # times would be decoded from any variable with such a unit, and there are none in our results
         with xr.open_dataset(path, engine="h5netcdf", decode_times=False, phony_dims="access") as dataset:

@@ -138,7 +138,12 @@ class Command(typer.core.TyperCommand):
         files = any(Path in types[one.name] or "CKPT" in (one.metavar or "") for one in arguments)
         if files and not ctx.resilient_parsing:
             refuse_spaced_words(args, options)
-        return super().parse_args(ctx, expand_lists(args, options))
+        rest = super().parse_args(ctx, expand_lists(args, options))
+        for name, given in ctx.params.items():
+            for value in given if isinstance(given, list | tuple) else [given]:
+                beyond = type(value) is int and not -(2**63) <= value < 2**63
+                require(not beyond, f"--{name.replace('_', '-')}: {str(value)[:30]} is beyond 64 bits")
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The help page's options in groups, each under the title that its `rich_help_panel` gives."""
