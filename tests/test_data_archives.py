@@ -201,7 +201,7 @@ def test_standins_keep_nothing_between_pickles():
         (b"", "not a pickle"),
         (b"\x80\x02}(U\x04da", "not a pickle"),
         (b"garbage", "not a pickle"),
-        (pickle.dumps([1, 2]), "a pickled list, expected a dictionary"),
+        (pickle.dumps([1, 2]), "a list, expected a dictionary"),
         (py2_dictionary(data=pixels(1)).replace(b"J\x00\x0c\x00\x00", b"J\x01\x0c\x00\x00"), "sizes"),
     ],
 )

@@ -393,7 +393,7 @@ def test_timm_and_torchvision_are_asked_by_name(monkeypatch):
         assert weights is None
         return nn.Linear(3, num_classes)
 
-    models = types.SimpleNamespace(list_models=lambda: ["resnet18"], get_model=get_model)
+    models = types.SimpleNamespace(list_models=lambda module: ["resnet18"], get_model=get_model)
     stand_in(monkeypatch, "torchvision", models=models)
     assert build("torchvision:resnet18", classes=7).out_features == 7
     with pytest.raises(KdvizError, match="unknown torchvision model"):

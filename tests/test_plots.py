@@ -217,7 +217,7 @@ def test_bad_results_end_in_one_line(results, tmp_path, monkeypatch, capsys):
         (["tau.nc", "--format", "bmp"], "format must be one of pdf, png, svg, got 'bmp'"),
         (["tau.nc", "ternary.nc"], "different kinds (tau, ternary)"),
         (["spell.nc"], "does not say what it is"),
-        (["hollow.nc"], "the tau is not whole"),
+        (["hollow.nc"], "hollow.nc: has no measure, which every tau has"),
         (["text.nc"], "text.nc: not a kdviz result"),
         (["empty.nc"], "empty.nc: not a kdviz result"),
         (["half.nc"], "half.nc: not a kdviz result"),

@@ -147,11 +147,7 @@ def test_the_same_run_gives_the_same_page(tmp_path):
 
 def test_names_are_text_and_never_markup(tmp_path):
     path = checkpoint(
-        tmp_path / "plain.pt",
-        method=EVIL,
-        data=EVIL,
-        recipe={EVIL: EVIL},
-        teacher={"path": EVIL, "sha256": EVIL, "name": EVIL},
+        tmp_path / "plain.pt", method=EVIL, data=EVIL, recipe={EVIL: EVIL}, teacher={"path": EVIL, "name": EVIL}
     )
     found = Reader(page(gather([path]), title=EVIL))
     assert "script" not in found.tags

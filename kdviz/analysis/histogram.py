@@ -43,7 +43,7 @@ def histogram(
     Args:
         source: as `kdviz.analysis.sources.open_logits`; one pass is made, so a generator will do.
         temperature: above 0, of the softmax.
-        bins: of each table, 16 or more; the bins used are at least half as many, if the values are not all equal.
+        bins: of each table, 16 to 16384; the bins used are at least half as many, if the values are not all equal.
         small: the share of channels, from the smallest up, that is called small; in (0, 1).
         rank_samples: samples behind the ranking loss' gradient, whose cost is quadratic in channels; 0 leaves it out.
         drop_nonfinite, label: as `open_logits` and its chunks.
@@ -58,7 +58,7 @@ def histogram(
     """
     positive("histogram", temperature=temperature)
     require(0 < small < 1, f"histogram: small must be between 0 and 1, got {small}")
-    require(bins >= 16, f"histogram: bins must be 16 or more, got {bins}")
+    require(16 <= bins <= 16384, f"histogram: bins must be 16 to 16384, got {bins}")
     opened = open_logits(source, label=label)
     sums, tally = None, {}
     for chunk in chunks(opened, who="histogram", drop_nonfinite=drop_nonfinite, teacher=False, tally=tally):

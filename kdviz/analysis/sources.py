@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -224,6 +225,13 @@ def _array(path: Path) -> Any:
     return found
 
 
+def check_unpacked(path: Path) -> None:
+    """Refuse an archive that unpacks to far more than numbers can be compressed to: a few bytes may hold gigabytes."""
+    with zipfile.ZipFile(path) as archive:
+        total, held = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
+    require(total <= 100 * held + 2**24, f"{path}: would unpack to {total} bytes from {held}; damaged")
+
+
 def _numpy_file(path: Path) -> Any:
     """An array by memory map, or the arrays of an archive."""
     try:
@@ -231,28 +239,26 @@ def _numpy_file(path: Path) -> Any:
             if stream.read(6) == b"\x93NUMPY":
                 return np.load(path, mmap_mode="r", allow_pickle=False)
             stream.seek(0)
+            if zipfile.is_zipfile(path):
+                check_unpacked(path)
             found = np.load(stream, allow_pickle=False)
             return {key: found[key] for key in found.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except KdvizError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise KdvizError(f"{path}: not logits in a .nc, .npz, .npy or .pt file ({said})") from error
 
 
 def _torch_file(path: Path) -> Any:
-    import pickle
-    import struct
-    import warnings
-
-    # what the reader of pickles stumbles over in a file that holds none
-    stray = (KeyError, IndexError, TypeError, AttributeError, AssertionError, OverflowError, MemoryError, struct.error)
+    """What a file of torch.save holds, read as a checkpoint's would be."""
+    from kdviz.checkpoints.read import read_file
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle's protocols; what cannot be read is refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError, *stray) as error:
+        return read_file(path)
+    except KdvizError as error:
         raise KdvizError(
-            f"{path}: torch.load(weights_only=True) cannot read it; save plain tensors as"
+            f"{error}; torch.load(weights_only=True) cannot read it; save plain tensors as"
             " {'logits_student': ..., 'logits_teacher': ..., 'target': ...}"
         ) from error
 

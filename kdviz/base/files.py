@@ -107,14 +107,8 @@ def write_dataset(dataset: "xr.Dataset", path: str | os.PathLike) -> Path:
     return Path(path)
 
 
-def read_dataset(path: str | os.PathLike) -> "xr.Dataset":
-    """Read a result of `write_dataset` into memory. Raises KdvizError for a missing or damaged file."""
-    import xarray as xr
+def read_dataset(path: str | os.PathLike, *, notes: list[str] | None = None) -> "xr.Dataset":
+    """`kdviz.base.results.read_dataset`, imported when it is needed."""
+    from kdviz.base import results
 
-    from kdviz.base.variables import complete
-
-    found = existing(path, what="result")
-    try:
-        return complete(xr.load_dataset(found, engine="h5netcdf"))
-    except (OSError, ValueError, KeyError) as error:
-        raise KdvizError(f"{found}: not a kdviz result (netCDF): {str(error).splitlines()[0]}") from error
+    return results.read_dataset(path, notes=notes)

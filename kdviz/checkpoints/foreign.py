@@ -4,12 +4,14 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from kdviz.base.check import KdvizError, require
+from kdviz.checkpoints.schema import LONGEST, MOST, Facts, Recipe, validate
 from kdviz.data import DATA
 
 # Entries that hold weights, the student's first; averaged copies only where there is nothing else.
@@ -60,9 +62,9 @@ def parse(payload: Any) -> Foreign:
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     unused = sorted(set(payload) - {entry, "epoch"}, key=str) if entry else []
     extra = [str(key) for key in state if key not in tensors]
-    return Foreign(
-        producer, tensors, _claims(producer, payload, settings), [*map(str, unused), *extra], _facts(payload, settings)
-    )
+    facts = _facts(payload, settings)
+    validate(Facts, facts)
+    return Foreign(producer, tensors, _claims(producer, payload, settings), [*map(str, unused), *extra], facts)
 
 
 def _is_state(value: Any) -> bool:
@@ -102,7 +104,8 @@ def _settings(payload: Mapping[str, Any]) -> dict[str, Any]:
         entry = payload.get(key)
         values = vars(entry) if isinstance(entry, argparse.Namespace) else entry
         if isinstance(values, Mapping):
-            found |= {str(name): _short(value) for name, value in values.items() if _short(value) is not None}
+            short = {_short(str(name)): _short(value) for name, value in islice(values.items(), MOST // 64)}
+            found |= {name: value for name, value in short.items() if value is not None}
     return found
 
 
@@ -113,7 +116,9 @@ def _short(value: Any) -> Any:
     if isinstance(value, list | tuple) and len(value) <= 32:
         parts = [_short(part) if not isinstance(part, list | tuple) else None for part in value]
         return None if None in parts else parts
-    return value if isinstance(value, bool | int | float | str) else None
+    if isinstance(value, str):  # surrogates, which no other file can hold, become question marks
+        return value[:LONGEST].replace("\0", "").encode(errors="replace").decode()
+    return value if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63) else None
 
 
 def _claims(producer: str, payload: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
@@ -124,9 +129,11 @@ def _claims(producer: str, payload: Mapping[str, Any], settings: Mapping[str, An
 
 
 def _facts(payload: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = {"recipe": dict(settings), "data": _data(settings)}
+    # kdviz' own parts of a recipe are of types that only kdviz writes
+    recipe = {name: value for name, value in settings.items() if name not in Recipe.model_fields}
+    facts: dict[str, Any] = {"recipe": recipe, "data": _data(settings)}
     epoch = _number(payload.get("epoch", settings.get("epoch")))
-    facts["epoch"] = None if epoch is None else int(epoch)
+    facts["epoch"] = None if epoch is None or not 0 <= epoch < 2**63 else int(epoch)
     if isinstance(settings.get("distill"), str):  # RepDistiller's name for the method
         facts["method"] = settings["distill"]
     seed = settings.get("seed")
@@ -137,7 +144,7 @@ def _facts(payload: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str,
             facts["metrics"] = {which: {"top1": percent / 100}}
             break
     version = payload.get("pytorch-lightning_version")
-    facts["versions"] = {"pytorch-lightning": version} if isinstance(version, str) else {}
+    facts["versions"] = {"pytorch-lightning": _short(version)} if isinstance(version, str) else {}
     return facts
 
 

@@ -11,23 +11,21 @@ from torch import Tensor, nn
 
 from kdviz.base.check import KdvizError, one_of, require
 from kdviz.base.files import atomic, versions
-
-FORMAT = 1
-FACTS = ("name", "classes", "data", "method", "seed", "epoch", "which", "recipe", "metrics", "teacher", "versions")
+from kdviz.checkpoints.schema import FORMAT, check_checkpoint
 
 
-def plain(value: Any, *, where: str = "value") -> Any:
+def as_plain_values(value: Any, *, where: str = "value") -> Any:
     """`value` as nested dicts, lists, numbers, strings and None; numpy and 0-d tensors become numbers.
 
     Raises: KdvizError for anything else, naming its place.
 
-    >>> plain({"lr": torch.tensor(0.5), "steps": (1, 2)})
+    >>> as_plain_values({"lr": torch.tensor(0.5), "steps": (1, 2)})
     {'lr': 0.5, 'steps': [1, 2]}
     """
     if isinstance(value, Mapping):
-        return {str(key): plain(entry, where=f"{where}.{key}") for key, entry in value.items()}
+        return {str(key): as_plain_values(entry, where=f"{where}.{key}") for key, entry in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(entry, where=f"{where}[{i}]") for i, entry in enumerate(value)]
+        return [as_plain_values(entry, where=f"{where}[{i}]") for i, entry in enumerate(value)]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if type(value) not in (bool, int, float, str, type(None)) and getattr(value, "size", None) is not None:
@@ -95,24 +93,14 @@ def save_checkpoint(
         "teacher": teacher,
         "versions": versions(),
     }
-    payload = {"kdviz": FORMAT} | {key: plain(value, where=key) for key, value in facts.items()}
+    payload = {"kdviz": FORMAT} | {key: as_plain_values(value, where=key) for key, value in facts.items()}
     payload["state_dict"] = _tensors(model)
+    try:
+        check_checkpoint(payload)
+    except KdvizError as error:
+        raise KdvizError(f"save_checkpoint: {error}") from error
     buffer = io.BytesIO()  # torch writes a file's own name into it, which would make the bytes depend on the path
     torch.save(payload, buffer)
     with atomic(path) as partial:
         partial.write_bytes(buffer.getbuffer())
     return Path(path)
-
-
-def facts_of(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of `Checkpoint` that a payload of ours holds.
-
-    Raises: KdvizError when it was written by a newer kdviz or lacks something.
-    """
-    require(
-        payload["kdviz"] == FORMAT,
-        f"written in kdviz checkpoint format {payload['kdviz']}, but this kdviz reads {FORMAT}; update kdviz",
-    )
-    missing = [key for key in (*FACTS, "state_dict") if key not in payload]
-    require(not missing, f"a kdviz checkpoint without {', '.join(missing)}")
-    return {key: payload[key] for key in FACTS}

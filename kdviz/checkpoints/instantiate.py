@@ -17,6 +17,7 @@ from kdviz.models import MODELS, build
 from kdviz.models.external import is_external
 
 Net = str | nn.Module | None
+SMALL = 2**28  # bytes; what an expanded tensor of so many may claim without holding it
 
 
 class Instance(NamedTuple):
@@ -47,6 +48,7 @@ def instantiate(
     Raises: KdvizError when nothing fits, class counts differ, or weights are not finite.
     """
     require(isinstance(state, Mapping) and state, "has no tensors")
+    _check_sizes(state)
     candidates = chain([None, *claims], imagenet.claims(state)) if model is None else [model]
     found = (search.find(state, lambda shapes, net=net: _match(net, shapes, classes)) for net in candidates)
     student = next((one for one in found if one is not None), None)
@@ -98,6 +100,15 @@ def _misfit(shapes: matching.Shapes, named: Net, classes: int | None) -> str:
     expected = _shapes(name, classes or matching.head_size(shapes) or matching.CLASSES)
     verb = "is nearest to" if named is None else "does not fit"
     return f"{verb} {name if isinstance(name, str) else type(name).__name__}: {matching.differences(expected, shapes)}"
+
+
+def _check_sizes(state: Mapping[str, Tensor]) -> None:
+    """Refuse large tensors that claim more numbers than they hold: with a stride of 0 four bytes may stand for many."""
+    for key, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_meta:
+            continue  # refused where they are used
+        claimed, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+        require(claimed <= max(held, SMALL), f"{key} claims {claimed} bytes but the file holds {held} of it; damaged")
 
 
 def _check(state: Mapping[str, Tensor]) -> None:

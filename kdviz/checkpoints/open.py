@@ -11,11 +11,11 @@ from torch import nn
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import existing, sha256
 from kdviz.checkpoints import foreign
-from kdviz.checkpoints.format import facts_of
 from kdviz.checkpoints.instantiate import instantiate
 from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.record import Checkpoint
 from kdviz.checkpoints.run_folder import checkpoint_file
+from kdviz.checkpoints.schema import CLASSES, check_checkpoint
 from kdviz.models.external import is_external
 
 HUGGING_FACE = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
@@ -42,6 +42,7 @@ def load_checkpoint(
         no net, that has another class count, or whose weights are not finite.
     """
     found = checkpoint_file(existing(path, what="checkpoint"))
+    require(classes is None or 1 <= classes <= CLASSES, f"classes must be 1 to {CLASSES}, got {classes}")
     file, config = _folder(found) if found.is_dir() else (found, {})
     payload = read_file(file)
     try:
@@ -53,9 +54,10 @@ def load_checkpoint(
 
 
 def _ours(path: Path, payload: Mapping[str, Any], model: str | nn.Module | None, classes: int | None) -> Checkpoint:
-    facts = facts_of(payload)
-    name, stated = facts.pop("name"), facts.pop("classes")
-    filled = instantiate(payload["state_dict"], model=model or _architecture(name), classes=classes, stated=stated)
+    facts = check_checkpoint(payload)
+    name, stated, state = facts.pop("name"), facts.pop("classes"), facts.pop("state_dict")
+    facts.pop("kdviz")
+    filled = instantiate(state, model=model or _architecture(name), classes=classes, stated=stated)
     return Checkpoint(
         path=path,
         model=filled.net,
@@ -68,9 +70,8 @@ def _ours(path: Path, payload: Mapping[str, Any], model: str | nn.Module | None,
     )
 
 
-def _architecture(name: Any) -> str:
+def _architecture(name: str) -> str:
     """A file's own word for its net, which may choose among known nets but never name code to import."""
-    require(isinstance(name, str), f"its model's name is a {type(name).__name__}; expected a string")
     if not is_external(name) or name.startswith(("timm:", "torchvision:")):
         return name
     raise KdvizError(

@@ -1,15 +1,18 @@
 """Bytes to tensors and plain values, never running anything that a file names: the content decides, not the suffix."""
 
 import argparse
+import codecs
 import pickle
+import pickletools
 import re
 import struct
 import tarfile
 import warnings
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -69,6 +72,7 @@ def read_file(path: Path) -> Any:
 
 def _load(path: Path, *, mapped: bool) -> Any:
     """torch.load, weights only; mapped tensors are read from the disk where they are used and nowhere else."""
+    _refuse_makers(path)
     with torch.serialization.safe_globals(_allowed()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's notices about old files would stand beside our one line
         try:
@@ -83,17 +87,65 @@ def _load(path: Path, *, mapped: bool) -> Any:
             raise KdvizError(message) from error
 
 
+def _dtype(kind: object, *_: object) -> np.dtype:
+    """In place of numpy.dtype, which would also make types of gigabytes."""
+    if kind not in ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u1", "b1"):
+        raise pickle.UnpicklingError("a NumPy type that is no ordinary number")
+    return np.dtype(kind)
+
+
+def _scalar(kind: np.dtype, raw: object) -> Any:
+    """In place of NumPy's function of a number's type and bytes."""
+    if not isinstance(kind, np.dtype) or not isinstance(raw, bytes) or len(raw) != kind.itemsize:
+        raise pickle.UnpicklingError("a NumPy number that is not whole")
+    return np.frombuffer(raw, kind)[0]
+
+
 def _allowed() -> list[Any]:
     """What published checkpoints hold beside tensors: settings, and numbers left in NumPy's types."""
-    scalar = getattr(np, "_core", np).multiarray.scalar  # type: ignore[attr-defined]
     kinds = ("Float64DType", "Float32DType", "Float16DType", "Int64DType", "Int32DType", "BoolDType")
     names = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")
     return [
         argparse.Namespace,
-        np.dtype,
-        *((scalar, name) for name in names),
+        (_dtype, "numpy.dtype"),
+        *((_scalar, name) for name in names),
         *(getattr(np.dtypes, kind) for kind in kinds),
     ]
+
+
+def _refuse_makers(path: Path) -> None:
+    """Refuse pickles that name functions which make large objects of small arguments; torch would call them."""
+    named, encodings = set(), set()
+    with suppress(*BROKEN), _pickles(path) as stream:
+        for _ in range(5):  # a legacy file is so many pickles
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name == "GLOBAL":
+                    named.add(str(argument).replace(" ", ".").replace("__builtin__", "builtins"))
+                elif isinstance(argument, str) and len(argument) < 20:
+                    encodings |= _codec(argument)
+    makers = sorted(named & {"builtins.bytearray", "torch.Tensor"})
+    if "_codecs.encode" in named:
+        makers += sorted(encodings - {"iso8859-1", "utf-8", "ascii"})
+    require(not makers, f"{path}: would make objects of any size ({', '.join(makers)}), so it is not opened; {RESAVE}")
+
+
+def _codec(text: str) -> set[str]:
+    with suppress(LookupError, ValueError):
+        return {codecs.lookup(text).name}
+    return set()
+
+
+@contextmanager
+def _pickles(path: Path) -> Iterator[IO[bytes]]:
+    """The pickles of a torch file, zip or legacy."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.rsplit("/", 1)[-1] == "data.pkl")
+            with archive.open(name) as stream:
+                yield stream
+    else:
+        with path.open("rb") as stream:
+            yield stream
 
 
 def _blocked(path: Path, error: BaseException) -> list[str]:

@@ -1,12 +1,12 @@
 """The data set and the teacher that belong to a checkpoint."""
 
 import os
-from pathlib import Path
 
 from kdviz.base.check import KdvizError, require
-from kdviz.base.files import sha256
+from kdviz.base.references import data_name
 from kdviz.checkpoints.open import load_checkpoint
 from kdviz.checkpoints.record import Checkpoint
+from kdviz.checkpoints.references import teacher_file
 from kdviz.data import Data, load_data
 from kdviz.data.external import named_by_file
 
@@ -25,7 +25,7 @@ def load_data_of(
     """
     chosen = name
     if name is None and checkpoint is not None and checkpoint.data is not None:
-        chosen = named_by_file(checkpoint.data, where=checkpoint.path)
+        chosen = data_name(named_by_file(checkpoint.data, where=checkpoint.path), checkpoint.path)
     if chosen is None:
         raise KdvizError("the checkpoint does not say its data set; name one with --data (see: kdviz list data)")
     data = load_data(chosen, split=split, root=root)
@@ -46,17 +46,5 @@ def load_teacher_of(checkpoint: Checkpoint, path: str | os.PathLike | None = Non
     """
     if path is not None:
         return load_checkpoint(path)
-    if not checkpoint.teacher:
-        return None
-    named = Path(checkpoint.teacher["path"])
-    places = (checkpoint.path.parent / named.name, checkpoint.path.parent / named, named)
-    found = [place for place in places if place.is_file() and not place.samefile(checkpoint.path)]
-    if not found:
-        raise KdvizError(f"{checkpoint.path}: its teacher {named} is not there; name the file with --teacher")
-    digest = checkpoint.teacher.get("sha256")
-    right = next((place for place in found if digest in (None, sha256(place))), None)
-    if right is None:
-        raise KdvizError(
-            f"{found[0]}: not the file that {checkpoint.path} was distilled from (sha256 differs); use --teacher"
-        )
-    return load_checkpoint(right)
+    found = teacher_file(checkpoint)
+    return None if found is None else load_checkpoint(found)

@@ -1,8 +1,10 @@
 """What the commands share: names become objects here, results and figures are written and reported here."""
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
@@ -13,6 +15,7 @@ import typer.core
 
 from kdviz.base.check import require
 from kdviz.base.files import write_dataset
+from kdviz.base.lock import locked
 from kdviz.cli.lists import ListOption, expand_lists, refuse_spaced_words
 
 if TYPE_CHECKING:
@@ -65,6 +68,9 @@ TeacherFile = Annotated[
     Path | None,
     typer.Option("--teacher", help="Teacher's checkpoint, where the file does not say.", rich_help_panel=NETS),
 ]
+
+
+_folders: ContextVar[ExitStack | None] = ContextVar("folders held by the running command", default=None)
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,12 @@ class Command(typer.core.TyperCommand):
         files = any(Path in types[one.name] or "CKPT" in (one.metavar or "") for one in arguments)
         if files and not ctx.resilient_parsing:
             refuse_spaced_words(args, options)
-        return super().parse_args(ctx, expand_lists(args, options))
+        rest = super().parse_args(ctx, expand_lists(args, options))
+        for name, given in ctx.params.items():
+            for value in given if isinstance(given, list | tuple) else [given]:
+                beyond = type(value) is int and not -(2**63) <= value < 2**63
+                require(not beyond, f"--{name.replace('_', '-')}: {str(value)[:30]} is beyond 64 bits")
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The help page's options in groups, each under the title that its `rich_help_panel` gives."""
@@ -147,6 +158,15 @@ class Command(typer.core.TyperCommand):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; the folders that it writes into are its own until it ends."""
+        with ExitStack() as stack:
+            token = _folders.set(stack)
+            try:
+                return super().invoke(ctx)
+            finally:
+                _folders.reset(token)
 
 
 def _leaf_types(function: Any) -> dict[Any, set[Any]]:
@@ -213,12 +233,24 @@ def setting_value(text: str) -> Any:
 
 
 def folder(name: str, out: Path | None) -> Path:
-    """The folder that a command writes to: `out`, or reports/<name>."""
-    return out if out is not None else Path("reports") / name
+    """Where a command writes: `out`, or reports/<name>, held from now on."""
+    return hold(out if out is not None else Path("reports") / name)
+
+
+def hold(place: Path) -> Path:
+    """The folder, locked until the running command ends; of several ranks of torchrun, by the first for all.
+
+    Raises: KdvizError when another process holds it.
+    """
+    stack = _folders.get()
+    if stack is not None and os.environ.get("RANK", "0") == "0":
+        stack.enter_context(locked(place))
+    return place
 
 
 def write(dataset: "xr.Dataset", path: Path) -> None:
     """Write a result and say where."""
+    hold(path.parent)
     typer.echo(write_dataset(dataset, path))
 
 
@@ -238,6 +270,7 @@ def write_figures(
     """
     from kdviz import plots
 
+    hold(out)
     for name in names:
         with plots.style(venue):
             fig = plots.draw(datasets, name, venue=venue, **(options or {}))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kdviz.base.check import one_line
 from kdviz.cli.common import ModelName, open_checkpoint
 
 NEEDS_ARGUMENTS = True
@@ -30,4 +31,4 @@ def command(
             typer.echo()
         width = max(map(len, checkpoint.facts))
         for label, value in checkpoint.facts.items():
-            typer.echo(f"{label:<{width}}  {value}")
+            typer.echo(one_line(f"{label:<{width}}  {value}"))

@@ -27,7 +27,12 @@ def command(
     from kdviz.base.files import read_dataset
     from kdviz.plots import FIGURES
 
-    datasets = [read_dataset(path) for path in results]
+    datasets = []
+    for path in results:
+        notes: list[str] = []
+        datasets.append(read_dataset(path, notes=notes))
+        for note in notes:
+            typer.echo(f"kdviz: {path}: {note}", err=True)
     kind = datasets[0].attrs.get("kind")
     require(kind in FIGURES, f"{results[0]}: does not say what it is (attribute kind); was it written by kdviz?")
     names = figure or [name for name in FIGURES[str(kind)] if name != "html"]

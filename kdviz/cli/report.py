@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdviz.cli.common import ModelName
+from kdviz.cli.common import ModelName, hold
 
 NEEDS_ARGUMENTS = True
 
@@ -34,6 +34,7 @@ def command(
     path = out or Path("reports") / Path(name).name / "report.html"
     path = path if path.suffix in (".html", ".htm") else path / "report.html"
     text = page(subjects, title=title)
+    hold(path.parent)
     with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8")
     typer.echo(path)

@@ -26,8 +26,8 @@ def folder() -> Path:
 
 def read(name: str) -> np.ndarray | None:
     """The array kept as `name`, or None when there is none or it is damaged."""
-    with suppress(OSError, ValueError, EOFError):
-        return np.load(folder() / f"{name}.npy", allow_pickle=False)
+    with suppress(OSError, ValueError, EOFError):  # mapped first: a header may claim more than the file holds
+        return np.array(np.load(folder() / f"{name}.npy", mmap_mode="r", allow_pickle=False))
     return None
 
 

@@ -1,6 +1,8 @@
 """Images in files, decoded when they are asked for, so that a large tree need not fit into memory."""
 
 import hashlib
+import os
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,9 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kdviz.base.check import KdvizError
+from kdviz.base.check import KdvizError, require
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
+PIXELS = 2**26  # of an image; as RGBA they take 256 MiB
 _BIG = 128  # from here on images are framed as ImageNet's are evaluated
 
 
@@ -53,7 +56,7 @@ class Files:
         """SHA-256 over each file's class folder, name and size in bytes, and the side that images are brought to."""
         digest = hashlib.sha256(str(self.size).encode())
         for path in self.paths:
-            digest.update(f"/{path.parent.name}/{path.name}:{path.stat().st_size}".encode())
+            digest.update(os.fsencode(f"/{path.parent.name}/{path.name}:{path.stat().st_size}"))
         return digest.hexdigest()
 
     def _read(self, path: Path) -> np.ndarray:
@@ -65,11 +68,16 @@ class Files:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """The decoded image at `path`; any damage is told as KdvizError."""
+    """The decoded image at `path`; any damage is a KdvizError."""
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the lower one
+            width, height = image.size
+            require(width * height <= PIXELS, f"{path}: {width} x {height} pixels, expected at most {PIXELS} in all")
             image.load()
             yield image
+    except KdvizError:
+        raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise KdvizError(f"{path}: not a whole image file ({error})") from error
 

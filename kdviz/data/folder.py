@@ -20,6 +20,8 @@ TINY = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
 def _classes(folder: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     require(names, f"{folder}: no class folders in it; expected {folder}/CLASS/IMAGE")
+    for name in names:
+        require(name.isprintable(), f"{folder / name}: the class' name is no UTF-8 or not printable; rename the folder")
     return names
 
 
@@ -80,11 +82,11 @@ def load(split: str, root: Path | None = None) -> Data:
 
 def _side(root: Path) -> tuple[Path, int | None]:
     """PATH@SIDE in two; a folder that is really called so wins."""
-    plain, at, side = str(root).rpartition("@")
-    if root.exists() or not at or not side.isdigit():
+    place, at, side = str(root).rpartition("@")
+    if root.exists() or not at or not side.isdecimal() or len(side) > 9:
         return root, None
     require(8 <= int(side) <= 1024, f"folder: the side must be 8 to 1024 pixels, got {side}")
-    return Path(plain), int(side)
+    return Path(place), int(side)
 
 
 def _cut(whole: Data, split: str) -> Data:

@@ -10,6 +10,8 @@ import numpy as np
 
 from kdviz.base.check import KdvizError, require
 
+LARGEST = 2**26  # bytes; the MNIST family's images have 47 million
+
 
 def read(path: Path, dimensions: int) -> np.ndarray:
     """The unsigned bytes of an IDX file, gzipped or not, as an array of `dimensions` dimensions.
@@ -31,7 +33,10 @@ def read(path: Path, dimensions: int) -> np.ndarray:
             require(len(head) == 4 + 4 * dimensions, f"{path}: ends within its header; download it again")
             sizes = struct.unpack(f">{dimensions}I", head[4:])
             expected = math.prod(sizes)
-            require(0 < expected < 2**32, f"{path}: says its sizes are {sizes}; damaged")
+            require(0 < expected <= LARGEST, f"{path}: its sizes {sizes} are not 1 to {LARGEST} bytes; damaged")
+            if not zipped:
+                held = path.stat().st_size - len(head)
+                require(held >= expected, f"{path}: holds {held} of {expected} bytes; truncated, download it again")
             body = stream.read(expected + 1)  # one more, to notice what should not be there
     except (OSError, EOFError, zlib.error) as error:
         raise KdvizError(f"{path}: cannot be read ({error}); download it again") from error

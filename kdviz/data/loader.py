@@ -188,9 +188,9 @@ class _Views(Dataset):
         epoch, wanted = key
         rows, positions, damaged = [], [], []
         for position in wanted.tolist():
-            row = None
-            for other in range(position, position + len(self.labels)):
-                other %= len(self.labels)
+            row, other = None, position
+            for offset in range(len(self.labels)):
+                other = (position + offset) % len(self.labels)
                 try:
                     picture = picture_at(self.images, other)
                 except KdvizError as error:

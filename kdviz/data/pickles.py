@@ -7,6 +7,7 @@ this module, and every other name ends the reading: not even NumPy's own unpickl
 import io
 import math
 import pickle
+import pickletools
 import struct
 from typing import Any
 
@@ -64,18 +65,24 @@ class _Dtype(_Call):
 
     def __call__(self, kind: object, *_: object) -> _Bytes:
         if kind not in ("u1", b"u1"):
-            raise pickle.UnpicklingError(f"an array of {kind!r}, expected unsigned bytes")
+            raise pickle.UnpicklingError("an array of another type than unsigned bytes")
         return _Bytes()
 
 
 class _Encode(_Call):
-    """How Python 3 writes bytes in protocol 2."""
+    """How Python 3 writes bytes in protocol 2; all of them together are no longer than the file."""
 
-    __slots__ = ()
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
 
     def __call__(self, text: object, encoding: object = "latin1") -> bytes:
         if not isinstance(text, str) or encoding != "latin1":
             raise pickle.UnpicklingError("an encoding other than latin1")
+        self.left -= len(text)
+        if self.left < 0:
+            raise pickle.UnpicklingError("more bytes than the file has")
         return text.encode("latin1")
 
 
@@ -83,13 +90,37 @@ _NAMES = {
     "_reconstruct": ({"numpy.core.multiarray", "numpy._core.multiarray"}, _Reconstruct()),
     "ndarray": ({"numpy"}, _Call()),
     "dtype": ({"numpy"}, _Dtype()),
-    "encode": ({"_codecs"}, _Encode()),
 }
 
 
+def _scan(raw: bytes) -> None:
+    """Refuse, before anything is built, a pickle that takes more memory or time than its length allows.
+
+    The C unpickler makes room for every number below the memo's largest, so a few bytes can ask for gigabytes; and a
+    tuple that holds the same tuple twice, many levels deep, takes for ever to hash or to print.
+    """
+    put, tuples, last = 0, set(), ""
+    for opcode, argument, _ in pickletools.genops(raw):
+        name = opcode.name
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            index = put if name == "MEMOIZE" else int(argument)
+            put += 1
+            if index > 2 * put + 256:  # Python 2 numbers from 1, and some writers leave out what nobody uses
+                raise pickle.UnpicklingError(f"the memo's place {index} after {put} entries")
+            if last.startswith("TUPLE"):
+                tuples.add(index)
+        elif name == "DUP" or (name in ("GET", "BINGET", "LONG_BINGET") and int(argument) in tuples):
+            raise pickle.UnpicklingError("the same tuple twice, which these files never need")
+        last = name
+
+
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(io.BytesIO(raw), encoding="bytes")
+        self._names = _NAMES | {"encode": ({"_codecs"}, _Encode(len(raw)))}
+
     def find_class(self, module: str, name: str) -> Any:
-        modules, stand_in = _NAMES.get(name, (set(), None))
+        modules, stand_in = self._names.get(name, (set(), None))
         if module not in modules:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which these files never need; refused")
         return stand_in
@@ -101,24 +132,24 @@ def read(raw: bytes, *, where: str) -> dict[str, Any]:
     Raises: KdvizError for anything that is not such a dictionary, whole and harmless.
     """
     try:
-        found = _Unpickler(io.BytesIO(raw), encoding="bytes").load()
+        _scan(raw)
+        found = _Unpickler(raw).load()
+        if not isinstance(found, dict):
+            raise pickle.UnpicklingError(f"a {type(found).__name__}, expected a dictionary")
+        return {_text(key): value.values if isinstance(value, _Array) else value for key, value in found.items()}
     except _BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise KdvizError(f"{where}: not a pickle of this data set ({reason})") from error
-    if not isinstance(found, dict):
-        raise KdvizError(f"{where}: a pickled {type(found).__name__}, expected a dictionary")
-    return {
-        _text(key): getattr(value, "values", value) if isinstance(value, _Array) else value
-        for key, value in found.items()
-    }
 
 
 def _text(value: object) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+    if not isinstance(value, bytes | str):
+        raise pickle.UnpicklingError(f"a {type(value).__name__} where it should have a name")
+    return value.decode("latin1") if isinstance(value, bytes) else value
 
 
 def texts(values: object, *, where: str) -> list[str]:
     """A pickled list of names as str."""
-    if not isinstance(values, list):
+    if not isinstance(values, list) or not all(isinstance(value, bytes | str) for value in values):
         raise KdvizError(f"{where}: expected a list of names, found a {type(values).__name__}")
     return [_text(value) for value in values]

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -12,9 +13,11 @@ from torch import nn
 
 from kdviz.base.check import KdvizError, require, unknown
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
 
 def is_external(name: str) -> bool:
-    """Whether a model's name leaves the house."""
+    """Whether a model's name is that of another library or of the user's own code."""
     return ":" in name
 
 
@@ -52,7 +55,7 @@ def _library(name: str) -> ModuleType:
 
 def _timm(library: str, net: str, classes: int, drop_path: float) -> nn.Module:
     timm = _library(library)
-    if not timm.is_model(net.split(".")[0]):
+    if not _NAME.fullmatch(net) or not timm.is_model(net.split(".")[0]):  # hf-hub:... would be downloaded
         raise unknown("timm model", net, timm.list_models())
     settings = {"drop_path_rate": drop_path} if drop_path else {}  # nets without it do not know the argument
     return _called(lambda: timm.create_model(net, pretrained=False, num_classes=classes, **settings), f"timm:{net}")
@@ -61,8 +64,9 @@ def _timm(library: str, net: str, classes: int, drop_path: float) -> nn.Module:
 def _torchvision(library: str, net: str, classes: int, drop_path: float) -> nn.Module:
     require(not drop_path, f"torchvision:{net}: its drop-path cannot be set by name; use timm:NAME, or leave it at 0")
     models = _library(library).models
-    if net not in models.list_models():
-        raise unknown("torchvision model", net, models.list_models())
+    classifiers = models.list_models(models)  # the others download their backbone's weights
+    if net not in classifiers:
+        raise unknown("torchvision model", net, classifiers)
     return _called(lambda: models.get_model(net, weights=None, num_classes=classes), f"torchvision:{net}")
 
 

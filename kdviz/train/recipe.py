@@ -36,24 +36,24 @@ class Recipe(BaseModel):
     student: str = "resnet8"
     teacher: str | None = None
     data: str = "glyphs100"
-    limit: int | None = Field(None, gt=0)
+    limit: int | None = Field(None, gt=0, le=2**31)
     holdout: bool = True
-    epochs: int = Field(8, gt=0)
-    batch: int = Field(128, gt=1)
+    epochs: int = Field(8, gt=0, le=10**6)
+    batch: int = Field(128, gt=1, le=10**6)
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(0.1, gt=0)
+    lr: float = Field(0.1, gt=0, le=1e6)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
-    weight_decay: float = Field(5e-4, ge=0)
+    weight_decay: float = Field(5e-4, ge=0, le=1e6)
     schedule: Literal["cosine", "step"] = "cosine"
     milestones: tuple[float, ...] = ()
-    decay: float = Field(0.1, gt=0)
-    min_lr: float = Field(0.0, ge=0)
-    warmup: float = Field(1.0, ge=0)
+    decay: float = Field(0.1, gt=0, le=1e6)
+    min_lr: float = Field(0.0, ge=0, le=1e6)
+    warmup: float = Field(1.0, ge=0, le=1e6)
     augment: Literal["crop", "none"] = "crop"
     features_at: tuple[str, ...] = ()
     teacher_features_at: tuple[str, ...] = ()
-    seed: int = 0
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     keep_epochs: int = Field(0, ge=0)

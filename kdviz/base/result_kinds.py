@@ -1,0 +1,170 @@
+"""What each kind of result holds: its axes, its variables and their values, its attributes."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Variable(BaseModel):
+    """What one variable of a result must be.
+
+    Attributes:
+        dims: its dimensions, in any order; None where the kind leaves them open.
+        type: numbers (truth values and integers too) or texts.
+        finite: all values, at least one, or any number of them.
+        low, high: bounds of the finite values.
+        needed: whether a result without it is refused.
+        unique: no two values are equal; increasing: each is above the one before.
+        least: how many values there must be.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dims: tuple[str, ...] | None = None
+    type: Literal["numbers", "texts"] = "numbers"
+    finite: Literal["all", "one", "any"] = "one"
+    low: float = float("-inf")
+    high: float = float("inf")
+    needed: bool = True
+    unique: bool = False
+    increasing: bool = False
+    least: int = 1
+
+
+class Kind(BaseModel):
+    """What a result of one kind must hold; further variables and attributes of plain types are welcome.
+
+    Attributes:
+        variables: by name; those of attributes `attrs`.
+        attrs: attributes that its figures need, by name, with their bounds.
+        grid: the axes that its losses lie on, where any variable over them may be drawn.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variables: dict[str, Variable] = {}
+    attrs: dict[str, tuple[float, float]] = {}
+    grid: tuple[str, ...] = ()
+
+
+def _axis(name: str, *, least: int = 2, needed: bool = True) -> dict[str, Variable]:
+    return {name: Variable(dims=(name,), finite="all", unique=True, increasing=True, least=least, needed=needed)}
+
+
+def _names(*names: str) -> dict[str, Variable]:
+    return {name: Variable(dims=(name,), type="texts", unique=True) for name in names}
+
+
+def _numbers(dims: str, *names: str, **limits: Any) -> dict[str, Variable]:
+    return {name: Variable(dims=tuple(dims.split()), **limits) for name in names}
+
+
+def _texts(dims: str, *names: str, needed: bool = True) -> dict[str, Variable]:
+    return {name: Variable(dims=tuple(dims.split()), type="texts", needed=needed) for name in names}
+
+
+_SHARE = {"low": 0.0, "high": 1.0, "finite": "any"}
+_COUNT = {"low": 0.0, "finite": "all"}
+_PLANE = _axis("alpha") | _axis("beta")
+_MARKS = _names("mark") | _numbers("mark", "mark_alpha", "mark_beta", finite="all")
+_CASE = {
+    **_numbers("case side net channel", "probability", low=0.0, high=1.0, finite="all"),
+    **_numbers("case side colour row column", "image", low=0.0, high=255.0, finite="all", needed=False),
+    **_texts("channel", "class_name", needed=False),
+    **_numbers("case side criterion", "case_loss", finite="any"),
+    **_numbers("case side", "case_label", **_COUNT),
+}
+_DUEL = {
+    **_numbers("case net channel", "probability", low=0.0, high=1.0, finite="all"),
+    **_numbers("case colour row column", "image", low=0.0, high=255.0, finite="all", needed=False),
+    **_texts("channel", "class_name", needed=False),
+    **_numbers("case side criterion", "case_loss", finite="any"),
+    **_numbers("case", "case_label", **_COUNT),
+    **_texts("case", "case_this", "case_that"),
+}
+_TRAJECTORY = _numbers(
+    "checkpoint", *(f"trajectory_{name}" for name in ("alpha", "beta", "epoch", "loss", "projected")), finite="all"
+)
+
+KINDS: dict[str, Kind] = {
+    "landscape": Kind(variables=_axis("alpha") | _axis("beta", needed=False), grid=("alpha", "beta", "seed")),
+    "profile": Kind(variables=_axis("alpha"), grid=("alpha", "seed")),
+    "plane": Kind(variables=_PLANE | _MARKS | _numbers("mark", "mark_loss", "mark_accuracy"), grid=("alpha", "beta")),
+    "path": Kind(
+        variables=_axis("alpha")
+        | {"mark": Variable(dims=("mark",), type="texts", least=2)}
+        | _numbers("alpha", "accuracy"),
+        grid=("alpha",),
+    ),
+    "trajectory": Kind(variables=_PLANE | _TRAJECTORY, grid=("alpha", "beta")),
+    "sharpness": Kind(
+        variables=_axis("rank", least=1)
+        | _numbers("rank", "eigenvalue")
+        | _numbers("", "trace", "trace_stderr", needed=False, finite="any")
+    ),
+    "comparison": Kind(
+        variables=_names("net", "loss")
+        | {name: Variable(needed=False) for name in ("centre", "convex_share", "flatness_radius", "minima", "trace")}
+    ),
+    "histogram": Kind(
+        variables=_names("net")
+        | _axis("logit", least=1)
+        | _axis("probability", least=1)
+        | _axis("rank", least=1)
+        | _numbers("net logit", "counts_logit", **_COUNT)
+        | _numbers("net probability", "counts_probability", **_COUNT)
+        | _numbers("net rank quantile", "band_logit", "band_probability")
+        | _numbers("net", "small_mass", **_SHARE),
+        attrs={"temperature": (0.0, float("inf")), "small": (0.0, 1.0)},
+    ),
+    "tau": Kind(
+        variables=_names("measure")
+        | _numbers("sample", "tau_b", low=-1.0, high=1.0, finite="any")
+        | _numbers("measure", "mean", finite="any")
+    ),
+    "suboptimal": Kind(
+        variables=_names("net", "student", "criterion")
+        | _numbers("net channel", "probability", low=0.0, high=1.0, finite="all")
+        | _numbers("criterion student", "loss", finite="all")
+        | _numbers("student", "right", finite="all")
+    ),
+    "ternary": Kind(
+        variables=_names("criterion")
+        | _numbers("point channel", "probability", low=0.0, high=1.0, finite="all")
+        | _numbers("criterion point", "loss", finite="all")
+        | _numbers("criterion point", "misled", finite="all")
+        | _numbers("criterion", "level", "area", finite="all")
+        | _numbers("channel", "teacher", "right", low=0.0, high=1.0, finite="all")
+    ),
+    "descent": Kind(
+        variables=_names("loss")
+        | _numbers("loss start step channel", "probability", low=0.0, high=1.0, finite="all")
+        | _numbers("loss start", "right_from", "changes", "to_teacher", finite="any")
+        | _numbers("channel", "teacher", low=0.0, high=1.0, finite="all"),
+        attrs={"label": (0.0, 2.0)},
+    ),
+    "cases": Kind(
+        variables=_names("criterion", "side", "net")
+        | _numbers("criterion sample", "loss", "angle", finite="any")
+        | _numbers("sample", "right", finite="all")
+        | _numbers("criterion", "pairs", **_COUNT)
+        | _numbers("criterion", "share", **_SHARE)
+        | _CASE
+    ),
+    "duels": Kind(
+        variables=_names("criterion", "this", "that", "side", "net")
+        | _numbers("criterion this that", "pairs", **_COUNT)
+        | _numbers("this that", "candidates", **_COUNT)
+        | _numbers("criterion this that", "share", **_SHARE)
+        | _DUEL
+    ),
+    "surface": Kind(
+        variables=_PLANE
+        | {"panel": Variable(dims=("panel",), type="texts")}
+        | _numbers("panel alpha beta", "value")
+        | _texts("panel", "loss", "unit")
+        | _numbers("panel", "temperature", "minimum_alpha", "minimum_beta", finite="any")
+    ),
+    "training": Kind(variables=_axis("epoch", least=1) | _numbers("epoch", "total")),
+    "logits": Kind(variables=_numbers("sample channel", "logits_student", finite="any")),
+}
