@@ -34,7 +34,7 @@ install: $(STAMP)  ## the environment alone
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs,notebooks,compare]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs,notebooks,compare,optimizers]"
 	touch $(STAMP)
 
 lab: $(STAMP)  ## JupyterLab on the notebooks

@@ -67,7 +67,9 @@ def test_sha256_is_the_standard_one(tmp_path):
 
 
 def test_datasets_come_back_as_they_went(tmp_path):
-    dataset = xr.Dataset({"ce": (("alpha",), np.arange(3.0))}, {"alpha": [-1.0, 0.0, 1.0]}, {"kind": "landscape"})
+    meaning = {"units": "nats", "long_name": "cross-entropy", "role": "loss"}
+    variables = {"ce": (("alpha",), np.arange(3.0), meaning)}
+    dataset = xr.Dataset(variables, {"alpha": [-1.0, 0.0, 1.0]}, {"kind": "profile"})
     files.write_dataset(dataset, tmp_path / "a.nc")
     xr.testing.assert_identical(files.read_dataset(tmp_path / "a.nc"), dataset)
 

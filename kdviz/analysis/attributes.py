@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kdviz.base.check import one_of
+from kdviz.base.variables import ROLES
 from kdviz.losses import LOSSES
 from kdviz.methods.titles import method_title
-
-ROLES = ("loss", "metric", "bound", "half-width", "error", "count", "mark")
 
 
 def meaning(units: str, long_name: str, role: str | None = None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
     units      "nats", "fraction", "1", ...
     long_name  what an axis calls it
-    role       "loss"; "metric" (any other measured quantity); "half-width" (of the 95 % interval of the variable that
+    role       "loss"; "metric" (any other measured quantity); "bound" (an end of an interval); "count"; "half-width" (of the 95 % interval of the variable that
                the attribute `of` names); "error" (an estimated or standard error of `of`); "mark" (a place on the grid,
                or a value at one)
     better     "higher" where larger values are better
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import xarray as xr
 
-ROLES = ("loss", "metric", "half-width", "error", "mark")
+ROLES = ("loss", "metric", "bound", "half-width", "error", "count", "mark")
 
 
 def with_role(dataset: "xr.Dataset", *roles: str, dims: Sequence[str] | None = None) -> list[str]:

@@ -27,5 +27,5 @@ def command(
     from kdviz.data.fetch import fetch
 
     for name in names:
-        with progress(name) as tell:
-            typer.echo(fetch(name, root.expanduser(), url=url, progress=tell))
+        with progress(name) as moved:
+            typer.echo(fetch(name, root.expanduser(), url=url, progress=moved))

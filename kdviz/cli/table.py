@@ -134,15 +134,15 @@ def _show(planned: "Plan", runs: Path, workers: int | None) -> None:
     known = rates([runs, Path("runs")] if Path("runs").is_dir() else [runs])
     costs = [seconds(job, known) for job in left]
     teachers = len([job for job in left if job.id.split("/")[1].startswith("teacher_")])
-    told = f"{len(left)} runs to train ({teachers} of them teachers), {len(planned.finished)} finished"
+    text = f"{len(left)} runs to train ({teachers} of them teachers), {len(planned.finished)} finished"
     if left:
         unknown = costs.count(None)
         total = sum(cost for cost in costs if cost is not None)
         count = workers or 1
-        told += f"; about {_time(total / count)} with {count} worker{'s' * (count != 1)} by the pace of earlier runs"
-        told = told if unknown < len(left) else told.rpartition(";")[0] + "; no earlier run tells how long that takes"
-        told += f" ({unknown} runs not counted)" if 0 < unknown < len(left) else ""
-    typer.echo(told)
+        text += f"; about {_time(total / count)} with {count} worker{'s' * (count != 1)} by the pace of earlier runs"
+        text = text if unknown < len(left) else text.rpartition(";")[0] + "; no earlier run shows how long that takes"
+        text += f" ({unknown} runs not counted)" if 0 < unknown < len(left) else ""
+    typer.echo(text)
 
 
 def _state(planned: "Plan", key: tuple[str, str]) -> str:

@@ -37,7 +37,7 @@ def fused(student: Tensor, teacher: Tensor, form: int, half: float, *, gradient:
     """V `[n]` and dV/ds `[n, k]`, as `textbook`, which the compiler makes one kernel that stores no pair.
 
     Rows go in as many at once as have `PAIRS` pairs. Where few rows have more, for a single row, and where nothing can
-    be compiled (told once as a warning), the sums are `blocked`. Nothing waits for the device. The derivative comes
+    be compiled (one warning says so), the sums are `blocked`. Nothing waits for the device. The derivative comes
     with or without `gradient`.
     """
     n, k = student.shape

@@ -43,7 +43,7 @@ def pair(who: str, logits_student: Tensor, logits_teacher: Tensor) -> tuple[Tens
 
 
 def labels(who: str, logits: Tensor, target: Tensor) -> Tensor:
-    """The class indices `[n]`, int64, checked for shape and type; their range is the door's business."""
+    """The class indices `[n]`, int64, checked for shape and type; their range is `validate_logits`' business."""
     require(
         tuple(target.shape) == (len(logits),),
         f"{who}: target must hold one class index per row, ({len(logits)},), got {tuple(target.shape)};"

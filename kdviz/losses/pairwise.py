@@ -48,7 +48,7 @@ def side(rows: Tensor, how: str) -> Side:
     """Rows `[samples, k]` made ready; "logistic" of x becomes "ratio" of exp(x) where that is safe."""
     if how == "logistic" and rows.device.type == "cpu":  # elsewhere the look at the range would wait for the device
         low, high = rows.aminmax(dim=1, keepdim=True)
-        # beyond, exp underflows and channels far below the top are told apart no more
+        # beyond, exp underflows and channels far below the top can no longer be distinguished
         if bool((high - low).max() < (80.0 if rows.dtype == torch.float32 else 600.0)):
             rows, how = torch.exp(rows - high), "ratio"
     samples, k = rows.shape

@@ -1,4 +1,4 @@
-"""The door: what is looked at once, where data come in, and never inside a loss."""
+"""Checks of values that wait for the device, made once where data come in and never inside a loss."""
 
 import torch
 from torch import Tensor

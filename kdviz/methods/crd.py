@@ -1,4 +1,4 @@
-"""CRD: each sample's features told from those of other classes, with a memory of all samples."""
+"""CRD: each sample's features contrasted with those of other classes, with a memory of all samples."""
 
 import math
 

@@ -75,7 +75,7 @@ def misfits(
     found, wanted = json.loads(json.dumps(found)), {**wanted, "data": table.data}
     if row.method != "ce":
         found["teacher"], wanted["teacher"] = (checkpoint.teacher or {}).get("name"), column.teacher
-    differing = [_told(key, found, wanted) for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+    differing = [_difference(key, found, wanted) for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
     seen = record.get("data_sha256")
     if seen is None:
         differing.append("data_sha256 is not recorded")
@@ -89,7 +89,7 @@ def _idle(key: str, value: Any) -> bool:
     return key.endswith(".warmup") and not value
 
 
-def _told(key: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def _difference(key: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     if key not in found:
         return f"{key} is not recorded"
     return f"{key} is {found[key]}, not {wanted.get(key, 'set')}"

@@ -151,7 +151,7 @@ def _brief(value: Any) -> str:
 
 
 @cache
-def _digest_of(path: Path, size: int, changed: int) -> str:
+def _digest_of(path: Path, _size: int, _changed: int) -> str:
     return sha256(path)
 
 

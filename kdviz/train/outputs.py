@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdviz.methods import Batch
-from kdviz.models import Outputs, logits_of
+from kdviz.models import Outputs, evaluating, logits_of
 from kdviz.train.device import autocast
 
 FEATURES = frozenset({"features", "preactivations", "pooled"})
@@ -51,9 +51,5 @@ def outputs_of_batch(net: Callable[..., Any], batch: Batch, needs: frozenset[str
 @torch.no_grad()
 def probe_outputs(net: nn.Module, images: Tensor) -> Outputs:
     """Outputs for two images in eval mode, with all the features that the net gives; its mode is restored."""
-    training = net.training
-    net.eval()
-    try:
+    with evaluating(net):
         return outputs(net, images, features=gives_features(net))
-    finally:
-        net.train(training)

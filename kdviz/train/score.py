@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from kdviz.data import Data
-from kdviz.models import logits_of
+from kdviz.models import evaluating, logits_of
 
 
 @torch.inference_mode()
@@ -18,10 +18,8 @@ def evaluate(model: nn.Module, data: Data, *, batch: int = 250) -> dict[str, flo
         batch: images per forward pass.
     """
     device = next(model.parameters()).device
-    training = model.training
-    model.eval()
     hits, among_five, loss = 0, 0, 0.0
-    try:
+    with evaluating(model):
         for images, labels in data.batches(batch):
             logits = logits_of(model(images.to(device).contiguous(memory_format=torch.channels_last))).float()
             labels = labels.to(device)
@@ -29,6 +27,4 @@ def evaluate(model: nn.Module, data: Data, *, batch: int = 250) -> dict[str, flo
             top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
             among_five += int((top5 == labels[:, None]).sum())
             loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-    finally:
-        model.train(training)
     return {"top1": hits / len(data), "top5": among_five / len(data), "loss": loss / len(data)}

@@ -1,7 +1,6 @@
 """A loss over images as differentiable functions of a net's weights, one for each chunk of images."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,19 +11,7 @@ from kdviz import losses
 from kdviz.analysis.landscape.hessian_product import Part
 from kdviz.base.check import require
 from kdviz.data import Data
-from kdviz.models import logits_of
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and every module back in its own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+from kdviz.models import evaluating, logits_of
 
 
 def loss_parts(
