@@ -59,6 +59,9 @@ def test_the_numbers_beside_a_small_column_are_those_of_the_pair_that_it_stands_
     table = from_paper("rkkd", "tab1", scale="small")
     assert table.columns == ("resnet20 > wrn_16_1", "resnet32 > wrn_16_1", "wrn_16_2 > resnet8")
     assert [table.cells["KD", column].published for column in table.columns] == [74.45, 67.35, 74.83]
+    notes = [from_paper("pld", name, scale="small").note for name in ("tab4", "tab6")]
+    assert notes[0].endswith("for its 300. resnet20 > resnet8 in 5 epochs, 15 epochs.")
+    assert notes[1].endswith("resnet20 > resnet8 in top-1.")
     note = table.only(columns=["resnet32 > wrn_16_1"]).note
     assert note.endswith("resnet32 > wrn_16_1 stands for ResNet50 > MobileNetV2.")
 

@@ -165,6 +165,12 @@ KINDS: dict[str, Kind] = {
         | _texts("panel", "loss", "unit")
         | _numbers("panel", "temperature", "minimum_alpha", "minimum_beta", finite="any")
     ),
+    "table": Kind(
+        variables=_names("row", "column")
+        | _numbers("row column", "published", "measured", "gain", "low", "high", "t_low", "t_high", finite="any")
+        | _numbers("row column", "clear", low=0.0, high=1.0, finite="all")
+        | _texts("row", "base")
+    ),
     "training": Kind(variables=_axis("epoch", least=1) | _numbers("epoch", "total")),
     "logits": Kind(variables=_numbers("sample channel", "logits_student", finite="any")),
 }

@@ -41,7 +41,7 @@ def gains(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
         axis.set_visible(False)
     letter(axes[: len(shown)], [str(column).replace(" > ", " to ") for column in shown])
     for axis in axes[max(0, len(shown) - across) : len(shown)]:
-        axis.set_xlabel(f"gain, points of {str(table.attrs['metric']).split(',')[0]}")
+        axis.set_xlabel(f"gain, points of {str(table.attrs.get('metric', 'accuracy')).split(',')[0]}")
     legend(fig, *_key())
     if table.attrs.get("scale") == "small":
         scale = str(table.attrs["title"]).rpartition(": ")[2]  # "small scale, glyphs100 (synthetic)"
@@ -59,8 +59,8 @@ def _panel(axis: Any, at: "xr.Dataset", rows: Sequence[str]) -> None:
             if np.isfinite(ends).all():
                 axis.plot(ends, [place, place], color=colour, linewidth=width, solid_capstyle="butt")
         axis.plot([float(one["gain"])], [place], "o", color=colour)
-        base = str(one["base"].values)
-        printed = float(one["published"]) - float(at["published"].sel(row=base))
+        base = at.sel(row=at["row"] == one["base"])["published"].values
+        printed = float(one["published"]) - float(base[0]) if len(base) else np.nan
         if np.isfinite(printed):
             axis.plot([printed], [place], "D", color=BLACK, markerfacecolor="none", markersize=4)
     axis.set_yticks(range(len(rows)), [f"{row} − {at['base'].sel(row=row).values}" for row in rows])

@@ -59,7 +59,7 @@ class Declaration:
         data: the data set that the runs train on; None: the recipes' own.
         scale: "full" or "small".
         remark: what every output has to say beside the numbers; empty where nothing.
-        stands_for: column -> what its small pair stands for.
+        stands_for: column -> its small pair, and what that stands for.
         rows, columns: names, in order.
         cells: (row, column) -> cell.
         against: row -> the row that its differences are taken from.
@@ -89,7 +89,13 @@ class Declaration:
     @property
     def note(self) -> str:
         """The remark, and what each column stands for, as one text."""
-        pairs = "; ".join(f"{column} stands for {text}" for column, text in self.stands_for.items())
+        columns: dict[str, list[str]] = {}
+        for column, text in self.stands_for.items():
+            columns.setdefault(text, []).append(column)
+        pairs = "; ".join(
+            text if text.startswith(f"{names[0]} stands") else f"{text} in {', '.join(names)}"
+            for text, names in columns.items()
+        )
         return " ".join(text for text in (self.remark, pairs and f"{pairs}.") if text)
 
     def only(self, rows: Sequence[str] = (), columns: Sequence[str] = ()) -> "Declaration":

@@ -2,12 +2,18 @@
 
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdviz.base.files import atomic
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.tables.job import digest_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kdviz.data import Data
 
 NAME = "hits.npz"
 WHICH = ("last", "best")
@@ -51,7 +57,7 @@ def hits(folder: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def predictions(model, data) -> np.ndarray:
+def predictions(model: "nn.Module", data: "Data") -> np.ndarray:
     """The class with the largest logit for every image, int [n]."""
     import torch
 

@@ -150,15 +150,22 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
+<<<<<<< HEAD
 @cache
 def _digest_of(path: Path, _size: int, _changed: int) -> str:
     return sha256(path)
+=======
+_digests: dict[tuple[Path, int, int], str] = {}  # (path, size, time of the last change) -> sha256
+>>>>>>> tables
 
 
 def digest_of(path: Path) -> str:
     """The file's sha256, computed once as long as the file does not change."""
     stat = path.stat()
-    return _digest_of(path, stat.st_size, stat.st_mtime_ns)
+    key = (path, stat.st_size, stat.st_mtime_ns)
+    if key not in _digests:
+        _digests[key] = sha256(path)
+    return _digests[key]
 
 
 @cache

@@ -99,7 +99,7 @@ def _small(paper: str, name: str, table: printed.Table, data: str) -> Declaratio
             "scale": "small",
             "remark": f"Small scale: small nets on {data}{synthetic}, a short recipe; not the paper's setting, whose"
             f" printed numbers stand beside ours for their order alone.{choice}",
-            "stands_for": {label: " and ".join(names) for label, names in stands_for.items()},
+            "stands_for": {one["label"]: _stands_for(one, stands_for[one["label"]]) for one in columns},
             "rows": rows,
             "columns": columns,
             "against": own.get("against", {}),
@@ -116,6 +116,13 @@ def _small_pair(pairs: Mapping[str, str], column: printed.Column) -> dict[str, A
         return None
     teacher, student = to.split(" > ")
     return {"label": column.label or to, "teacher": teacher, "student": student, "set": dict(column.set)}
+
+
+def _stands_for(column: Mapping[str, Any], originals: list[str]) -> str:
+    """The small pair, and which pairs of the paper it stands for where the columns are about pairs."""
+    pair = f"{column['teacher']} > {column['student']}"
+    named = [name for name in originals if name != column["label"] and "changes" not in column]
+    return f"{pair} stands for {' and '.join(named)}" if named else pair
 
 
 def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
