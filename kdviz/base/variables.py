@@ -2,9 +2,9 @@
 
     units      "nats", "fraction", "1", ...
     long_name  what an axis calls it
-    role       "loss"; "metric" (any other measured quantity); "count"; "bound" (an end of an interval); "half-width" (of
-               the 95 % interval of the variable that the attribute `of` names); "error" (an estimated or standard error
-               of `of`); "mark" (a place on the grid, or a value at one)
+    role       "loss"; "metric" (any other measured quantity); "count"; "bound" (an end of an interval);
+               "half-width" (of the 95 % interval of the variable that the attribute `of` names);
+               "error" (an estimated or standard error of `of`); "mark" (a place on the grid, or a value at one)
     better     "higher" where larger values are better
 
 Whoever makes a variable writes them; geometry, figures and exports read them.

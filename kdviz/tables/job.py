@@ -150,13 +150,7 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-<<<<<<< HEAD
-@cache
-def _digest_of(path: Path, _size: int, _changed: int) -> str:
-    return sha256(path)
-=======
 _digests: dict[tuple[Path, int, int], str] = {}  # (path, size, time of the last change) -> sha256
->>>>>>> tables
 
 
 def digest_of(path: Path) -> str:
