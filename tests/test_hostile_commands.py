@@ -12,21 +12,7 @@ from kdviz.cli import app
 from kdviz.models import build
 
 ROOT = Path(__file__).parent.parent
-NONSENSE = (
-    "",
-    "-1",
-    "0",
-    "nan",
-    "inf",
-    "1e308",
-    "1" + 21 * "0",
-    "two",
-    "../../x",
-    "folder:/etc",
-    "\udcff.pt",
-    "a\0b",
-    "<b>",
-)
+NONSENSE = ("", "-1", "nan", "1e308", "1" + 21 * "0", "folder:/etc", "\udcff.pt")
 BASE = {  # quick arguments that let a command come as far as it can without a net
     "inspect": ["good.pt"],
     "plot": ["good.nc"],
