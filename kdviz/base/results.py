@@ -126,12 +126,12 @@ def _check_attributes(where: str, attrs: Mapping[Any, Any]) -> Attributes:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and short arrays as Python's, texts with nothing that no file can hold; others as they come."""
+    """NumPy's numbers and short arrays as Python's; what no attribute may hold as bytes, which are refused."""
     if isinstance(value, np.ndarray):
-        return value.tolist() if value.ndim == 1 and value.size <= LONGEST else None
+        return value.tolist() if value.ndim == 1 and value.size <= LONGEST else b""
     if isinstance(value, np.generic):
         return value.item()
-    return None if isinstance(value, str) and (len(value) > LONGEST or not _is_text(value)) else value
+    return b"" if isinstance(value, str) and (len(value) > LONGEST or not _is_text(value)) else value
 
 
 def _is_text(value: str) -> bool:
