@@ -26,7 +26,7 @@ class Attributes(BaseModel):
     """Attributes of a result: those with a type of their own, and others of plain types."""
 
     model_config = ConfigDict(extra="allow", strict=True)
-    __pydantic_extra__: dict[str, str | int | float | bool | list[str] | list[int | float | bool]]
+    __pydantic_extra__: dict[str, str | int | float | bool | list[str] | list[int | float | bool]]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     kind: str | None = None
     label: str | int | None = None  # a class' number in examples over a few classes

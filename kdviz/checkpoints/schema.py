@@ -75,7 +75,7 @@ class Scores(Record):
     """Of the best or the last epoch: top-1 as fractions, losses in nats."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, float | int | None]
+    __pydantic_extra__: dict[str, float | int | None]  # pyright: ignore[reportIncompatibleVariableOverride]
     epoch: Count | None = None
     top1: Fraction | None = None
     loss: float | None = None

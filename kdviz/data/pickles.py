@@ -103,13 +103,13 @@ def _scan(raw: bytes) -> None:
     for opcode, argument, _ in pickletools.genops(raw):
         name = opcode.name
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            index = put if name == "MEMOIZE" else int(argument)
+            index = put if name == "MEMOIZE" else int(argument or 0)
             put += 1
             if index > 2 * put + 256:  # Python 2 numbers from 1, and some writers leave out what nobody uses
                 raise pickle.UnpicklingError(f"the memo's place {index} after {put} entries")
             if last.startswith("TUPLE"):
                 tuples.add(index)
-        elif name == "DUP" or (name in ("GET", "BINGET", "LONG_BINGET") and int(argument) in tuples):
+        elif name == "DUP" or (name in ("GET", "BINGET", "LONG_BINGET") and int(argument or 0) in tuples):
             raise pickle.UnpicklingError("the same tuple twice, which these files never need")
         last = name
 
