@@ -3,8 +3,10 @@
     make checkpoints        (or: python checkpoints/build.py --seeds 0 1 2)
 
 Each run is one `kdviz train` command, resumable, and is left alone once it has ended; the commands stand in index.json
-beside what they measured. Students of one seed see the same images, so that they share the teacher's logits through a
-cache. Two runs at a time, one thread each: on small nets that beats one run with two threads.
+beside what they measured. Students share the teacher's logits through one table, and their runs with
+reports/methods/build.py, which trains every method. The teacher is trained where its file is not there (or with
+--teacher), and the entries of runs that are not in the folder stay as they are. Two runs at a time, one thread each: on
+small nets that beats one run with two threads.
 """
 
 import argparse
@@ -19,24 +21,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
-RUNS = Path("runs/shipped")
+RUNS = Path("runs/methods")
 TEACHER = "resnet20_teacher"
 METHODS = ("ce", "kd", "kd+rk", "dist", "pld")
 
 
 def command(name: str, seed: int, *words: str) -> list[str]:
-    """The `kdviz train` words of one run."""
-    return ["kdviz", "train", "glyphs100", *words, "--seed", str(seed), "-o", str(RUNS / f"{name}_seed{seed}")]
+    """The `kdviz train` words of one run, in the order that reports/methods/build.py has them."""
+    folder = RUNS / "glyphs100" / f"{name}_seed{seed}"
+    return ["kdviz", "train", "glyphs100", *words[:2], "--seed", str(seed), "-o", str(folder), *words[2:]]
 
 
 def plan(seeds: list[int]) -> dict[tuple[str, int], list[str]]:
     """(name, seed) -> command, the teacher first."""
-    rows = {(TEACHER, 0): command(TEACHER, 0, "--method", "ce", "--student", "resnet20", "--epochs", "6")}
+    rows = {(TEACHER, 0): command("teacher", 0, "--method", "ce", "--student", "resnet20", "--epochs", "6")}
     teach = ("--teacher", f"checkpoints/{TEACHER}.pt", "--teacher-cache", str(RUNS / "teacher"))
     for seed in seeds:
         for method in METHODS:
             words = ("--method", method) if method == "ce" else ("--method", method, *teach)
-            rows[f"resnet8_{method}", seed] = command(f"resnet8_{method}", seed, *words)
+            rows[f"resnet8_{method}", seed] = command(method, seed, *words)
     return rows
 
 
@@ -63,7 +66,10 @@ def outcome(folder: Path) -> dict | None:
 
 
 def index(rows: dict[tuple[str, int], list[str]]) -> dict:
-    """What is shipped and what each finished seed measured; top1: fraction of glyphs100 (synthetic), test."""
+    """What is shipped and what each finished seed measured; top1: fraction of glyphs100 (synthetic), test.
+
+    Entries without a run in the folder are those of the index as it stands.
+    """
     entries: dict[str, dict] = {}
     for (name, seed), words in rows.items():
         folder = folder_of(words)
@@ -81,22 +87,26 @@ def index(rows: dict[tuple[str, int], list[str]]) -> dict:
             entry |= {"file": f"{name}.pt", "which": "last", "sha256": end["sha256"]["last"], "recipe": "glyphs100"}
             shutil.copyfile(folder / "last.pt", HERE / f"{name}.pt")
         entry["runs"].append(measured)
+    known = json.loads((HERE / "index.json").read_text()) if (HERE / "index.json").is_file() else {}
     for entry in entries.values():
         tops = [one["top1_last"] for one in entry["runs"]]
         entry["top1_last_mean"] = statistics.fmean(tops)
         entry["top1_last_std"] = statistics.stdev(tops) if len(tops) > 1 else None
-    return entries
+    return {**{name: entry for name, entry in known.items() if name not in entries}, **entries}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--teacher", action="store_true", help="train the teacher again, although its file is there")
     parser.add_argument("--index", action="store_true", help="only write index.json from the runs that are finished")
     options = parser.parse_args()
     os.chdir(HERE.parent)
     rows = plan(options.seeds)
     if not options.index:
-        train({key: words for key, words in rows.items() if outcome(folder_of(words)) is None})
+        kept = (HERE / f"{TEACHER}.pt").is_file() and not options.teacher
+        left = {key: words for key, words in rows.items() if outcome(folder_of(words)) is None}
+        train({key: words for key, words in left.items() if not (kept and key[0] == TEACHER)})
     (HERE / "index.json").write_text(json.dumps(index(rows), indent=2) + "\n")
 
 
