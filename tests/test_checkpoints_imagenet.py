@@ -52,7 +52,8 @@ def resnet(name, classes):
 @pytest.fixture
 def torchvision(monkeypatch):
     models = types.SimpleNamespace(
-        list_models=lambda: list(COUNTS), get_model=lambda name, weights, num_classes: resnet(name, num_classes)
+        list_models=lambda module=None: list(COUNTS),
+        get_model=lambda name, weights, num_classes: resnet(name, num_classes),
     )
     module = types.ModuleType("torchvision")
     module.models = models

@@ -223,7 +223,7 @@ def test_bad_settings():
     for settings, message in (
         ({"temperature": 0}, "temperature must be a finite number above 0"),
         ({"small": 1.0}, "small must be between 0 and 1, got 1.0"),
-        ({"bins": 3}, "bins must be 16 or more, got 3"),
+        ({"bins": 3}, "bins must be 16 to 16384, got 3"),
     ):
         with pytest.raises(KdvizError, match=message):
             histogram(pair(), **settings)

@@ -70,7 +70,7 @@ def run(*words, command="landscape"):
 
 def test_one_checkpoint_needs_nothing_else(nets, tmp_path):
     student = nets[0]
-    printed = run(student, *SMALL, "-o", tmp_path, "--html", "--export", "npz", "csv")
+    printed = run(student, *SMALL, "-o", tmp_path, "--html", "--export", "npz,csv")
     made = {
         "landscape.nc",
         "contour.png",
@@ -92,7 +92,7 @@ def test_one_checkpoint_needs_nothing_else(nets, tmp_path):
 
 
 def test_several_checkpoints_share_everything_and_one_names_the_teacher(nets, tmp_path):
-    run(nets[1], nets[0], *SMALL, "--losses", "ce", "kd", "agreement", "--set", "kd.temperature=2", "-o", tmp_path)
+    run(nets[1], nets[0], *SMALL, "--losses", "ce,kd,agreement", "--set", "kd.temperature=2", "-o", tmp_path)
     one, other = (read_dataset(tmp_path / f"student_{name}.nc") for name in ("ce", "kd"))
     assert {"contour.png", "surface.png", "profile.png"} <= {path.name for path in tmp_path.iterdir()}
     for name in ("seed", "span", "steps", "samples", "data_sha256", "teacher_sha256", "settings"):

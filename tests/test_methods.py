@@ -336,7 +336,7 @@ def test_a_sum_is_the_sum_of_the_losses_with_cross_entropy_once():
 
 
 def test_settings_of_the_command_line_reach_the_losses():
-    given = pairs(["rank_kendall.steepness=2", "rk.channels=top:0.4", "rk.form=3", "kl.temperature=2,4", "kd.weight=1"])
+    given = pairs(["rank_kendall.steepness=2", "rk.channels=top:0.4", "rk.form=3", "kd.temperature=2,4", "kd.weight=1"])
     found = terms("kd+rk", objective=build("kd+rk", classes=5, settings=given))
     near(found["kd"], losses.kd(S, T, temperature=2.0) + losses.kd(S, T, temperature=4.0))
     near(found["rank_kendall"], 1.8 * losses.rank_kendall(S, T, steepness=2.0, form=3, channels=("top", 0.4)))
@@ -346,7 +346,7 @@ def test_settings_of_the_command_line_reach_the_losses():
 
 
 def test_aliases():
-    assert canonical("KL + Rank_Kendall") == canonical("kd+rkkd") == "kd+rk"
+    assert canonical("KD + Rank_Kendall") == canonical("kd+rkkd") == "kd+rk"
     assert canonical("plackett") == "pld"
 
 
@@ -355,7 +355,7 @@ def test_aliases():
     [
         ("kdd", {}, "unknown method 'kdd'; did you mean"),
         ("kd+", {}, "unknown method ''"),
-        ("kd+rk+kl", {}, "kd stands there twice"),
+        ("kd+rk+kd", {}, "kd stands there twice"),
         ("mlkd", {"mlkd.form": "text"}, "mlkd.form must be one of code, paper, got 'text'"),
         ("mlkd", {"mlkd.temperatures": []}, "mlkd: temperatures must hold one number at least"),
         ("mlkd", {"mlkd.temperatures": [2, 0]}, "mlkd: temperatures must be a finite number above 0, got 0"),

@@ -84,11 +84,13 @@ class Scores(Record):
 
 
 class Metrics(Record):
-    """The scores of a run's two checkpoints; {} where nothing was measured."""
+    """The scores of a run's two checkpoints, and of the epoch that the test split liked best where the run scored it
+    (`--score-every`); {} where nothing was measured."""
 
     model_config = ConfigDict(extra="forbid")
     best: Scores | None = None
     last: Scores | None = None
+    best_test: Scores | None = None
 
 
 class Teacher(Record):

@@ -36,5 +36,5 @@ def command(
     text = page(subjects, title=title)
     hold(path.parent)
     with atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may hold bytes
     typer.echo(path)
