@@ -61,3 +61,13 @@ def test_imports_follow_the_layers(path):
 @pytest.mark.parametrize("path", [*MODULES, *ROOT.glob("*.py")], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_is_long(path):
     assert len(path.read_text().splitlines()) <= 350
+
+
+@pytest.mark.parametrize("path", [*MODULES, *ROOT.glob("*.py")], ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_outside_the_commands_has_more_than_ten_parameters(path):
+    if "cli" in path.parts:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            assert len([one for one in given if one.arg not in ("self", "cls")]) <= 10, node.name

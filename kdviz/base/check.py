@@ -1,8 +1,10 @@
 """Errors of one line: who, what was expected, what came, the likely next step."""
 
+import os
 import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 
@@ -81,3 +83,10 @@ def one_of(who: str, known: Iterable[object], **values: object) -> None:
     choices = list(known)
     for name, value in values.items():
         require(value in choices, f"{who}: {name} must be one of {', '.join(map(str, choices))}, got {value!r}")
+
+
+def existing(path: str | os.PathLike, *, what: str = "file") -> Path:
+    """`path`, or KdvizError when there is nothing there."""
+    found = Path(path)
+    require(found.exists(), f"{what} not found: {found}")
+    return found

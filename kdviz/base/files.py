@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdviz.base.check import KdvizError, require
+from kdviz.base.check import KdvizError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -72,13 +72,6 @@ def sha256(path: str | os.PathLike) -> str:
     """The file's SHA-256 as 64 hexadecimal digits."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def existing(path: str | os.PathLike, *, what: str = "file") -> Path:
-    """`path`, or KdvizError when there is nothing there."""
-    found = Path(path)
-    require(found.exists(), f"{what} not found: {found}")
-    return found
 
 
 def versions() -> dict[str, str]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kdviz.base.check import KdvizError, require
-from kdviz.base.files import existing
+from kdviz.base.check import KdvizError, existing, require
 from kdviz.base.result_kinds import KINDS, Kind, Variable
 from kdviz.base.variables import complete
 

@@ -4,12 +4,12 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from kdviz.base.check import KdvizError, one_of, require
+from kdviz.base.check import KdvizError, one_of, require, unknown
 from kdviz.base.files import atomic, versions
 from kdviz.checkpoints.schema import FORMAT, check_checkpoint
 
@@ -52,48 +52,45 @@ def _tensors(model: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+class Facts(TypedDict):
+    """What a checkpoint says of its net, as `Checkpoint` describes it; plain values."""
+
+    name: str
+    classes: int
+    data: str | None
+    method: str | None
+    seed: int | None
+    epoch: int | None
+    which: NotRequired[str]
+    recipe: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    teacher: NotRequired[Mapping[str, Any] | None]
+
+
 def save_checkpoint(
-    path: str | os.PathLike,
-    *,
-    model: nn.Module | Mapping[str, Tensor],
-    name: str,
-    classes: int,
-    data: str | None,
-    method: str | None,
-    seed: int | None,
-    epoch: int | None,
-    recipe: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    teacher: Mapping[str, Any] | None = None,
-    which: str = "last",
+    path: str | os.PathLike, *, model: nn.Module | Mapping[str, Tensor], **facts: Unpack[Facts]
 ) -> Path:
     """Write a checkpoint atomically; the same content gives the same bytes.
 
     Args:
         path: the file; its folder is made.
         model: the net, or its state_dict.
-        name, classes: as `kdviz.models.build` takes them.
-        data, method, seed, epoch, recipe, metrics, teacher, which: as `Checkpoint` describes them; plain values.
+        facts: name, classes, data, method, seed, epoch, recipe, metrics; teacher [default: None]; which [default:
+            "last"].
 
     Returns: path.
 
-    Raises: KdvizError when a value is not plain, or the file cannot be written.
+    Raises: KdvizError when a fact is missing, unknown or not a plain value, or the file cannot be written.
     """
-    one_of("save_checkpoint", ("last", "best"), which=which)
-    facts = {
-        "name": name,
-        "classes": classes,
-        "data": data,
-        "method": method,
-        "seed": seed,
-        "epoch": epoch,
-        "which": which,
-        "recipe": recipe,
-        "metrics": metrics,
-        "teacher": teacher,
-        "versions": versions(),
-    }
-    payload = {"kdviz": FORMAT} | {key: as_plain_values(value, where=key) for key, value in facts.items()}
+    for name in facts:
+        if name not in Facts.__annotations__:
+            raise unknown("fact of a checkpoint", name, Facts.__annotations__)
+    given = {"which": "last", "teacher": None, **facts}
+    missing = [name for name in Facts.__annotations__ if name not in given]
+    require(not missing, f"save_checkpoint: needs {', '.join(missing)}")
+    one_of("save_checkpoint", ("last", "best"), which=given["which"])
+    ordered = {name: given[name] for name in Facts.__annotations__} | {"versions": versions()}
+    payload = {"kdviz": FORMAT} | {key: as_plain_values(value, where=key) for key, value in ordered.items()}
     payload["state_dict"] = _tensors(model)
     try:
         check_checkpoint(payload)

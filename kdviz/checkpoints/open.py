@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from kdviz.base.check import KdvizError, require
-from kdviz.base.files import existing, sha256
+from kdviz.base.check import KdvizError, existing, require
+from kdviz.base.files import sha256
 from kdviz.checkpoints import foreign
 from kdviz.checkpoints.instantiate import instantiate
 from kdviz.checkpoints.read import read_file

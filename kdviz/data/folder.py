@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kdviz.base.check import KdvizError, require
-from kdviz.base.files import existing
+from kdviz.base.check import KdvizError, existing, require
 from kdviz.data.base import DATA, Data, Entry, held_out, roots
 from kdviz.data.files import SUFFIXES, Files, natural_size
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdviz.analysis.attributes import meaning
-from kdviz.base.check import KdvizError, require
-from kdviz.base.files import existing, read_dataset, sha256
+from kdviz.base.check import KdvizError, existing, require
+from kdviz.base.files import read_dataset, sha256
 from kdviz.checkpoints import Checkpoint, RunFolder, checkpoint_file, is_run, load_checkpoint
 from kdviz.losses import LOSSES
 from kdviz.methods.titles import method_title

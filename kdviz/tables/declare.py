@@ -7,8 +7,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from kdviz.base.check import KdvizError, require, unknown
-from kdviz.base.files import existing
+from kdviz.base.check import KdvizError, existing, require, unknown
 
 MEASURES = ("top1", "top5")
 TEACHER_RECIPES = {"rkkd": "rkkd-cifar100", "pld": "pld-cifar100"}
