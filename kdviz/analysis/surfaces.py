@@ -37,6 +37,8 @@ TRUNCATION = 1e-4  # of the larger curvature, which second differences over such
 ROWS = 1 << 21  # numbers of one batch of points
 Evaluate = Callable[[Tensor], Tensor]
 
+MOST_STEPS = 2001  # along an axis; a surface of so many is 32 MB
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -98,7 +100,10 @@ def surface(
     (0.0, 1.0)
     """
     who = "surface"
-    require(steps >= 5 and steps % 2, f"{who}: steps must be odd and 5 or more, so that t is on the grid, got {steps}")
+    require(
+        5 <= steps <= MOST_STEPS and steps % 2,
+        f"{who}: steps must be odd, so that t is on the grid, and 5 to {MOST_STEPS}, got {steps}",
+    )
     positive(who, span=span, **{f"temperature {at}": value for at, value in enumerate(temperatures or ())})
     one_of(who, ("random", "class", "student"), directions=directions)
     teacher, student = _centre(who, classes, seed, around)

@@ -58,7 +58,7 @@ def run(words: list[str]) -> None:
     with (where / "log.txt").open("a") as log:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run([sys.executable, "-m", *words], stdout=log, stderr=log, env=environment)
-    print(where, "done" if done.returncode == 0 else f"FAILED, see {where / 'log.txt'}", flush=True)
+    print(where, "done" if done.returncode == 0 else f"FAILED, see {where / 'log.txt'}", flush=True)  # noqa: T201
 
 
 def outcome(where: Path) -> dict | None:
@@ -106,23 +106,34 @@ def write(data: str) -> None:
         return
     (HERE / f"{data}.json").write_text(json.dumps(table, indent=2) + "\n")
     base = {row["method"]: row["mean"] for row in table}
+    precisions = ", ".join(sorted({name for row in table for name in row["precision"]}))
     lines = [
         f"# Every method on {data} ({KINDS[data]})",
         "",
-        f"Top-1 on the test split after the last epoch, per cent; {len(SEEDS[data])} seed(s); recipe `{data}`; teacher"
-        " ResNet-20, student ResNet-8, "
-        f"{', '.join(sorted({name for row in table for name in row['precision']}))}. A small replication, not the papers'"
-        " results. `python reports/methods/build.py` runs all of it; the command of a row is that of its first seed.",
+        f"Top-1 on the test split after the last epoch, per cent, mean ± standard deviation over the seeds given; recipe"
+        f" `{data}`, {precisions}; teacher ResNet-20, student ResNet-8. A small replication, not the papers' results.",
+        "`python reports/methods/build.py` runs all of it; a row's command is that of its first seed.",
         "",
-        "| method | kind | top-1 | over ce | over kd | command |",
-        "|---|---|---|---|---|---|",
+        "| method | kind | top-1 | seeds | over ce | over kd | command |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in sorted(table, key=lambda row: -row["mean"]):
         spread = f" ± {row['std']:.2f}" if row["std"] is not None else ""
         over = [f"{row['mean'] - base[name]:+.2f}" if name in base else "" for name in ("ce", "kd")]
-        cells = [row["method"], row["kind"], f"{row['mean']:.2f}{spread}", *over, f"`{row['command']}`"]
+        cells = [
+            row["method"],
+            row["kind"],
+            f"{row['mean']:.2f}{spread}",
+            _list(row["seeds"]),
+            *over,
+            f"`{row['command']}`",
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     (HERE / f"{data}.md").write_text("\n".join(lines) + "\n")
+
+
+def _list(seeds: list[int]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ Objective = Callable[[dict[str, Tensor]], Any]
 Axis = Sequence[float] | np.ndarray
 Progress = Callable[[int, int], None]
 
+MOST_STEPS = 10_001  # along an axis, each point a pass over the images
+
 
 def axis(span: float, steps: int) -> np.ndarray:
     """`steps` equal steps over [-span, span]; exactly symmetric, and exactly 0 in the middle when `steps` is odd.
@@ -27,7 +29,10 @@ def axis(span: float, steps: int) -> np.ndarray:
     >>> axis(1.0, 5).tolist()
     [-1.0, -0.5, 0.0, 0.5, 1.0]
     """
-    require(isinstance(steps, int) and steps > 0, f"landscape: steps must be a whole number above 0, got {steps!r}")
+    require(
+        isinstance(steps, int) and 0 < steps <= MOST_STEPS,
+        f"landscape: steps must be a whole number, 1 to {MOST_STEPS}, got {steps!r}",
+    )
     require(0 < span < math.inf, f"landscape: span must be a finite number above 0, got {span!r}")
     return span * (2 * np.arange(steps) - (steps - 1)) / max(steps - 1, 1)
 
