@@ -110,9 +110,9 @@ def write(data: str) -> None:
     lines = [
         f"# Every method on {data} ({KINDS[data]})",
         "",
-        'Top-1 on the test split after the last epoch, per cent, mean ± standard deviation over the seeds given; "over" is'
-        f" the mean difference under the same seeds. Recipe `{data}`, {precisions}; teacher ResNet-20, student ResNet-8. A"
-        " small replication, not the papers' results.",
+        "Top-1 on the test split after the last epoch, per cent, mean ± standard deviation over the seeds given;",
+        '"over" is the mean difference under the same seeds.',
+        f"Recipe `{data}`, {precisions}; teacher ResNet-20, student ResNet-8. A small replication, not the papers' results.",
         "`python reports/methods/build.py` runs all of it; a row's command is that of its first seed.",
         "",
         "| method | kind | top-1 | seeds | over ce | over kd | command |",
