@@ -81,7 +81,7 @@ def copied_loop(batch: int, steps: int, warm: int) -> float:
 def trainer(batch: int, steps: int, warm: int, precision: str, tabulated: bool) -> float:
     """Images per second of kdviz' own step, with or without the teacher's table."""
     from kdviz.checkpoints import RunFolder, load_checkpoint, save_checkpoint
-    from kdviz.data import DATA, Data, Entry
+    from kdviz.data import DATA, Data, DataEntry
     from kdviz.models import build
     from kdviz.train import load_recipe
     from kdviz.train.loop import train_step
@@ -94,7 +94,7 @@ def trainer(batch: int, steps: int, warm: int, precision: str, tabulated: bool) 
         names = tuple(f"class {label}" for label in range(CLASSES))
         return Data("random", split, images, torch.arange(count) % CLASSES, MEAN, STD, names, synthetic=True)
 
-    DATA.add("random", Entry("random pixels", CLASSES, (3, 32, 32), load, synthetic=True))
+    DATA.add("random", DataEntry("random pixels", CLASSES, (3, 32, 32), load, synthetic=True))
     with tempfile.TemporaryDirectory() as place:
         facts = {"data": None, "method": "ce", "seed": 1, "epoch": 1, "recipe": {}, "metrics": {}}
         path = Path(place) / "teacher.pt"

@@ -69,7 +69,7 @@ def golden_term(name, pair):
     batch = Batch(images(), LABELS, 7 * torch.arange(6))
     if name not in MODULES:
         named = {"pooled_teacher": taught.pooled, "features_teacher": taught.features[1:]}
-        return lambda out: losses.evaluate(
+        return lambda out: losses.loss_value(
             name.lower(), pooled_student=out.pooled, features_student=out.features[1:], **named
         ), None
     probe = probe_of(student, teacher, torch.arange(50))

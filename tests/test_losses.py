@@ -126,7 +126,7 @@ def value_of(name, student, teacher=t, target=y, **rest):
         f"features_{net}": [logits[:, None, None]] * 2 for net, logits in (("student", student), ("teacher", teacher))
     }
     pooled = {"pooled_student": student, "pooled_teacher": teacher}
-    return losses.evaluate(name, student, teacher, target, **pooled, **features, **rest)
+    return losses.loss_value(name, student, teacher, target, **pooled, **features, **rest)
 
 
 def gradient_of(name, student, teacher=t, target=y, **rest):

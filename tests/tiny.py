@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kdviz.data import DATA, Data, Entry
+from kdviz.data import DATA, Data, DataEntry
 
 CLASSES = 6
 
@@ -26,7 +26,7 @@ def load(split: str, root: Path | None = None) -> Data:
 
 
 if "tiny" not in DATA:
-    DATA.add("tiny", Entry("a test's own data set", CLASSES, (3, 32, 32), load, synthetic=True))
+    DATA.add("tiny", DataEntry("a test's own data set", CLASSES, (3, 32, 32), load, synthetic=True))
 
 if __name__ == "__main__":
     from kdviz import load_checkpoint

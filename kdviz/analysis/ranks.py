@@ -102,6 +102,7 @@ def over_epochs(
     Args:
         sources: epoch -> logits, as `open_logits` reads them, in any order.
         bootstrap: coverage, resamples and seed of the intervals.
+        drop_nonfinite: leave out samples with a logit that is not finite, instead of refusing them.
         progress: called with (epochs done, epochs).
     Returns: variables epoch_mean, epoch_mean_low, epoch_mean_high (tau-b), epoch_agreement and, with labels, epoch_top1
         (fractions) over `epoch`; to be merged into the dataset of `tau`.

@@ -16,7 +16,7 @@ from kdviz.analysis.grid import curvatures
 from kdviz.base.check import one_of, positive, require
 from kdviz.base.files import versions
 from kdviz.base.seeds import torch_generator
-from kdviz.losses import LOSSES, evaluate, resolve, validate_logits
+from kdviz.losses import LOSSES, loss_value, resolve, validate_logits
 
 # Values and ranges are in the unit of each panel's loss, which the coordinate `unit` names.
 MEANINGS = {
@@ -205,12 +205,12 @@ def _plane_function(
     separable = resolve(name).separable
 
     def single(row: Tensor) -> Tensor:
-        return evaluate(name, row[None], teacher[None], torch.tensor([label]), settings=settings)
+        return loss_value(name, row[None], teacher[None], torch.tensor([label]), settings=settings)
 
     def batch(rows: Tensor) -> Tensor:
         n = len(rows)
         labels = torch.full((n,), label)
-        return evaluate(name, rows, teacher.expand(n, -1), labels, settings=settings, reduction="none")
+        return loss_value(name, rows, teacher.expand(n, -1), labels, settings=settings, reduction="none")
 
     values: Evaluate = batch if separable else torch.vmap(single)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from kdviz.base.check import one_of
 from kdviz.data import cifar, fashion_mnist, folder, glyphs, tree  # noqa: F401 - they fill DATA
-from kdviz.data.base import DATA, SPLITS, Data, Entry
+from kdviz.data.base import DATA, SPLITS, Data, DataEntry
 from kdviz.data.external import is_external, load_function
 from kdviz.data.huggingface import load_hf
 
-__all__ = ["DATA", "SPLITS", "Data", "Entry", "load_data"]
+__all__ = ["DATA", "SPLITS", "Data", "DataEntry", "load_data"]
 
 
 def load_data(name: str, *, split: str = "test", root: str | os.PathLike | None = None) -> Data:

@@ -178,7 +178,7 @@ def _few(names: tuple[str, ...]) -> str:
 
 
 @dataclass(frozen=True)
-class Entry:
+class DataEntry:
     """What is known of a data set before it is opened.
 
     Args:
@@ -200,7 +200,7 @@ class Entry:
     synthetic: bool = False
 
 
-DATA: Registry[Entry] = Registry("data set")
+DATA: Registry[DataEntry] = Registry("data set")
 
 
 def roots(root: str | os.PathLike | None, places: tuple[Path, ...] = ()) -> list[Path]:

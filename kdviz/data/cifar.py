@@ -15,7 +15,7 @@ import torch
 
 from kdviz.base.check import KdvizError, require
 from kdviz.data import archives, pickles
-from kdviz.data.base import DATA, Data, Entry, held_out, roots
+from kdviz.data.base import DATA, Data, DataEntry, held_out, roots
 
 PIXELS = 3 * 32 * 32
 
@@ -184,7 +184,7 @@ def _load(split: str, root: Path | None = None, *, cifar: _Cifar) -> Data:
 for _cifar in (CIFAR10, CIFAR100):
     DATA.add(
         _cifar.name,
-        Entry(
+        DataEntry(
             summary="small photographs: 45 000 train, 5 000 val, 10 000 test",
             classes=_cifar.classes,
             shape=(3, 32, 32),

@@ -10,7 +10,7 @@ import torch
 
 from kdviz.base.check import KdvizError, require
 from kdviz.data import idx
-from kdviz.data.base import DATA, Data, Entry, held_out, roots
+from kdviz.data.base import DATA, Data, DataEntry, held_out, roots
 
 NAME = "fashion-mnist"
 CLASSES = (
@@ -62,7 +62,7 @@ def load(split: str, root: Path | None = None) -> Data:
 
 DATA.add(
     NAME,
-    Entry(
+    DataEntry(
         summary="clothes, grey, 28x28 padded to 32x32: 55 000 train, 5 000 val, 10 000 test",
         classes=10,
         shape=(3, 32, 32),

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from kdviz.base.check import KdvizError, existing, require
-from kdviz.data.base import DATA, Data, Entry, held_out, roots
+from kdviz.data.base import DATA, Data, DataEntry, held_out, roots
 from kdviz.data.files import SUFFIXES, Files, natural_size
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -158,7 +158,7 @@ def _words(home: Path, ids: list[str]) -> tuple[str, ...]:
 
 DATA.add(
     "folder",
-    Entry(
+    DataEntry(
         summary="any tree with one folder per class, as folder:PATH[@SIDE]; read as needed",
         classes=None,
         shape=None,
@@ -168,7 +168,7 @@ DATA.add(
 )
 DATA.add(
     "tiny-imagenet",
-    Entry(
+    DataEntry(
         summary="photographs, 64x64: 90 000 train, 10 000 val, 10 000 test; read as needed",
         classes=200,
         shape=(3, 64, 64),

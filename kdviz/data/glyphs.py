@@ -15,7 +15,7 @@ import torch
 from kdviz.base.check import KdvizError
 from kdviz.base.seeds import derive
 from kdviz.data import cache
-from kdviz.data.base import DATA, Data, Entry
+from kdviz.data.base import DATA, Data, DataEntry
 from kdviz.data.outlines import CELLS, masks
 
 NAME = "glyphs100"
@@ -185,7 +185,7 @@ def load(split: str, root: Path | None = None) -> Data:
 
 DATA.add(
     NAME,
-    Entry(
+    DataEntry(
         summary="characters in 16 faces: 20 000 train, 2 000 val, 4 000 test; the embedded default",
         classes=len(CLASSES),
         shape=(3, SIDE, SIDE),

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from kdviz.base.check import KdvizError, require
-from kdviz.data.base import DATA, Data, Entry, roots
+from kdviz.data.base import DATA, Data, DataEntry, roots
 from kdviz.data.files import SUFFIXES, framed, opened
 
 NAME = "imagenet"
@@ -140,7 +140,7 @@ def _load(split: str, root: Path | None = None) -> Data:
 
 DATA.add(
     NAME,
-    Entry(
+    DataEntry(
         summary="train/ and val/ with one folder per class, as they stand; read as needed; val is test too",
         classes=None,
         shape=(3, 224, 224),

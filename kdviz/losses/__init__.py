@@ -45,9 +45,9 @@ __all__ = [
     "diff_kendall",
     "dist",
     "dkd",
-    "evaluate",
     "kd",
     "list_mle",
+    "loss_value",
     "lskd",
     "mrkd",
     "nkd",
@@ -85,7 +85,7 @@ def resolve(name: str) -> Loss:
     return LOSSES[ALIASES.get(name, name)]
 
 
-def evaluate(
+def loss_value(
     name: str,
     logits_student: Tensor | None = None,
     logits_teacher: Tensor | None = None,
@@ -114,7 +114,7 @@ def evaluate(
     Raises: KdvizError for an unknown name or setting, a missing tensor, or whatever the loss itself refuses.
 
     >>> import torch
-    >>> evaluate("ce", torch.zeros(2, 4), target=torch.tensor([0, 3]), reduction="none").shape
+    >>> loss_value("ce", torch.zeros(2, 4), target=torch.tensor([0, 3]), reduction="none").shape
     torch.Size([2])
     """
     return resolve(name)(

@@ -145,6 +145,7 @@ def learning_rate(
         epoch: 0 to epochs, fractional within an epoch.
         lr: the peak.
         epochs, warmup, milestones: in epochs.
+        schedule: "cosine" or "step".
         decay: factor at each milestone.
         min_lr: where the cosine ends.
 

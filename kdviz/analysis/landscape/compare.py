@@ -88,6 +88,7 @@ def compare(
 
     Args:
         nets: label -> net; left exactly as they are.
+        data: the images.
         measurement: every loss is measured on the same planes and images.
         grid: of each plane, an odd number of steps; its seed is that of the first plane, the others' seeds follow.
         statistics: which numbers are taken.

@@ -24,7 +24,7 @@ def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weig
 
     Args:
         result: of `sweep(evaluator, evaluator.weights, directions, ...)`.
-        directions: the same.
+        evaluator, directions: the same.
     Returns:
         The dataset; in bfloat16 attrs["precision_error"] is the largest relative difference of a loss from fp32 over
         the centre and the points halfway to the edges (after a sweep of some points: over those that are on the grid).

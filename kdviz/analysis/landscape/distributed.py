@@ -87,6 +87,7 @@ def merge_journals(journal: str | os.PathLike, fingerprint: str | None = None) -
     """Carry the points of all ranks' journals over to `journal` and remove those files.
 
     Args:
+        journal: of the first rank; those of the others stand beside it.
         fingerprint: of the sweep [default: that of the first journal there is]; journals of others stay as they are.
     Returns:
         All points.

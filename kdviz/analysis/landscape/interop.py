@@ -98,6 +98,7 @@ def export(dataset: "xr.Dataset", path: str | os.PathLike, *, loss: str | None =
 
     Args:
         dataset: dims alpha and, but for .h5, .npz and .csv not needed, beta.
+        path: the file; its suffix says the format.
         loss: which loss is the height in .vtp and <split>_loss in .h5 [default: the first].
     Returns:
         The path.

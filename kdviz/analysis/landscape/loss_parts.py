@@ -30,6 +30,8 @@ def loss_parts(
     (batch norm's statistics) the model's, frozen.
 
     Args:
+        model: the net.
+        data: the images.
         loss: of `kdviz.losses.LOSSES` or an alias, on logits.
         teacher: a net, or its logits [n, k] for these images, where the loss takes them.
         settings: of the loss.
@@ -52,7 +54,7 @@ def loss_parts(
         def value(at: dict[str, Tensor]) -> Tensor:
             with evaluating(model):
                 logits = logits_of(functional_call(model, {**buffers, **at}, (images,)))
-            return share * losses.evaluate(declared.name, logits, logits_teacher, labels, settings=settings)
+            return share * losses.loss_value(declared.name, logits, logits_teacher, labels, settings=settings)
 
         return value
 
@@ -86,7 +88,7 @@ def differentiates_twice(loss: str, settings: Mapping[str, Any] | None) -> bool:
     logits_teacher, labels, toward = logits.flip(1) + logits.cos(), torch.tensor([0, 1, 2]), (3 * logits).sin()
 
     def first(at: Tensor) -> Tensor:
-        value = losses.evaluate(loss, at, logits_teacher, labels, settings=settings)
+        value = losses.loss_value(loss, at, logits_teacher, labels, settings=settings)
         return torch.autograd.grad(value, at, create_graph=True)[0]
 
     with torch.enable_grad():

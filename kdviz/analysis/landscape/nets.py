@@ -132,6 +132,7 @@ def around_net(
         lines: so many random lines instead of a plane, from the grid's seed on.
         refine: measure a third of the points, interpolate the others.
         journal: a file (of lines: the start of the names of files) that keeps finished points.
+        progress: called with (points done, points in all).
     Returns:
         The result; None on ranks of torchrun but the first.
     """

@@ -34,10 +34,12 @@ def interpolation(
 
     Args:
         first, second: nets of one architecture; left exactly as they are.
+        data: the images.
         measurement: bn is "interpolate" [default], "recompute" at each point, or "frozen" (those of `first`).
         grid: steps, on [-margin, 1 + margin], both ends of [0, 1] among them where margin is 0; margin, in units of
             the nets' distance [default: 0].
         labels: the nets' names in figures.
+        journal, progress: as `landscape`.
     Returns:
         Dataset over alpha, kind "path": a variable per loss with attrs barrier and barrier_at, accuracy; dim mark (the
         labels): mark_alpha and mark_loss, the first loss of each net with its own statistics; attrs distance
@@ -95,7 +97,7 @@ def plane(
 
     Args:
         models: three nets of one architecture, not on one line; left exactly as they are.
-        measurement, labels: as `interpolation`.
+        data, measurement, labels, journal, progress: as `interpolation`.
         grid: steps along each axis; margin, how far the plane goes beyond the nets, as a share of their extent
             [default: 0.25].
     Returns:

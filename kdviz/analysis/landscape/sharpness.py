@@ -59,7 +59,8 @@ def hessian(
 
     Args:
         model: left exactly as it is.
-        data: all of it, or a stratified subset of `samples` images.
+        data: the images.
+        samples: how many of them, a stratified subset [default: all].
         loss, teacher, settings, chunk: as `loss_parts`. A loss without a second derivative (rank_kendall) is taken
             by central differences of its gradient in float64.
         options: eigenvalues, probes, seed, tolerance, progress of `spectrum`.

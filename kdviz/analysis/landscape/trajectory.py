@@ -34,10 +34,12 @@ def trajectory(
 
     Args:
         models: the run's nets in order, three or more, the last one at the origin; left exactly as they are.
+        data: the images.
         measurement: bn is "recompute" [default] at each point, or "frozen" (statistics of the last net); they cannot be
             interpolated here.
         grid: steps and margin, as `plane`.
         epochs: of the nets, for the figure [default: 0, 1, 2, ...].
+        journal, progress: as `landscape`.
     Returns:
         Dataset over alpha, beta (kind "trajectory"; coordinates in Euclidean distance of the weights) and checkpoint:
         trajectory_alpha, trajectory_beta, trajectory_epoch, trajectory_loss (the first loss, true: off the plane and

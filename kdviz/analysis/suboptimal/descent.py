@@ -51,7 +51,9 @@ def descent(
         starts: probabilities `[m, k]` of the students before the first step.
         settings: of `criteria`.
         losses: of the names of `criteria`; "kl" descends T^2 KL.
-        rate: step size in logits, above 0. steps: how many. keep: how many of them are kept, evenly spaced in log time.
+        rate: step size in logits, above 0.
+        steps: how many.
+        keep: how many of them are kept, evenly spaced in log time.
     Returns: dataset: probability (loss, start, step, channel) at the kept steps (coordinate `step`); winner (loss,
         start, step), the argmax; changes (loss, start), how often the argmax changed over all steps; right_from (loss,
         start), the first step from which it stays right, -1 if never; value (loss, start), the loss at the end;
