@@ -17,32 +17,56 @@ if TYPE_CHECKING:
     from kdviz.tables.status import Status
 
 NEEDS_ARGUMENTS = True
+PLAN, RUNS, SHOW = "What is run", "Runs", "What is shown"  # titles of groups of options on the help page
 
 
 def command(
     paper: Annotated[str, typer.Argument(help="rkkd or pld, or the TOML file of a table of your own.")],
     name: Annotated[str | None, typer.Argument(help="tab1, tab2, ... of the paper.")] = None,
-    data: Annotated[str | None, typer.Option(help="Data set [default: the table's].")] = None,
+    data: Annotated[str | None, typer.Option(help="Data set [default: the table's].", rich_help_panel=PLAN)] = None,
     root: Root = None,
-    seeds: Annotated[int | None, typer.Option(help="Runs of each cell, seeds 0, 1, ... [default: 5].")] = None,
-    scale: Annotated[str, typer.Option(help="full, or small: small nets on glyphs100 or fashion-mnist.")] = "full",
-    row: Annotated[list[str] | None, typer.Option(help="Only these rows; repeat.")] = None,
-    column: Annotated[list[str] | None, typer.Option(help="Only these columns; repeat.")] = None,
-    teacher: Annotated[
-        list[str] | None, typer.Option(help="NET=CHECKPOINT; repeat. The others are trained first.")
+    seeds: Annotated[
+        int | None, typer.Option(help="Runs of each cell, seeds 0, 1, ... [default: 5].", rich_help_panel=PLAN)
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of every run, in place of the recipe's.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Train on so many images.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes [default: one per core or GPU].")] = None,
-    per_gpu: Annotated[int, typer.Option(min=1, help="Workers that share a GPU.")] = 1,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 [default: GPUs where there are some].")] = None,
-    teacher_cache: Annotated[bool, typer.Option(help="Runs share the teacher's logits on disk.")] = True,
-    plan_only: Annotated[bool, typer.Option("--plan", help="Show the plan and stop.")] = False,
-    print_commands: Annotated[bool, typer.Option(help="Print what is left as commands and stop.")] = False,
-    show_status: Annotated[bool, typer.Option("--status", help="Show how far the runs are and stop.")] = False,
-    save_minutes: Annotated[float, typer.Option(help="How old a run's saved state may get.")] = 1.0,
-    runs: Annotated[Path, typer.Option(help="Folder of the runs, shared by all tables.")] = Path("runs/tables"),
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="[default: reports/tables/NAME].")] = None,
+    scale: Annotated[
+        str, typer.Option(help="full, or small: small nets on glyphs100 or fashion-mnist.", rich_help_panel=PLAN)
+    ] = "full",
+    row: Annotated[list[str] | None, typer.Option(help="Only these rows; repeat.", rich_help_panel=PLAN)] = None,
+    column: Annotated[list[str] | None, typer.Option(help="Only these columns; repeat.", rich_help_panel=PLAN)] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(help="NET=CHECKPOINT; repeat. The others are trained first.", rich_help_panel=PLAN),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Of every run, in place of the recipe's.", rich_help_panel=PLAN)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Train on so many images.", rich_help_panel=PLAN)] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes [default: one per core or GPU].", rich_help_panel=RUNS)
+    ] = None,
+    per_gpu: Annotated[int, typer.Option(min=1, help="Workers that share a GPU.", rich_help_panel=RUNS)] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 [default: GPUs where there are some].", rich_help_panel=RUNS)
+    ] = None,
+    teacher_cache: Annotated[
+        bool, typer.Option(help="Runs share the teacher's logits on disk.", rich_help_panel=RUNS)
+    ] = True,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show the plan and stop.", rich_help_panel=SHOW)] = False,
+    print_commands: Annotated[
+        bool, typer.Option(help="Print what is left as commands and stop.", rich_help_panel=SHOW)
+    ] = False,
+    show_status: Annotated[
+        bool, typer.Option("--status", help="Show how far the runs are and stop.", rich_help_panel=SHOW)
+    ] = False,
+    save_minutes: Annotated[
+        float, typer.Option(help="How old a run's saved state may get.", rich_help_panel=RUNS)
+    ] = 1.0,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs, shared by all tables.", rich_help_panel=RUNS)] = Path(
+        "runs/tables"
+    ),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="[default: reports/tables/NAME].", rich_help_panel=SHOW)
+    ] = None,
 ) -> None:
     """Run a table: every cell under several seeds, mean and spread beside the printed numbers, gains inside the noise
     marked. The same command again goes on where it stopped.

@@ -5,47 +5,76 @@ from typing import Annotated, Any
 
 import typer
 
-from kdviz.cli.common import Root, pairs, progress
+from kdviz.cli.common import NETS, Root, pairs, progress
 
 NEEDS_ARGUMENTS = True
+METHOD, RECIPE, RUN = "Method and student", "Recipe", "Run"  # titles of groups of options on the help page
 
 
 def command(
     recipe: Annotated[str | None, typer.Argument(help="A bundled recipe (kdviz list recipes) or a TOML file.")] = None,
-    method: Annotated[str | None, typer.Option(help="ce, kd, kd+rk, dist, pld, ... (kdviz list methods).")] = None,
-    teacher: Annotated[Path | None, typer.Option(help="The teacher's checkpoint.")] = None,
-    student: Annotated[str | None, typer.Option(help="The student's architecture (kdviz list models).")] = None,
-    data: Annotated[str | None, typer.Option(help="The data set (kdviz list data).")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="ce, kd, kd+rk, dist, pld, ... (kdviz list methods).", rich_help_panel=METHOD)
+    ] = None,
+    teacher: Annotated[Path | None, typer.Option(help="The teacher's checkpoint.", rich_help_panel=NETS)] = None,
+    student: Annotated[
+        str | None, typer.Option(help="The student's architecture (kdviz list models).", rich_help_panel=METHOD)
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="The data set (kdviz list data).", rich_help_panel=NETS)] = None,
     root: Root = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder [default: below runs/].")] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides weights, order and augmentation.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Images in a step.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="cosine or step.")] = None,
-    warmup: Annotated[float | None, typer.Option(help="Epochs of linear warm-up.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Train on so many images, stratified by class.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The run's folder [default: below runs/].", rich_help_panel=RUN)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides weights, order and augmentation.", rich_help_panel=RECIPE)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.", rich_help_panel=RECIPE)] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in a step.", rich_help_panel=RECIPE)] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.", rich_help_panel=RECIPE)] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=RECIPE)] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.", rich_help_panel=RECIPE)] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine or step.", rich_help_panel=RECIPE)] = None,
+    warmup: Annotated[float | None, typer.Option(help="Epochs of linear warm-up.", rich_help_panel=RECIPE)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Train on so many images, stratified by class.", rich_help_panel=NETS)
+    ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A loss's setting, e.g. rank_kendall.steepness=2; repeat.")
+        list[str] | None,
+        typer.Option("--set", help="A loss's setting, e.g. rank_kendall.steepness=2; repeat.", rich_help_panel=METHOD),
     ] = None,
-    keep_epochs: Annotated[int | None, typer.Option(help="Keep every N-th epoch's checkpoint in epochs/.")] = None,
+    keep_epochs: Annotated[
+        int | None, typer.Option(help="Keep every N-th epoch's checkpoint in epochs/.", rich_help_panel=RUN)
+    ] = None,
     score_every: Annotated[
-        int | None, typer.Option(help="Also measure the test split every N epochs; nothing is chosen by it.")
+        int | None,
+        typer.Option(help="Also measure the test split every N epochs; nothing is chosen by it.", rich_help_panel=RUN),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 [default: a GPU where there is one].")] = None,
-    compile: Annotated[bool, typer.Option("--compile", help="torch.compile the student.")] = False,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=RECIPE)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 [default: a GPU where there is one].", rich_help_panel=RUN)
+    ] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile the student.", rich_help_panel=RUN)] = False,
     teacher_cache: Annotated[
-        Path | None, typer.Option(help="Folder in which all runs over these images share the teacher's logits.")
+        Path | None,
+        typer.Option(
+            help="Folder in which all runs over these images share the teacher's logits.", rich_help_panel=NETS
+        ),
     ] = None,
     features_at: Annotated[
-        str | None, typer.Option(help="Modules whose maps a method of features sees, as layer1,layer2,layer3.")
+        str | None,
+        typer.Option(
+            help="Modules whose maps a method of features sees, as layer1,layer2,layer3.", rich_help_panel=METHOD
+        ),
     ] = None,
-    teacher_features_at: Annotated[str | None, typer.Option(help="The same of the teacher.")] = None,
-    save_minutes: Annotated[float, typer.Option(help="How old the saved state may get; a kill loses no more.")] = 5.0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew instead of resuming.")] = False,
+    teacher_features_at: Annotated[
+        str | None, typer.Option(help="The same of the teacher.", rich_help_panel=METHOD)
+    ] = None,
+    save_minutes: Annotated[
+        float, typer.Option(help="How old the saved state may get; a kill loses no more.", rich_help_panel=RUN)
+    ] = 5.0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew instead of resuming.", rich_help_panel=RUN)
+    ] = False,
 ) -> None:
     """Train a student; the same command again resumes a run that was interrupted.
 

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from kdviz.base.check import KdvizError, require
+from kdviz.base.jsonl import read_lines
 
 FORMAT = "kdviz landscape points 1"
 Points = dict[int, dict[str, float]]
@@ -38,14 +39,12 @@ def read(path: str | os.PathLike) -> tuple[dict[str, Any], Points]:
     path = Path(path)
     if not path.exists() or path.stat().st_size == 0:
         return {}, {}
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline was cut off
-    header = _parse(lines[0]) if lines else {}
-    if not lines and path.stat().st_size < 4096:
+    if path.stat().st_size < 4096 and b"\n" not in path.read_bytes():  # a header that a kill cut off
         return {}, {}
+    header, *records = [*read_lines(path)] or [{}]
     require(header.get("format") == FORMAT, f"{path}: not a journal of a landscape; name another file")
     points = {}
-    for line in lines[1:]:
-        record = _parse(line)
+    for record in records:
         if isinstance(record.get("point"), int) and isinstance(record.get("values"), dict):
             points[record["point"]] = record["values"]
     return header, points
@@ -98,11 +97,3 @@ def _write(stream: TextIO, record: Mapping[str, Any]) -> None:
         stream.flush()
     except OSError as error:
         raise KdvizError(f"cannot write {stream.name}: {error.strerror or error}") from error
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) else {}
