@@ -8,7 +8,7 @@ import torch
 
 import kdviz
 from kdviz.base.check import KdvizError
-from kdviz.data import DATA, Data, base
+from kdviz.data import DATA, Data, base, cifar
 
 
 def record(count=60, classes=3, **changes):
@@ -139,3 +139,11 @@ def test_every_entry_says_what_it_is():
     for entry in DATA.values():
         assert entry.summary
         assert entry.synthetic or entry.files
+
+
+def test_normalisations_are_the_published_ones():
+    """Of CIFAR-100 as RepDistiller and mdistiller have it, of CIFAR-10 as measured on its training pixels."""
+    hundred, ten = cifar.CIFAR100, cifar.CIFAR10
+    assert (hundred.mean, hundred.std) == ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+    assert ten.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-4)
+    assert ten.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=2e-4)

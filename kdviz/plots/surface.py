@@ -52,6 +52,8 @@ def both(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", scale: str = 
             _contour(bands[2 * row + 1], below[column], panels[at], limits[at], column == 0)
             tops.append(above[column])
     letter(tops, [_name(panel) for panel in panels])
+    for axis in tops:  # inside of the axes, whose box leaves room there, so that the page's edge cuts nothing
+        axis.set_title(axis.get_title(loc="left"), loc="left", y=0.95)
     _legend(bands[-1])
     return fig
 
