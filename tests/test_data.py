@@ -147,3 +147,11 @@ def test_normalisations_are_the_published_ones():
     assert (hundred.mean, hundred.std) == ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
     assert ten.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=1e-4)
     assert ten.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=2e-4)
+
+
+def test_the_held_out_images_are_the_same_for_good():
+    """Pinned, not derived: runs of different versions must hold out the same images to be comparable."""
+    held = base.held_out(record(count=600, classes=6), "val", 60)
+    assert held.ids[:8].tolist() == [14, 16, 23, 45, 50, 55, 68, 84]
+    digest = hashlib.sha256(held.ids.numpy().astype("<i8").tobytes()).hexdigest()
+    assert digest == "020b6aadd50ffa1ff8b6c0512d5e9f681b52a42611634c8088514747dcdf8ab3"

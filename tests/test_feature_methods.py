@@ -5,6 +5,7 @@ import json
 import math
 import signal
 import types
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -507,3 +508,14 @@ def test_features_by_name_serve_every_method():
         objective(*out, Batch(None, LABELS_OF_SPLIT[ids], ids), epoch=10.0)["total"].backward()
     wrong = models.with_features(models.build("resnet14", classes=6, seed=0), ["layer1", "layer2", "layer3"])
     refused("ofd", student, wrong, "layer1 is a Sequential; expected the BatchNorm2d before the ReLU")
+
+
+def test_a_methods_weights_follow_the_runs_seed():
+    student, teacher = small_nets()
+    probe = probe_of(student.eval(), teacher.eval(), LABELS_OF_SPLIT, classes=6)
+    first, again, other = (
+        models_objective("fitnet", replace(probe, seed=seed), {}).state_dict()["terms.fitnet.conv.weight"]
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
