@@ -312,3 +312,15 @@ def test_a_cpu_generator_gives_the_same_strong_view_on_a_gpu_and_a_gpu_generator
     assert (gap == 0).double().mean() > 0.99
     own = [augment.rand_augment(batch.cuda(), generator=torch.Generator("cuda").manual_seed(2)) for _ in range(2)]
     assert torch.equal(*own)
+
+
+def test_a_views_number_says_which_crop_it_is_and_whether_it_is_mirrored():
+    image = torch.arange(3 * 6 * 5, dtype=torch.uint8).view(1, 3, 6, 5)
+    padded = torch.nn.functional.pad(image, (4, 4, 4, 4))
+    for view in (0, 1, 40 * 2, 40 * 2 + 1, 17, 161):
+        place, mirrored = divmod(view, 2)
+        down, right = divmod(place, 9)
+        crop = padded[:, :, down : down + 6, right : right + 5]
+        expected = crop.flip(3) if mirrored else crop
+        assert torch.equal(augment.crop_flip_view(image, torch.tensor([view])), expected)
+    assert torch.equal(augment.crop_flip_view(image, torch.tensor([40]), flip=False), image)

@@ -19,6 +19,7 @@ from kdviz.base.lock import locked
 from kdviz.checkpoints import RunFolder
 from kdviz.train import evaluate, load_recipe, train
 from kdviz.train.batches import Batches, resident
+from kdviz.train.setup import prepare
 from kdviz.train.step import Step
 from kdviz.train.teach import fill_table
 from kdviz.train.teacher_table import TeacherTable
@@ -416,3 +417,36 @@ def test_weights_and_memory_of_a_method_are_resumed_and_never_in_the_student(tea
     assert states[0]
     student = kdviz.models.build("resnet8", classes=CLASSES).state_dict()
     assert weights(tmp_path / "whole").keys() == student.keys()
+
+
+def test_probing_the_nets_leaves_the_student_at_its_initial_weights_and_statistics(teacher, tmp_path):
+    run = prepare(recipe(method="at"), RunFolder(tmp_path), teacher=teacher[2], device="cpu")
+    fresh = kdviz.models.build("resnet8", classes=CLASSES, seed=3)
+    assert same(run.student.state_dict(), fresh.state_dict())
+    assert run.student.training
+
+
+def test_the_optimizer_is_the_recipes(tmp_path):
+    for nesterov in (True, False):
+        run = prepare(recipe(nesterov=nesterov, momentum=0.75), RunFolder(tmp_path), teacher=None, device="cpu")
+        (group, *_) = run.optimizer.param_groups
+        assert (group["nesterov"], group["momentum"], group["weight_decay"]) == (nesterov, 0.75, 5e-4)
+
+
+def test_terms_see_the_epoch_as_a_fraction(tmp_path, monkeypatch):
+    seen, call = [], Step.__call__
+    monkeypatch.setattr(
+        Step,
+        "__call__",
+        lambda step, batch, taught, *, epoch: seen.append(epoch) or call(step, batch, taught, epoch=epoch),
+    )
+    train(recipe(epochs=2), out=tmp_path, device="cpu")
+    assert seen == pytest.approx([step / 6 for step in range(12)])
+
+
+def test_a_run_whose_checkpoint_was_changed_is_not_taken_as_finished(tmp_path):
+    train(recipe(epochs=1), out=tmp_path, device="cpu")
+    assert RunFolder(tmp_path).result() is not None
+    with (tmp_path / "last.pt").open("ab") as stream:
+        stream.write(b"x")
+    assert RunFolder(tmp_path).result() is None
