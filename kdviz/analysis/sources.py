@@ -313,6 +313,7 @@ def _from_arrays(arrays: tuple, name: str, attrs: Mapping[str, Any] | None = Non
 
     def passes() -> Iterator[tuple]:
         for start in range(0, len(first), step):
-            yield tuple(None if one is None else one[start : start + step] for one in arrays)
+            stop = min(start + step, len(first))  # some readers of HDF5 fill up a slice beyond the end
+            yield tuple(None if one is None else one[start:stop] for one in arrays)
 
     return Logits(name, passes, attrs or {})
