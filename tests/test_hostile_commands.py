@@ -34,13 +34,8 @@ def place(tmp_path_factory):
     return folder
 
 
-COMPUTING = ("surface", "paper", "teach", "doctor")  # begin to compute without a checkpoint
-
-
 def options():
     for name, command in COMMANDS.items():
-        if name in COMPUTING:
-            continue
         for option in command.params:
             if option.opts and option.opts[0].startswith("--") and option.name not in ("help", "version"):
                 yield pytest.param(name, option, id=f"{name} {option.opts[0]}")

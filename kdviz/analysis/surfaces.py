@@ -37,6 +37,7 @@ TRUNCATION = 1e-4  # of the larger curvature, which second differences over such
 ROWS = 1 << 21  # numbers of one batch of points
 Evaluate = Callable[[Tensor], Tensor]
 
+LARGEST = 1e6  # of span and temperatures; far beyond, logits overflow
 MOST_STEPS = 2001  # along an axis; a surface of so many is 32 MB
 
 
@@ -105,6 +106,8 @@ def surface(
         f"{who}: steps must be odd, so that t is on the grid, and 5 to {MOST_STEPS}, got {steps}",
     )
     positive(who, span=span, **{f"temperature {at}": value for at, value in enumerate(temperatures or ())})
+    for name, value in (("span", span), *((f"temperature {at}", value) for at, value in enumerate(temperatures or ()))):
+        require(value <= LARGEST, f"{who}: {name} must be at most {LARGEST:g}, got {value:g}")
     one_of(who, ("random", "class", "student"), directions=directions)
     teacher, student = _centre(who, classes, seed, around)
     target = int(teacher.argmax()) if around.label is None else around.label
