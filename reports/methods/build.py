@@ -3,11 +3,13 @@
     python reports/methods/build.py             (glyphs100, synthetic: seeds 0, 1, 2; fashion-mnist, real: seed 0)
     python reports/methods/build.py --table     (only write the tables, from the runs that are finished)
 
-Each run is one `kdviz train` command, resumable, and is left alone once it has ended. The teacher is the shipped
-ResNet-20 of glyphs100, of fashion-mnist one trained here. A replication at a small scale, not the papers' results.
+Each run is one `kdviz train` command, resumable, and is left alone once it has ended or stands in DATA.json here, so that
+several machines can share the work (delete a row of the file to run it again). The teacher is the shipped ResNet-20 of
+glyphs100, of fashion-mnist one trained here. A replication at a small scale, not the papers' results.
 """
 
 import argparse
+import functools
 import json
 import os
 import shlex
@@ -61,16 +63,27 @@ def run(words: list[str]) -> None:
     print(where, "done" if done.returncode == 0 else f"FAILED, see {where / 'log.txt'}", flush=True)  # noqa: T201
 
 
-def outcome(where: Path) -> dict | None:
-    """Metrics of a finished run, its precision and pace; None where it has not ended."""
+def outcome(data: str, method: str, seed: int) -> dict | None:
+    """Test top-1 (per cent, last epoch) and precision of a run: from its folder, else as recorded; None: not yet."""
     from kdviz.checkpoints import RunFolder
 
-    held = RunFolder(where)
+    held = RunFolder(folder(data, method, seed))
     metrics = held.result()
     if metrics is None:
-        return None
-    seconds = sum(entry["seconds"] for entry in held.epochs())
-    return {"metrics": metrics, "precision": held.events("start")[-1]["precision"], "seconds": seconds}
+        return recorded(data).get((method, seed))
+    return {"top1": 100 * metrics["last"]["top1"], "precision": held.events("start")[-1]["precision"]}
+
+
+@functools.cache
+def recorded(data: str) -> dict[tuple[str, int], dict]:
+    """Outcomes of the runs that DATA.json holds."""
+    path = HERE / f"{data}.json"
+    table = json.loads(path.read_text()) if path.is_file() else []
+    return {
+        (row["method"], seed): {"top1": top1, "precision": precision}
+        for row in table
+        for seed, top1, precision in zip(row["seeds"], row["top1"], row["precision"], strict=True)
+    }
 
 
 def rows(data: str) -> list[dict]:
@@ -79,11 +92,11 @@ def rows(data: str) -> list[dict]:
 
     found = []
     for method in methods():
-        ended = {seed: outcome(folder(data, method, seed)) for seed in SEEDS[data]}
+        ended = {seed: outcome(data, method, seed) for seed in SEEDS[data]}
         ended = {seed: one for seed, one in ended.items() if one}
         if not ended:
             continue
-        tops = [100 * one["metrics"]["last"]["top1"] for one in ended.values()]
+        tops = [one["top1"] for one in ended.values()]
         found.append(
             {
                 "method": method,
@@ -92,7 +105,7 @@ def rows(data: str) -> list[dict]:
                 "top1": tops,
                 "mean": statistics.fmean(tops),
                 "std": statistics.stdev(tops) if len(tops) > 1 else None,
-                "precision": sorted({one["precision"] for one in ended.values()}),
+                "precision": [one["precision"] for one in ended.values()],
                 "command": shlex.join(command(data, method, min(ended))),
             }
         )
@@ -174,7 +187,7 @@ def train(sets: list[str]) -> None:
     if "fashion-mnist" in sets and not teacher("fashion-mnist").is_file():
         run([*command("fashion-mnist", "ce", 0)[:-1], str(teacher("fashion-mnist").parent), "--student", "resnet20"])
     plan.sort(key=_turn)
-    left = [command(*one) for one in plan if outcome(folder(*one)) is None]
+    left = [command(*one) for one in plan if outcome(*one) is None]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         list(pool.map(run, left))
 
