@@ -18,7 +18,7 @@ from kdviz.base.check import KdvizError
 from kdviz.base.lock import locked
 from kdviz.checkpoints import RunFolder
 from kdviz.train import evaluate, load_recipe, train
-from kdviz.train.batches import Batches, resident
+from kdviz.train.batches import Batches, batches_of
 from kdviz.train.setup import prepare
 from kdviz.train.step import Step
 from kdviz.train.teach import fill_table
@@ -107,7 +107,7 @@ def test_runs_share_the_teachers_logits_whatever_their_method_batch_and_seed(tea
     assert same(weights(tmp_path / "fills" / "last.pt"), weights(tmp_path / "reads" / "last.pt"))
     train(recipe(method="dist", epochs=1, batch=16, seed=4), out=tmp_path / "other", **shared)
     assert len(list((tmp_path / "table").iterdir())) == 1
-    monkeypatch.setattr(Step, "teach", lambda *_: pytest.fail("the teacher ran although its logits are known"))
+    monkeypatch.setattr(Step, "teach", lambda *_, **__: pytest.fail("the teacher ran although its logits are known"))
     train(recipe(method="kd+rk", epochs=2), out=tmp_path / "known", **shared)
 
 
@@ -115,7 +115,7 @@ def test_a_table_filled_ahead_serves_a_run_without_the_teacher(teacher, tmp_path
     table = fill_table(recipe(batch=96), teacher[2], tmp_path / "table", device="cpu")
     assert table.share == 1.0
     assert table.shape == (192, 81, CLASSES)  # tiny is never mirrored
-    monkeypatch.setattr(Step, "teach", lambda *_: pytest.fail("the teacher ran although its logits are known"))
+    monkeypatch.setattr(Step, "teach", lambda *_, **__: pytest.fail("the teacher ran although its logits are known"))
     known = {"teacher": teacher[2], "device": "cpu", "teacher_cache": tmp_path / "table"}
     train(recipe(method="kd", epochs=1), out=tmp_path / "known", **known)
     fill_table(recipe(batch=96), teacher[2], tmp_path / "table", device="cpu")  # nothing is left to do
@@ -243,7 +243,7 @@ def test_the_teacher_is_in_eval_mode_and_left_as_it_was(teacher, tmp_path):
 
 
 def test_every_epoch_has_an_order_and_crops_of_its_own():
-    batches = resident(recipe(), load("train"), torch.device("cpu"))
+    batches = batches_of(recipe(), load("train"), torch.device("cpu"))
     first, second = batches.plan(0), batches.plan(1)
     assert not torch.equal(first.order, second.order)
     assert not torch.equal(first.views, second.views)
@@ -252,12 +252,12 @@ def test_every_epoch_has_an_order_and_crops_of_its_own():
         ids = torch.cat([batches.get(plan, step).ids for step in range(batches.steps)])
         assert sorted(ids.tolist()) == list(range(192))
     assert torch.equal(batches.plan(1).order, second.order)
-    other = resident(recipe(seed=4), load("train"), torch.device("cpu"))
+    other = batches_of(recipe(seed=4), load("train"), torch.device("cpu"))
     assert not torch.equal(other.plan(0).order, first.order)
 
 
 def test_a_batch_is_the_images_labels_and_crops_of_its_ids():
-    batches = resident(recipe(), load("train"), torch.device("cpu"))
+    batches = batches_of(recipe(), load("train"), torch.device("cpu"))
     batch = batches.get(batches.plan(2), 3)
     data = load("train")
     assert torch.equal(batch.labels, data.labels[batch.ids])
@@ -270,7 +270,7 @@ def test_a_batch_is_the_images_labels_and_crops_of_its_ids():
 
 def test_the_best_epoch_is_the_first_of_the_highest_on_val(tmp_path, monkeypatch):
     tops = iter([0.5, 0.7, 0.7, 0.6, *[0.1] * 4])
-    monkeypatch.setattr("kdviz.train.loop.evaluate", lambda model, data: {"top1": next(tops), "loss": 1.0})
+    monkeypatch.setattr("kdviz.train.loop.evaluate", lambda model, data, **_: {"top1": next(tops), "loss": 1.0})
     metrics = train(recipe(epochs=4, keep_epochs=1), out=tmp_path, device="cpu")
     assert (metrics["best"]["epoch"], metrics["best"]["val_top1"]) == (2, 0.7)
     assert (metrics["last"]["epoch"], metrics["last"]["val_top1"]) == (4, 0.6)

@@ -88,7 +88,7 @@ def save_checkpoint(
     given = {"which": "last", "teacher": None, **facts}
     missing = [name for name in Facts.__annotations__ if name not in given]
     require(not missing, f"save_checkpoint: needs {', '.join(missing)}")
-    one_of("save_checkpoint", ("last", "best"), which=given["which"])
+    one_of("save_checkpoint", ("last", "best", "ema"), which=given["which"])
     ordered = {name: given[name] for name in Facts.__annotations__} | {"versions": versions()}
     payload = {"kdviz": FORMAT} | {key: as_plain_values(value, where=key) for key, value in ordered.items()}
     payload["state_dict"] = _tensors(model)

@@ -17,6 +17,7 @@ from kdviz.checkpoints.record import Checkpoint
 from kdviz.checkpoints.run_folder import checkpoint_file
 from kdviz.checkpoints.schema import CLASSES, check_checkpoint
 from kdviz.models.external import is_external
+from kdviz.models.view import see
 
 HUGGING_FACE = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
 SUFFIXES = (".pt", ".pth", ".ckpt", ".tar", ".safetensors", ".bin")
@@ -58,6 +59,8 @@ def _ours(path: Path, payload: Mapping[str, Any], model: str | nn.Module | None,
     name, stated, state = facts.pop("name"), facts.pop("classes"), facts.pop("state_dict")
     facts.pop("kdviz")
     filled = instantiate(state, model=model or _architecture(name), classes=classes, stated=stated)
+    if size := facts["recipe"].get("student_size"):
+        see(filled.net, size=size)
     return Checkpoint(
         path=path,
         model=filled.net,

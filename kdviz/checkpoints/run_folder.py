@@ -37,6 +37,11 @@ class RunFolder:
         return self.path / "best.pt"
 
     @property
+    def ema(self) -> Path:
+        """The checkpoint of the weights' moving average after the last epoch (`--ema`)."""
+        return self.path / "ema.pt"
+
+    @property
     def state(self) -> Path:
         """What the next step needs, for resuming."""
         return self.path / "state.pt"

@@ -85,12 +85,13 @@ class Scores(Record):
 
 class Metrics(Record):
     """The scores of a run's two checkpoints, and of the epoch that the test split liked best where the run scored it
-    (`--score-every`); {} where nothing was measured."""
+    (`--score-every`), and those of the weights' moving average (`--ema`); {} where nothing was measured."""
 
     model_config = ConfigDict(extra="forbid")
     best: Scores | None = None
     last: Scores | None = None
     best_test: Scores | None = None
+    ema: Scores | None = None
 
 
 class Teacher(Record):
@@ -118,6 +119,7 @@ class Recipe(Record):
     """What is read of a recipe, among settings of any name."""
 
     normalization: Normalization | None = None
+    student_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     settings: dict[str, Any] = {}
 
 
@@ -128,7 +130,7 @@ class Facts(Record):
     method: Text | None = None
     seed: Whole | None = None
     epoch: Count | None = None
-    which: Literal["last", "best"] | None = None
+    which: Literal["last", "best", "ema"] | None = None
     recipe: Annotated[Recipe, BeforeValidator(_plain)] = Recipe()
     metrics: Annotated[Metrics, BeforeValidator(_plain)] = Metrics()
     teacher: Annotated[Teacher | None, BeforeValidator(_plain)] = None

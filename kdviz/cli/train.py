@@ -30,17 +30,35 @@ def command(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.", rich_help_panel=RECIPE)] = None,
     batch: Annotated[int | None, typer.Option(help="Images in a step.", rich_help_panel=RECIPE)] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.", rich_help_panel=RECIPE)] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="sgd, adam, adamw, lamb, ... (pytorch-optimizer), timm:lamb.", rich_help_panel=RECIPE),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.", rich_help_panel=RECIPE)] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.", rich_help_panel=RECIPE)] = None,
     schedule: Annotated[str | None, typer.Option(help="cosine or step.", rich_help_panel=RECIPE)] = None,
     warmup: Annotated[float | None, typer.Option(help="Epochs of linear warm-up.", rich_help_panel=RECIPE)] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option(help="Decay of the weights' moving average, saved as ema.pt.", rich_help_panel=RECIPE),
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Compute a batch in so many parts, to save memory.", rich_help_panel=RECIPE)
+    ] = None,
+    holdout: Annotated[
+        str | None,
+        typer.Option(help="none, split (the data set's val), or a fraction of train.", rich_help_panel=RECIPE),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Train on so many images, stratified by class.", rich_help_panel=NETS)
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A loss's setting, e.g. rank_kendall.steepness=2; repeat.", rich_help_panel=METHOD),
+        typer.Option(
+            "--set",
+            help="A loss's setting, rank_kendall.steepness=2, or one of the recipe, mixup=0.2; repeat.",
+            rich_help_panel=METHOD,
+        ),
     ] = None,
     keep_epochs: Annotated[
         int | None, typer.Option(help="Keep every N-th epoch's checkpoint in epochs/.", rich_help_panel=RUN)
@@ -49,7 +67,9 @@ def command(
         int | None,
         typer.Option(help="Also measure the test split every N epochs; nothing is chosen by it.", rich_help_panel=RUN),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.", rich_help_panel=RECIPE)] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32, tf32 (NVIDIA GPUs), bf16 or fp16.", rich_help_panel=RECIPE)
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 [default: a GPU where there is one].", rich_help_panel=RUN)
     ] = None,
@@ -72,6 +92,18 @@ def command(
     save_minutes: Annotated[
         float, typer.Option(help="How old the saved state may get; a kill loses no more.", rich_help_panel=RUN)
     ] = 5.0,
+    workers: Annotated[
+        int, typer.Option(help="Processes that read images, where these stay in files.", rich_help_panel=RUN)
+    ] = 0,
+    damaged: Annotated[
+        str, typer.Option(help="refuse or replace image files that cannot be read.", rich_help_panel=RUN)
+    ] = "refuse",
+    loggers: Annotated[
+        list[str] | None, typer.Option("--log", help="Beside the journal: tensorboard, wandb.", rich_help_panel=RUN)
+    ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Write a trace of ten steps, trace.json.", rich_help_panel=RUN)
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew instead of resuming.", rich_help_panel=RUN)
     ] = False,
@@ -82,6 +114,7 @@ def command(
     """
     from kdviz.train.recipe import load_recipe
 
+    given = pairs(settings or [])
     changes: dict[str, Any] = {
         "method": method,
         "student": student,
@@ -94,6 +127,9 @@ def command(
         "weight_decay": weight_decay,
         "schedule": schedule,
         "warmup": warmup,
+        "ema": ema,
+        "accumulate": accumulate,
+        "holdout": holdout,
         "limit": limit,
         "keep_epochs": keep_epochs,
         "score_every": score_every,
@@ -102,7 +138,8 @@ def command(
         "precision": precision,
         "compile": compile or None,
         "teacher": str(teacher) if teacher else None,
-        "settings": pairs(settings or []),
+        "settings": {key: value for key, value in given.items() if "." in key},
+        **{key: value for key, value in given.items() if "." not in key},
     }
     chosen = load_recipe(recipe, **changes)
 
@@ -121,6 +158,10 @@ def command(
             teacher_cache=teacher_cache,
             fresh=fresh,
             save_minutes=save_minutes,
+            workers=workers,
+            damaged=damaged,
+            loggers=loggers or (),
+            profile=profile,
             progress=moved,
             report=_report,
         )

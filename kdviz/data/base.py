@@ -189,6 +189,7 @@ class DataEntry:
         files: which files it needs and where they come from, for people; empty when none.
         places: folders that are searched when no root is given.
         synthetic: drawn by a program.
+        val_is_test: val and test are the same images, and train is whole.
     """
 
     summary: str
@@ -198,6 +199,7 @@ class DataEntry:
     files: str = ""
     places: tuple[Path, ...] = ()
     synthetic: bool = False
+    val_is_test: bool = False
 
 
 DATA: Registry[DataEntry] = Registry("data set")

@@ -18,6 +18,7 @@ from kdviz.base.check import KdvizError, require
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 PIXELS = 2**26  # of an image; as RGBA they take 256 MiB
+CROP = 0.875
 _BIG = 128  # from here on images are framed as ImageNet's are evaluated
 
 
@@ -25,12 +26,13 @@ _BIG = 128  # from here on images are framed as ImageNet's are evaluated
 class Files:
     """A `Source` over image files: RGB, all brought to size x size.
 
-    The shorter side becomes `size` (from 128 on: size / 0.875, ImageNet's usual evaluation), bicubic, and the centre is
-    cut out. An image that has the size already comes as it is.
+    The shorter side becomes `size` (from 128 on: size / crop, which is 0.875 in ImageNet's usual evaluation), bicubic,
+    and the centre is cut out. An image that has the size already comes as it is.
     """
 
     paths: tuple[Path, ...]
     size: int
+    crop: float = CROP
     dtype = torch.uint8
 
     @property
@@ -63,7 +65,7 @@ class Files:
         with opened(path) as image:
             # A palette's transparency in bytes survives the way over RGBA alone.
             colours = image.convert("RGBA") if "transparency" in image.info else image
-            return np.asarray(framed(colours.convert("RGB"), self.size))
+            return np.asarray(framed(colours.convert("RGB"), self.size, self.crop))
 
 
 @contextmanager
@@ -82,11 +84,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise KdvizError(f"{path}: not a whole image file ({error})") from error
 
 
-def framed(image: Image.Image, size: int) -> Image.Image:
-    """The centre of the image at size x size; see `Files`."""
+def framed(image: Image.Image, size: int, crop: float = CROP) -> Image.Image:
+    """The centre of the image at size x size; from 128 on it is `crop` of the shorter side; see `Files`."""
     if image.size == (size, size):
         return image
-    side = round(size / 0.875) if size >= _BIG else size
+    side = round(size / crop) if size >= _BIG else size
     scale = side / min(image.size)
     width, height = (max(size, round(length * scale)) for length in image.size)
     left, top = (width - size) // 2, (height - size) // 2

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from kdviz.base.check import KdvizError, one_of, require
 from kdviz.base.seeds import torch_generator
 from kdviz.data.base import Data
-from kdviz.data.files import Files, framed, opened
+from kdviz.data.files import CROP, Files, framed, opened
 from kdviz.data.transforms import FILTERS, RATIO, SCALE, crop_boxes
 
 DAMAGED = ("refuse", "replace")
@@ -29,6 +29,7 @@ class View:
         scale, ratio: of `crop_boxes`; scale None frames the centre, as pictures are evaluated.
         flip: mirror with probability 1/2; not where scale is None.
         filter: "bilinear" or "bicubic".
+        crop: of `kdviz.data.files.framed`, where scale is None.
     """
 
     size: int = 224
@@ -36,6 +37,7 @@ class View:
     ratio: tuple[float, float] = RATIO
     flip: bool = True
     filter: str = "bilinear"
+    crop: float = CROP
 
     def __post_init__(self) -> None:
         require(self.size > 0, f"view: the size must be above 0, got {self.size}")
@@ -44,7 +46,7 @@ class View:
     def make(self, picture: Image.Image, generator: torch.Generator) -> Tensor:
         """One view of an RGB picture as uint8 [3, size, size]."""
         if self.scale is None:
-            view = framed(picture, self.size)
+            view = framed(picture, self.size, self.crop)
         else:
             sizes = torch.tensor([[picture.height, picture.width]])
             left, top, w, h = crop_boxes(sizes, generator=generator, scale=self.scale, ratio=self.ratio)[0].tolist()
@@ -116,8 +118,8 @@ class Loader:
         settings["generator"] = torch.Generator()  # or the pool would draw its own seed from the global state
         if workers:
             settings |= {"persistent_workers": True, "prefetch_factor": prefetch}
-        views = _Views(data.images, data.labels, view, seed, damaged)
-        self._loader: DataLoader = DataLoader(views, batch_size=None, sampler=self._sampler, **settings)
+        self._views = _Views(data.images, data.labels, view, seed, damaged)
+        self._loader: DataLoader = DataLoader(self._views, batch_size=None, sampler=self._sampler, **settings)
 
     def epoch(self, number: int, order: Tensor, *, start: int = 0) -> Iterator[Loaded]:
         """The batches of an epoch.
@@ -144,6 +146,15 @@ class Loader:
             count += len(loaded.labels)
             self.rate = count / max(now - began, 1e-9)
             yield loaded
+
+    def framed(self, positions: Tensor) -> Tensor:
+        """The centres of a few pictures, uint8 [n, 3, size, size], read in this process.
+
+        Raises: KdvizError for a damaged picture.
+        """
+        centre = replace(self._views.view, scale=None)
+        pictures = (picture_at(self._views.images, position) for position in positions.tolist())
+        return torch.stack([centre.make(picture, torch.Generator()) for picture in pictures])
 
     def close(self) -> None:
         """End the worker processes."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kdviz.base.check import KdvizError, require
 from kdviz.data.base import DATA, Data, DataEntry, roots
-from kdviz.data.files import SUFFIXES, framed, opened
+from kdviz.data.files import CROP, SUFFIXES, framed, opened
 
 NAME = "imagenet"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,11 +32,13 @@ class TreeImages:
         folder: what the names are relative to.
         names: bytes [n], CLASS/IMAGE in UTF-8.
         size: side in pixels that images are brought to when they are asked for as a batch.
+        crop: as in `kdviz.data.files.framed`.
     """
 
     folder: Path
     names: np.ndarray
     size: int = 224
+    crop: float = CROP
     dtype = torch.uint8
 
     @property
@@ -50,7 +52,7 @@ class TreeImages:
     def __getitem__(self, index: Tensor) -> Tensor:
         """The images at index (int64 [b]) as uint8 [b, 3, size, size] on the index's device."""
         with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock
-            rows = list(pool.map(lambda i: np.asarray(framed(self.picture(i), self.size)), index.tolist()))
+            rows = list(pool.map(lambda i: np.asarray(framed(self.picture(i), self.size, self.crop)), index.tolist()))
         return torch.from_numpy(np.stack(rows)).to(index.device).permute(0, 3, 1, 2).contiguous()
 
     def where(self, position: int) -> str:
@@ -145,6 +147,7 @@ DATA.add(
         classes=None,
         shape=(3, 224, 224),
         load=_load,
+        val_is_test=True,
         files="train/CLASS/IMAGE and val/CLASS/IMAGE (image-net.org, val sorted into class folders)",
     ),
 )

@@ -14,6 +14,8 @@ class Batch(NamedTuple):
         ids: each sample's place in the training split `[n]`, int64.
         strong: a strongly augmented view of the same images, for methods that need one.
         views: which crop of its image each row is `[n]` (`kdviz.data.augment.crop_flip_view`); None without cropping.
+        targets: distributions over the classes `[n, k]` that cross-entropy takes in place of the labels, where these
+            are smoothed or images are mixed.
     """
 
     images: Tensor
@@ -21,3 +23,9 @@ class Batch(NamedTuple):
     ids: Tensor
     strong: Tensor | None = None
     views: Tensor | None = None
+    targets: Tensor | None = None
+
+    def parts(self, count: int) -> list["Batch"]:
+        """The batch in `count` equal parts."""
+        cut = [[None] * count if tensor is None else tensor.chunk(count) for tensor in self]
+        return [Batch(*tensors) for tensors in zip(*cut, strict=True)]

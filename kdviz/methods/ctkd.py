@@ -10,7 +10,7 @@ from kdviz.base.check import positive
 from kdviz.losses.inputs import pair
 from kdviz.losses.kd import divergence
 from kdviz.methods.batch import Batch
-from kdviz.methods.term import Probe
+from kdviz.methods.term import Probe, share_done
 from kdviz.models import Outputs
 
 
@@ -18,7 +18,7 @@ class Scaled(torch.autograd.Function):
     """The identity, whose gradient is multiplied by `scale`."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, value: Tensor, scale: Any) -> Tensor:
         ctx.scale = scale
         return value.clone()
 
@@ -27,14 +27,15 @@ class Scaled(torch.autograd.Function):
         return grads[0] * ctx.scale, None
 
 
-def reversal(epoch: float, epochs: float) -> float:
+def reversal(epoch: float | Tensor, epochs: float) -> Any:
     """The factor of the temperature's gradient: 0 at the start, -1 from `epochs` on, half a cosine between.
 
     >>> [round(reversal(epoch, 10.0), 3) for epoch in (0, 5, 10, 99)]
     [0.0, -0.5, -1.0, -1.0]
     """
-    done = min(max(epoch / epochs, 0.0), 1.0)
-    return (math.cos(math.pi * done) - 1) / 2
+    done = share_done(epoch, epochs)
+    cosine = (torch if isinstance(done, Tensor) else math).cos(math.pi * done)
+    return (cosine - 1) / 2
 
 
 class LearntTemperature(nn.Module):

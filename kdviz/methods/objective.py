@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kdviz.base.check import require
 from kdviz.methods.batch import Batch
 from kdviz.methods.settings import Setting
+from kdviz.methods.term import share_done
 from kdviz.models import Outputs
 
 
@@ -37,7 +38,18 @@ class Objective(nn.Module):
         self.terms = nn.ModuleDict({part.name: part.module for part in parts})
         self.needs: frozenset[str] = frozenset().union(*(getattr(part.module, "needs", ()) for part in parts))
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, *, epoch: float) -> dict[str, Tensor]:
+    def of_one_class(self) -> list[str]:
+        """The terms that compare with a single class of each image, which an image mixed of two does not have."""
+        found = []
+        for name, module in self.terms.items():
+            takes, needs = getattr(getattr(module, "loss", None), "takes", ()), getattr(module, "needs", ())
+            if name != "ce" and ("target" in takes or "ids" in needs):
+                found.append(name)
+        return found
+
+    def forward(
+        self, student: Outputs, teacher: Outputs | None, batch: Batch, *, epoch: float | Tensor
+    ) -> dict[str, Tensor]:
         """The weighted terms by name, and "total", their sum; scalars.
 
         Args:
@@ -45,7 +57,8 @@ class Objective(nn.Module):
                 outputs of the strong view as `.strong`.
             teacher: the same of the teacher, or None where `needs` has no "teacher".
             batch: the images of the step, their labels and ids.
-            epoch: epochs done, a fraction within the epoch, from 0; warm-ups follow it.
+            epoch: epochs done, a fraction within the epoch, from 0; warm-ups follow it. A scalar tensor in a step that
+                is captured as a CUDA graph.
 
         Raises: KdvizError when something that the method needs is missing.
         """
@@ -57,7 +70,7 @@ class Objective(nn.Module):
         )
         values: dict[str, Tensor] = {}
         for name, (weight, warmup) in self.weights.items():
-            rising = min(epoch / warmup, 1.0) if warmup > 0 else 1.0
+            rising = share_done(epoch, warmup) if warmup > 0 else 1.0
             values[name] = weight * rising * self.terms[name](student, teacher, batch, epoch=epoch)
         first, *others = values.values()
         return {**values, "total": sum(others, first)}

@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kdviz.base.check import KdvizError, require
 from kdviz.losses import Loss
+from kdviz.losses.inputs import wide
 from kdviz.methods.batch import Batch
 from kdviz.models import Outputs
 
@@ -69,6 +71,16 @@ class Probe:
         return cls(outputs, outputs, classes, torch.zeros(3, dtype=torch.int64), measured=False)
 
 
+def share_done(epoch: "float | Tensor", epochs: float) -> Any:
+    """epoch / epochs, held between 0 and 1: how far a warm-up has come; of the same kind as `epoch`.
+
+    >>> share_done(5, 20), share_done(torch.tensor(30.0), 20)
+    (0.25, tensor(1.))
+    """
+    done = epoch / epochs
+    return done.clamp(0, 1) if isinstance(done, Tensor) else min(max(done, 0.0), 1.0)
+
+
 class LossTerm(nn.Module):
     """A pure loss as a term, summed over its temperatures and, on request, over the plain and the strong view.
 
@@ -95,5 +107,7 @@ class LossTerm(nn.Module):
     def _of_view(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Tensor:
         require(teacher is not None or "teacher" not in self.needs, f"{self.loss.name}: needs a teacher")
         tensors = {name: TENSORS[name][0](student, teacher, batch) for name in self.loss.takes}
+        if batch.targets is not None and self.loss.name == "ce":
+            return functional.cross_entropy(wide(student.logits), batch.targets)
         first, *others = (self.loss(settings=each, **tensors) for each in self.settings)
         return sum(others, first)

@@ -1,19 +1,21 @@
-"""A run's batches: order, augmentation and the teacher's answers, each decided by seed, epoch and step alone.
+"""A run's batches: order and augmentation, each decided by seed, epoch and step alone.
 
 Because nothing here depends on the method or on what came before, a run resumes at any step to the same batches, and
 methods compared under one seed see the same images.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kdviz.base.check import KdvizError
 from kdviz.base.seeds import torch_generator
-from kdviz.data import Data, augment, load_data
+from kdviz.data import Data, augment
+from kdviz.data.loader import Loader, View
+from kdviz.data.mix import Mixed, cutmix, mixup, soft_targets
+from kdviz.data.transforms import colour_jitter, random_erasing, random_resized_crop
 from kdviz.methods import Batch
 from kdviz.train.recipe import Recipe
 
@@ -34,18 +36,29 @@ class EpochPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class Batches:
-    """The training split, resident on the device, served by (epoch, step)."""
+    """The training split, served by (epoch, step).
+
+    Attributes:
+        data: the training split.
+        images: all of them on the device, uint8 `[N, c, h, w]`; None where worker processes read them from files.
+        labels: on the device `[N]`.
+        mean, std: the data's, on the device, `[c, 1, 1]`.
+        loader: reads the images where they are not resident.
+        strong_view: whether each batch has a strongly augmented view as well.
+    """
 
     recipe: Recipe
     data: Data
-    images: Any  # uint8 tensor on the device, or a folder-backed source
+    images: Tensor | None
     labels: Tensor
-    device: torch.device
+    mean: Tensor
+    std: Tensor
+    loader: Loader | None = None
     strong_view: bool = False
 
-    def with_strong_view(self, wanted: bool) -> "Batches":
-        """The same batches, with or without a strongly augmented view."""
-        return replace(self, strong_view=wanted)
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
 
     @property
     def size(self) -> int:
@@ -56,6 +69,10 @@ class Batches:
         """Whole batches in an epoch; the rest of a shuffled epoch is left out, as batch statistics ask."""
         return len(self.data) // self.size
 
+    def with_strong_view(self, wanted: bool) -> "Batches":
+        """The same batches, with or without a strongly augmented view."""
+        return replace(self, strong_view=wanted)
+
     def plan(self, epoch: int) -> EpochPlan:
         """The order of an epoch and its crops. Drawn on the CPU, so that they are the same on every device."""
         count, seed = len(self.data), self.recipe.seed
@@ -65,38 +82,130 @@ class Batches:
         views = augment.draw_views(count, generator=torch_generator(seed, "views", epoch), flip=self.data.flip)
         return EpochPlan(epoch, order, views.to(self.device))
 
-    def get(self, plan: EpochPlan, step: int) -> Batch:
-        """The batch of one step."""
-        here = slice(step * self.size, (step + 1) * self.size)
-        ids, views = plan.order[here], None if plan.views is None else plan.views[here]
-        raw = self.images[ids if isinstance(self.images, Tensor) else ids.cpu()].to(self.device, non_blocking=True)
-        seen = raw if views is None else augment.crop_flip_view(raw, views, flip=self.data.flip)
-        strong = self._strong(raw, plan.epoch, step) if self.strong_view else None
-        return Batch(self.normalize(seen), self.labels[ids], ids, strong, views)
+    def ids(self, plan: EpochPlan, step: int) -> Tensor:
+        """The images of one step `[size]`, as places in the training split."""
+        return plan.order[step * self.size : (step + 1) * self.size]
 
-    def _strong(self, raw: Tensor, epoch: int, step: int) -> Tensor:
+    def epoch(self, plan: EpochPlan, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step `start` on.
+
+        Raises: KdvizError for an image file that cannot be read, where they are refused.
+        """
+        if self.images is not None:
+            yield from (self.get(plan, step) for step in range(start, self.steps))
+            return
+        assert self.loader is not None
+        order = plan.order[: self.steps * self.size].cpu()
+        for step, loaded in enumerate(self.loader.epoch(plan.epoch, order, start=start), start):
+            raw = loaded.images.to(self.device, non_blocking=True)
+            ids = loaded.positions.to(self.device, non_blocking=True)
+            yield self._batch(raw, ids, self._views(plan, step), plan.epoch, step)
+
+    def get(self, plan: EpochPlan, step: int) -> Batch:
+        """The batch of one step, of images that are resident."""
+        assert self.images is not None
+        ids = self.ids(plan, step)
+        return self._batch(self.images[ids], ids, self._views(plan, step), plan.epoch, step)
+
+    def plain(self, ids: Tensor, views: Tensor | None) -> Batch:
+        """Resident images in given views, without random changes: of tensors alone, as a CUDA graph needs."""
+        assert self.images is not None
+        labels = self.labels[ids]
+        return Batch(
+            self.normalize(self._seen(self.images[ids], views)), labels, ids, None, views, self._targets(labels)
+        )
+
+    def first(self, count: int) -> tuple[Tensor, Tensor]:
+        """(images, labels) of the first few places of the first epoch, as they are without random changes."""
+        plan = self.plan(0)
+        ids = plan.order[:count]
+        if self.images is not None:
+            raw = self.images[ids]
+        else:
+            assert self.loader is not None
+            raw = self.loader.framed(ids.cpu()).to(self.device)
+        return self.normalize(raw), self.labels[ids]
+
+    def close(self) -> None:
+        """End the worker processes."""
+        if self.loader is not None:
+            self.loader.close()
+
+    def _views(self, plan: EpochPlan, step: int) -> Tensor | None:
+        return None if plan.views is None else plan.views[step * self.size : (step + 1) * self.size]
+
+    def _seen(self, raw: Tensor, views: Tensor | None) -> Tensor:
+        return raw if views is None else augment.crop_flip_view(raw, views, flip=self.data.flip)
+
+    def _batch(self, raw: Tensor, ids: Tensor, views: Tensor | None, epoch: int, step: int) -> Batch:
+        recipe = self.recipe
+        seen, generator = self._seen(raw, views), torch_generator(recipe.seed, "transform", epoch, step)
+        if recipe.augment == "resized_crop" and self.images is not None:
+            side = recipe.image_size or raw.shape[-1]
+            seen = random_resized_crop(raw, side, generator=generator, scale=recipe.resized_scale)
+            seen = augment.crop_flip(seen, generator=generator, padding=0, flip=self.data.flip)
+        if recipe.rand_augment:
+            seen = augment.rand_augment(seen, generator=generator)
+        if recipe.colour_jitter:
+            amount = recipe.colour_jitter
+            seen = colour_jitter(seen, generator=generator, brightness=amount, contrast=amount, saturation=amount)
+        images, labels, mixed = self.normalize(seen), self.labels[ids], None
+        if recipe.mixes:
+            both = recipe.mixup > 0 and recipe.cutmix > 0
+            by_mixup = bool(torch.randint(2, (), generator=generator)) if both else recipe.mixup > 0
+            mix, alpha = (mixup, recipe.mixup) if by_mixup else (cutmix, recipe.cutmix)
+            mixed = mix(images, generator=generator, alpha=alpha)
+            images = mixed.images
+        if recipe.random_erasing:
+            images = random_erasing(images, generator=generator, probability=recipe.random_erasing)
+        strong = self._strong(raw, seen, epoch, step) if self.strong_view else None
+        return Batch(images, labels, ids, strong, views, self._targets(labels, mixed))
+
+    def _targets(self, labels: Tensor, mixed: Mixed | None = None) -> Tensor | None:
+        smoothing = self.recipe.label_smoothing
+        if mixed is None and not smoothing:
+            return None
+        return soft_targets(labels, self.data.classes, mixed=mixed, smoothing=smoothing)
+
+    def _strong(self, raw: Tensor, seen: Tensor, epoch: int, step: int) -> Tensor:
+        """The strong view: a crop of its own where the images are cropped by padding, then the random operations."""
         generator = torch_generator(self.recipe.seed, "strong", epoch, step)
-        cropped = augment.crop_flip(raw, generator=generator, flip=self.data.flip)
-        return self.normalize(augment.rand_augment(cropped, generator=generator))
+        if self.recipe.augment != "resized_crop":
+            seen = augment.crop_flip(raw, generator=generator, flip=self.data.flip)
+        return self.normalize(augment.rand_augment(seen, generator=generator))
 
     def normalize(self, images: Tensor) -> Tensor:
         """Images as both nets take them: float32, normalised, channels last."""
-        return self.data.normalize(images).contiguous(memory_format=torch.channels_last)
+        return ((images.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
-def training_split(recipe: Recipe, root: Path | None) -> Data:
-    """The images to train on: train, or train + val joined (`holdout=False`), or `limit` of them, stratified."""
-    data = load_data(recipe.data, split="train", root=root)
-    if not recipe.holdout:
-        held = load_data(recipe.data, split="val", root=root)
-        if not isinstance(data.images, Tensor) or not isinstance(held.images, Tensor):
-            raise KdvizError(f"{recipe.data}: holdout=false joins train and val in memory, but this set stays on disk")
-        images, labels = torch.cat([data.images, held.images]), torch.cat([data.labels, held.labels])
-        data = replace(data, images=images, labels=labels, ids=torch.arange(len(labels)))
-    return data.subset(recipe.limit, seed=recipe.seed) if recipe.limit and recipe.limit < len(data) else data
+def batches_of(
+    recipe: Recipe, data: Data, device: torch.device, *, workers: int = 0, damaged: str = "refuse"
+) -> Batches:
+    """The batches of a training split: resident on the device, or read by `workers` processes where it stays in files.
 
-
-def resident(recipe: Recipe, data: Data, device: torch.device) -> Batches:
-    """`Batches` with the whole data set on the device; a folder-backed source stays where it is."""
-    images = data.images.to(device) if isinstance(data.images, Tensor) else data.images
-    return Batches(recipe, data, images, data.labels.to(device), device)
+    Args:
+        recipe: its batch, seed, augmentation and mixing are used.
+        data: the training split.
+        device: where the batches are wanted.
+        workers: processes; 0 reads in this one.
+        damaged: "refuse" or "replace", what to do with an image file that cannot be read.
+    """
+    mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (data.mean, data.std))
+    labels = data.labels.to(device)
+    if isinstance(data.images, Tensor):
+        return Batches(recipe, data, data.images.to(device), labels, mean, std)
+    side = recipe.image_size or data.images.shape[-1]
+    random = recipe.augment == "resized_crop"
+    view = View(side, scale=recipe.resized_scale if random else None, flip=random and data.flip)
+    loader = Loader(
+        data,
+        view,
+        batch=min(recipe.batch, len(data)),
+        seed=recipe.seed,
+        workers=workers,
+        pinned=device.type == "cuda",
+        damaged=damaged,
+        drop_last=True,
+    )
+    return Batches(recipe, data, None, labels, mean, std, loader)

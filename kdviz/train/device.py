@@ -1,10 +1,11 @@
 """Where and in which precision a run computes."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from kdviz.base.check import KdvizError
+from kdviz.base.check import KdvizError, require
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -22,7 +23,11 @@ def choose_device(name: str | None = None) -> torch.device:
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """bf16 where the hardware multiplies it natively (elsewhere it is emulated and slower), else fp32."""
+    """bf16 where the hardware multiplies it natively (elsewhere it is emulated and slower), else fp32.
+
+    Raises: KdvizError for tf32 without an NVIDIA GPU.
+    """
+    require(wanted != "tf32" or device.type == "cuda", f"precision tf32 is of NVIDIA GPUs; {device} has fp32 and bf16")
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
@@ -33,4 +38,25 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     """The autocast context of a precision."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return nullcontext() if half is None else torch.autocast(device.type, half)
+
+
+def loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """The scaler of the loss in float16; in every other precision one that changes nothing."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+@contextmanager
+def arithmetic(precision: str) -> Iterator[None]:
+    """The settings of CUDA's convolutions and products for a precision, for the length of a run.
+
+    TensorFloat-32 is used in "tf32" alone; kernels are chosen without timing them, so that a resumed run uses the same.
+    """
+    products, tf32 = torch.backends.cuda.matmul.allow_tf32, precision == "tf32"
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = products

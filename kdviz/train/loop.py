@@ -1,14 +1,16 @@
 """The only training loop: one student, one method, one recipe; interrupted anywhere, resumed to the same result."""
 
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdviz.base.check import KdvizError
 from kdviz.base.files import sha256
@@ -17,17 +19,24 @@ from kdviz.base.seeds import derive
 from kdviz.base.signals import stop_requested
 from kdviz.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.data import Data
 from kdviz.methods import Batch
 from kdviz.models import Outputs
 from kdviz.train import state
 from kdviz.train.batches import EpochPlan
+from kdviz.train.capture import CapturedStep, obstacle
+from kdviz.train.device import arithmetic
+from kdviz.train.loggers import Loggers
 from kdviz.train.optim import set_learning_rate
+from kdviz.train.profile import StepTrace
 from kdviz.train.recipe import Recipe
-from kdviz.train.score import evaluate
+from kdviz.train.score import evaluate, per_class
 from kdviz.train.setup import Run, prepare
+from kdviz.train.tally import Tally
 
 Progress = Callable[[int, int], None]
 Report = Callable[[dict[str, Any]], None]
+Say = Callable[[str], None]
 
 
 @dataclass
@@ -37,8 +46,12 @@ class Loop:
     fingerprint: str
     stop: Event
     save_seconds: float
+    loggers: Loggers
+    tally: Tally
+    captured: CapturedStep | None = None
     progress: Progress | None = None
     report: Report | None = None
+    trace: StepTrace | None = None
     saved: float = field(default_factory=time.monotonic)
 
     def save_is_due(self) -> bool:
@@ -49,7 +62,7 @@ class Loop:
         """Write the teacher's new logits and the state."""
         if run.table is not None:
             run.table.flush()
-        state.save(run.folder, self.fingerprint, at, run.student, run.objective, run.optimizer)
+        state.save(run.folder, self.fingerprint, at, run.step.state)
         self.saved = time.monotonic()
 
 
@@ -58,30 +71,32 @@ def train(
     *,
     out: Path | str,
     teacher: Checkpoint | None = None,
-    root: Path | None = None,
-    device: str | None = None,
-    teacher_cache: Path | None = None,
     fresh: bool = False,
     save_minutes: float = 5.0,
     progress: Progress | None = None,
     report: Report | None = None,
+    loggers: Sequence[str] = (),
+    profile: bool = False,
+    **machine: Any,
 ) -> dict[str, Any]:
     """Train `recipe` into the folder `out`, or go on where a run of the same recipe stopped there.
 
     `out` gets journal.jsonl, last.pt and best.pt (best by top-1 on val, which is held out of train), state.pt for
-    resuming and, with `recipe.keep_epochs`, epochs/epoch_NNNN.pt. Ctrl-C ends after the step in hand, with all saved.
+    resuming and, with `recipe.ema`, ema.pt, with `recipe.keep_epochs`, epochs/epoch_NNNN.pt. Ctrl-C ends after the
+    step in hand, with all saved.
 
     Args:
         recipe: the settings; see `Recipe`.
         out: the run's folder.
         teacher: its checkpoint, where the method needs one.
-        root: folder of the data set's files.
-        device: "cpu", "cuda", ...; default: a GPU where there is one.
-        teacher_cache: folder in which runs over the same images share the teacher's logits.
         fresh: begin anew, whatever is in `out`.
         save_minutes: how old the saved state may get within an epoch; a killed run loses no more than that.
         progress: called with (steps done, steps in all).
         report: called with each epoch's journal entry.
+        loggers: of "tensorboard" and "wandb", beside the journal; one that fails is left out.
+        profile: write a trace of ten steps, trace.json.
+        machine: where it computes and reads: `root`, `device`, `teacher_cache`, `workers`, `damaged`; see
+            `kdviz.train.setup.Machine`.
     Returns:
         {"best": {"epoch", "top1", "top5", "loss", "val_top1"}, "last": {...}}: fractions on the test split, loss in
         nats.
@@ -90,59 +105,116 @@ def train(
         KeyboardInterrupt: after saving, when interrupted.
     """
     folder = RunFolder(Path(out))
-    run = prepare(recipe, folder, teacher=teacher, root=root, device=device, teacher_cache=teacher_cache)
-    with locked(folder.path), stop_requested() as stop, torch.random.fork_rng():
-        loop = Loop(state.fingerprint(run.record, run.batches.data.sha256), stop, 60 * save_minutes, progress, report)
-        return _train(run, loop, fresh=fresh)
+    run = prepare(recipe, folder, teacher=teacher, **machine)
+    with ExitStack() as stack:
+        stack.enter_context(closing(run.batches))
+        stack.enter_context(locked(folder.path))
+        stop = stack.enter_context(stop_requested())
+        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(arithmetic(run.step.precision))
+        say = Loggers(loggers, folder=folder.path, settings=run.record["recipe"], warn=_warn(folder))
+        tally = Tally(run.batches.device)
+        loop = Loop(
+            state.fingerprint(run.record, run.batches.data.sha256),
+            stop,
+            60 * save_minutes,
+            stack.enter_context(closing(say)),
+            tally,
+            CapturedStep(run, tally) if obstacle(run) is None else None,
+            progress,
+            report,
+        )
+        return _train(run, loop, fresh=fresh, profile=profile)
 
 
-def _train(run: Run, loop: Loop, *, fresh: bool) -> dict[str, Any]:
+def _warn(folder: RunFolder) -> Say:
+    """A line on the screen and in the journal."""
+
+    def warn(text: str) -> None:
+        warnings.warn(text, stacklevel=2)
+        folder.log("warning", text=text)
+
+    return warn
+
+
+def _train(run: Run, loop: Loop, *, fresh: bool, profile: bool) -> dict[str, Any]:
     """Go on from the folder's state to the last epoch; the metrics on the test split."""
     folder = run.folder
-    at = state.restore(folder, loop.fingerprint, run.student, run.objective, run.optimizer, fresh=fresh)
+    at = state.restore(folder, loop.fingerprint, run.step.state, fresh=fresh)
     if at.epoch >= run.recipe.epochs and (done := folder.result()):
         return dict(done)
     started = at.epoch == 0 and at.step == 0
-    folder.log("start" if started else "resume", **run.record, precision=run.step.precision)
-    while at.epoch < run.recipe.epochs:
-        at = _epoch(run, loop, at)
+    engine = "CUDA graph" if loop.captured else f"eager ({obstacle(run)})"
+    folder.log("start" if started else "resume", **run.record, engine=engine)
+    with _traced(run, loop, profile):
+        while at.epoch < run.recipe.epochs:
+            at = _epoch(run, loop, at)
     return _finish(run)
+
+
+@contextmanager
+def _traced(run: Run, loop: Loop, profile: bool) -> Iterator[None]:
+    """Where asked for, a trace of ten steps of the epochs inside."""
+    if not profile:
+        yield
+        return
+    with StepTrace(run.folder.path / "trace.json") as loop.trace:
+        yield
 
 
 def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
     """The rest of the epoch that `at` stands in; its checkpoints, state and journal line."""
-    began, first, sums = time.perf_counter(), at.step, dict(at.sums)
-    plan, steps = run.batches.plan(at.epoch), run.batches.steps
+    began, first, steps = time.perf_counter(), at.step, run.batches.steps
+    plan, tally = run.batches.plan(at.epoch), loop.tally
     run.student.train()
-    bad = torch.full(
-        (), -1, dtype=torch.int64, device=run.batches.device
-    )  # the first step with a loss that is not finite
-    for step in range(at.step, steps):
-        terms = train_step(run, plan, step)
-        bad = torch.where((bad < 0) & ~torch.isfinite(terms["total"]), step, bad)
-        for name, value in terms.items():
-            sums[name] = sums.get(name, 0) + value.double()
+    tally.begin(at.sums)
+    for step in _updates(run, loop, plan, at.step):
+        if loop.trace:
+            loop.trace.step()
         if loop.progress:
             loop.progress(at.epoch * steps + step + 1, run.recipe.epochs * steps)
         if loop.stop.is_set() or (step + 1 < steps and loop.save_is_due()):
-            _require_finite(run, plan, int(bad))
-            loop.save(run, at._replace(step=step + 1, sums=sums))
+            _require_finite(run, plan, tally.first_bad)
+            loop.save(run, at._replace(step=step + 1, sums=tally.sums))
             if loop.stop.is_set():
                 raise KeyboardInterrupt
-    _require_finite(run, plan, int(bad))
-    means = {name: float(value) / steps for name, value in sums.items()}
+    _require_finite(run, plan, tally.first_bad)
+    means = {name: float(value) / steps for name, value in tally.sums.items()}
     seconds = time.perf_counter() - began
     rate = (steps - first) * run.batches.size / seconds
-    return _close_epoch(run, loop, at, means, {"seconds": round(seconds, 3), "images_per_second": round(rate)})
+    pace: dict[str, Any] = {"seconds": round(seconds, 3), "images_per_second": round(rate)}
+    if run.batches.loader is not None:
+        pace["waited_for_images"] = round(run.batches.loader.waited, 3)
+        if run.batches.loader.broken:
+            pace["damaged_images"] = len(run.batches.loader.broken)
+    return _close_epoch(run, loop, at, means, pace)
 
 
-def train_step(run: Run, plan: EpochPlan, step: int) -> dict[str, Tensor]:
-    """One update; the terms of the loss, detached, still on the device."""
+def _updates(run: Run, loop: Loop, plan: EpochPlan, start: int) -> Iterator[int]:
+    """Make one update after another, and give the number of each."""
+    if loop.captured is not None:
+        loop.captured.begin(plan.order, plan.views)
+        for step in range(start, run.batches.steps):
+            loop.captured(step, before_step(run, plan, step))
+            yield step
+        return
+    for step, batch in enumerate(run.batches.epoch(plan, start), start):
+        loop.tally.add(train_step(run, batch, plan, step), torch.tensor(step))
+        yield step
+
+
+def before_step(run: Run, plan: EpochPlan, step: int) -> float:
+    """Set the learning rate and the seed of dropout and the like; the epoch, a fraction within it."""
     at = plan.epoch + step / run.batches.steps
     set_learning_rate(run.optimizer, run.recipe.learning_rate(at))
-    batch = run.batches.get(plan, step)
-    torch.manual_seed(derive(run.recipe.seed, "model", plan.epoch, step))  # dropout and the like, inside fork_rng
-    return run.step(batch, _taught(run, batch), epoch=at)
+    torch.manual_seed(derive(run.recipe.seed, "model", plan.epoch, step))  # inside fork_rng
+    return at
+
+
+def train_step(run: Run, batch: Batch, plan: EpochPlan, step: int) -> dict[str, Tensor]:
+    """One update as it is, not captured; the terms of the loss, detached, still on the device."""
+    epoch = before_step(run, plan, step)
+    return run.step(batch, lambda part: _taught(run, part), epoch=epoch)
 
 
 def _taught(run: Run, batch: Batch) -> Outputs | None:
@@ -162,7 +234,7 @@ def _require_finite(run: Run, plan: EpochPlan, bad: int) -> None:
     waits for the device."""
     if bad < 0:
         return
-    ids = run.batches.get(plan, bad).ids.tolist()
+    ids = run.batches.ids(plan, bad).tolist()
     shown = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
     raise KdvizError(
         f"train: the loss is not finite in epoch {plan.epoch + 1}, step {bad + 1} of {run.batches.steps} (training"
@@ -174,39 +246,52 @@ def _require_finite(run: Run, plan: EpochPlan, bad: int) -> None:
 def _close_epoch(run: Run, loop: Loop, at: state.Position, means: dict, pace: dict) -> state.Position:
     """Measure and save a finished epoch. The state goes to disk before the journal line and carries it, so that a kill
     between the two loses neither."""
-    number, recipe = at.epoch + 1, run.recipe
-    val = evaluate(run.student, run.val) if run.val is not None else {}
+    number, recipe, average = at.epoch + 1, run.recipe, run.step.average
+    val = _measured(run, run.student, run.val)
     entry = {"epoch": number, "lr": recipe.learning_rate(number), "train": means, "val": val, **pace}
+    if average is not None and run.val is not None:
+        entry["ema"] = _measured(run, average, run.val)
     if recipe.score_every and (number % recipe.score_every == 0 or number == recipe.epochs):
-        entry["test"] = evaluate(run.student, run.test)
+        entry["test"] = _measured(run, run.student, run.test)
     measured = {"epoch": number, **{f"val_{key}": value for key, value in val.items()}}
     better = not val or at.best is None or val["top1"] > at.best["val_top1"]
     best = measured if better else at.best
     metrics = {"best": best, "last": measured}
     for which in ("best", "last") if better else ("last",):
         _write(run, getattr(run.folder, which), number, metrics, which)
+    if average is not None:
+        _write(run, run.folder.ema, number, metrics, "ema")
     if recipe.keep_epochs and (number % recipe.keep_epochs == 0 or number == recipe.epochs):
         _write(run, run.folder.epoch_file(number), number, metrics, "last")
     after = state.Position(number, 0, {}, best, entry)
     loop.save(run, after)
     run.folder.log("epoch", **entry)
+    loop.loggers.log(entry, step=number)
     if loop.report:
         loop.report(entry)
     return after
 
 
+def _measured(run: Run, net: nn.Module, data: Data | None) -> dict[str, float]:
+    return {} if data is None else evaluate(net, data, workers=run.workers)
+
+
 def _write(run: Run, path: Path, epoch: int, metrics: dict[str, Any], which: str) -> None:
-    save_checkpoint(path, model=run.student, epoch=epoch, metrics=metrics, which=which, **run.record)
+    net = run.step.average if which == "ema" and run.step.average is not None else run.student
+    save_checkpoint(path, model=net, epoch=epoch, metrics=metrics, which=which, **run.record)
 
 
 def _finish(run: Run) -> dict[str, Any]:
-    """Measure best and last on the test split, once, and write it into both files."""
+    """Measure best and last (and the moving average) on the test split, once, and write it into the files."""
     files = {"best": run.folder.best, "last": run.folder.last}
-    found = {which: load_checkpoint(path) for which, path in files.items()}
-    metrics = {}
+    files |= {"ema": run.folder.ema} if run.step.average is not None else {}
+    found = {which: load_checkpoint(path, model=run.recipe.student) for which, path in files.items()}
+    metrics: dict[str, Any] = {}
     for which, checkpoint in found.items():
-        on_test = evaluate(checkpoint.model.to(run.batches.device), run.test)
-        metrics[which] = {**found["last"].metrics[which], **on_test}
+        net = checkpoint.model.to(run.batches.device)
+        before = found["last"].metrics.get(which, {"epoch": checkpoint.epoch})
+        metrics[which] = {**before, **_measured(run, net, run.test)}
+    by_class = per_class(found["last"].model, run.test, workers=run.workers)
     scored = [(entry["test"]["top1"], -entry["epoch"], entry) for entry in run.folder.epochs() if entry.get("test")]
     if scored:
         entry = max(scored)[2]
@@ -215,5 +300,6 @@ def _finish(run: Run) -> dict[str, Any]:
         save_checkpoint(
             files[which], model=checkpoint.model, epoch=checkpoint.epoch, metrics=metrics, which=which, **run.record
         )
-    run.folder.log("end", metrics=metrics, sha256={which: sha256(path) for which, path in files.items()})
+    digests = {which: sha256(files[which]) for which in ("best", "last")}
+    run.folder.log("end", metrics=metrics, top1_by_class=by_class, sha256=digests)
     return metrics

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kdviz.base.check import KdvizError, require, unknown
 from kdviz.train.optim import learning_rate
@@ -18,11 +18,38 @@ SettingValue = Scalar | list[Scalar] | None
 class Recipe(BaseModel):
     """A training run's settings; unknown keys and values out of range are refused by name.
 
-    Epochs count passes over the training split; `lr` is the peak after a linear warm-up; milestones and warm-up are in
-    epochs. `holdout=False` trains on train + val, and then the last epoch is also called the best, because nothing is
-    left to choose by but the test split. `score_every=N` also measures the test split every N epochs, for the journal
-    alone: nothing is chosen by it. `features_at` and `teacher_features_at` name the modules whose maps methods of
-    features see, for nets that do not return features by themselves.
+    Attributes:
+        method, student, teacher: what is trained, and the file of the teacher's checkpoint.
+        drop_path: how often the last block's branch is left out in training, for nets with drop-path.
+        student_size, teacher_size: side in pixels that each net sees the same view at, resized for that net alone.
+        teacher_normalization: "data": both nets see one normalised batch, and the teacher must have been trained with
+            the same constants; "own": the view is normalised anew for the teacher by its checkpoint's constants.
+        data, limit: the data set, and how many of its training images to use.
+        holdout: "split" keeps the data set's own val out of train; "none" trains on all that is not test, and then the
+            last epoch is also called the best, because nothing is left to choose by; a fraction keeps so much of all
+            training images for val.
+        epochs: passes over the training split.
+        batch: images in one update.
+        accumulate: equal parts that a batch is computed in, one after another, to save memory.
+        optimizer: "sgd", "adam", "adamw", a name of pytorch-optimizer, or "timm:NAME"; lr is the peak, after a linear
+            warm-up; milestones and warmup are in epochs.
+        no_decay: no weight decay of biases, normalisation and what the net names.
+        clip_grad: the largest norm of all gradients together; 0: not clipped.
+        ema: decay of the weights' moving average, which is measured and saved beside; 0: none.
+        label_smoothing: of the cross-entropy's targets.
+        augment: "crop" (4 pixels of padding, flip), "resized_crop" (a box of random area and shape, flip), or "none".
+        image_size: side in pixels of resized_crop [default: the data set's].
+        resized_scale: smallest and largest area of that box, as fractions of the image.
+        rand_augment: two random operations on each image, then a grey square.
+        colour_jitter: largest relative change of brightness, contrast and saturation.
+        mixup, cutmix: alpha of each, 0: off; with both, one of them for each batch.
+        random_erasing: how often a box of an image is erased.
+        eval_crop: side of the central square that is measured, as a fraction of the image's shorter side; for images in
+            files that are larger than the nets see.
+        features_at, teacher_features_at: modules whose maps methods of features see, for nets that do not return
+            features by themselves.
+        precision: "fp32", "tf32" (of NVIDIA GPUs), "bf16", "fp16" (with a loss scaler), or "auto".
+        score_every: also measure the test split every N epochs, for the journal alone: nothing is chosen by it.
 
     Source: the recipes of methods.md's papers are in kdviz/recipes; the defaults are ours, for glyphs100 on two cores.
 
@@ -37,10 +64,10 @@ class Recipe(BaseModel):
     teacher: str | None = None
     data: str = "glyphs100"
     limit: int | None = Field(None, gt=0, le=2**31)
-    holdout: bool = True
+    holdout: bool | float = True
     epochs: int = Field(8, gt=0, le=10**6)
     batch: int = Field(128, gt=1, le=10**6)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: str = "sgd"
     lr: float = Field(0.1, gt=0, le=1e6)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
@@ -50,15 +77,34 @@ class Recipe(BaseModel):
     decay: float = Field(0.1, gt=0, le=1e6)
     min_lr: float = Field(0.0, ge=0, le=1e6)
     warmup: float = Field(1.0, ge=0, le=1e6)
-    augment: Literal["crop", "none"] = "crop"
+    augment: Literal["crop", "resized_crop", "none"] = "crop"
     features_at: tuple[str, ...] = ()
     teacher_features_at: tuple[str, ...] = ()
     seed: int = Field(0, ge=-(2**63), lt=2**63)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     compile: bool = False
     keep_epochs: int = Field(0, ge=0)
     score_every: int = Field(0, ge=0)
     settings: dict[str, SettingValue] = {}
+
+    # Settings that came later: left out of a record at their defaults, so that earlier records stay comparable.
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    student_size: int | None = Field(None, ge=8, le=4096)
+    teacher_size: int | None = Field(None, ge=8, le=4096)
+    teacher_normalization: Literal["data", "own"] = "data"
+    accumulate: int = Field(1, gt=0, le=10**6)
+    no_decay: bool = False
+    clip_grad: float = Field(0.0, ge=0, le=1e6)
+    ema: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    image_size: int | None = Field(None, ge=8, le=4096)
+    resized_scale: tuple[float, float] = (0.08, 1.0)
+    rand_augment: bool = False
+    colour_jitter: float = Field(0.0, ge=0, le=1)
+    mixup: float = Field(0.0, ge=0, le=100)
+    cutmix: float = Field(0.0, ge=0, le=100)
+    random_erasing: float = Field(0.0, ge=0, le=1)
+    eval_crop: float = Field(0.875, gt=0, le=1)
 
     @field_validator("milestones")
     @classmethod
@@ -67,6 +113,32 @@ class Recipe(BaseModel):
             raise ValueError("milestones must rise")
         return milestones
 
+    @field_validator("holdout", mode="before")
+    @classmethod
+    def _holdout(cls, holdout: Any) -> bool | float:
+        """ "split" and "none" as True and False, which earlier records hold."""
+        named = {"split": True, "none": False}.get(holdout, holdout) if isinstance(holdout, str) else holdout
+        try:
+            value = named if isinstance(named, bool) else float(named)
+        except (TypeError, ValueError):
+            value = -1.0
+        if not isinstance(value, bool) and not 0 < value < 1:
+            raise ValueError("must be none, split, or a fraction between 0 and 1")
+        return value
+
+    @field_validator("resized_scale")
+    @classmethod
+    def _areas(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError("must be two fractions of the image's area, 0 < smallest <= largest <= 1")
+        return scale
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "Recipe":
+        if self.batch % self.accumulate or self.batch // self.accumulate < 2:
+            raise ValueError(f"accumulate: {self.batch} images cannot be cut into {self.accumulate} equal parts of two")
+        return self
+
     def learning_rate(self, epoch: float) -> float:
         """The learning rate at a fractional epoch; see `kdviz.train.optim.learning_rate`."""
         settings = {key: getattr(self, key) for key in ("lr", "epochs", "warmup", "milestones", "decay", "min_lr")}
@@ -74,7 +146,24 @@ class Recipe(BaseModel):
 
     def result(self) -> dict[str, Any]:
         """The settings that decide the result, for the checkpoint and for telling runs apart."""
-        return self.model_dump(mode="json", exclude={"keep_epochs", "score_every", "compile", "teacher"})
+        plain = self.model_dump(mode="json", exclude={"keep_epochs", "score_every", "compile", "teacher"})
+        default = Recipe.model_validate({}).model_dump(mode="json")
+        return {key: value for key, value in plain.items() if key not in LATER or value != default[key]}
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a training image may hold part of another one."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def views_are_countable(self) -> bool:
+        """Whether what a net sees of an image is one of the few crops that a teacher's table holds."""
+        changed = self.rand_augment or self.colour_jitter or self.random_erasing or self.mixes
+        return self.augment != "resized_crop" and not changed
+
+
+_names = list(Recipe.model_fields)
+LATER = frozenset(_names[_names.index("settings") + 1 :])
 
 
 def recipes() -> dict[str, Path]:
@@ -112,7 +201,10 @@ def load_recipe(name: str | Path | None = None, **changes: Any) -> Recipe:
         where = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise unknown("recipe setting", where, Recipe.model_fields) from error
-        raise KdvizError(f"recipe: {where}: {first['msg']}, got {first['input']!r}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise KdvizError(
+            f"recipe: {where}: {message}, got {first['input']!r}" if where else f"recipe: {message}"
+        ) from error
 
 
 def _settings_of(settings: dict[str, Any], own: str, other: str | None) -> dict[str, Any]:

@@ -11,23 +11,26 @@ from torch import nn
 from kdviz.base.check import KdvizError, require
 from kdviz.checkpoints import Checkpoint
 from kdviz.checkpoints.run_folder import RunFolder
-from kdviz.data import Data, load_data
+from kdviz.data import Data
 from kdviz.data.augment import PADDING, count_views
 from kdviz.losses import validate_logits
 from kdviz.methods import METHODS, Objective, Probe, canonical
 from kdviz.methods import build as build_objective
 from kdviz.models import build as build_model
 from kdviz.models.features import with_features
-from kdviz.train.batches import Batches, resident, training_split
-from kdviz.train.device import choose_device, choose_precision
-from kdviz.train.optim import build_optimizer, parameter_groups
+from kdviz.models.view import see
+from kdviz.train.batches import Batches, batches_of
+from kdviz.train.device import choose_device, choose_precision, loss_scaler
+from kdviz.train.ema import averaged
+from kdviz.train.optim import build_optimizer, can_be_captured, parameter_groups
 from kdviz.train.outputs import FEATURES, probe_outputs
 from kdviz.train.recipe import Recipe
+from kdviz.train.splits import test_split, training_split, validation_split
 from kdviz.train.step import Step
 from kdviz.train.teacher_table import TeacherTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """What the loop works on; its settings are fixed, the tensors inside it move.
 
@@ -38,6 +41,7 @@ class Run:
         test: measured after the last epoch, and every `recipe.score_every` epochs.
         table: the teacher's logits, shared with other runs; None where the teacher runs in every step.
         record: what every checkpoint of the run says of itself.
+        workers: processes that read images, where these stay in files.
     """
 
     recipe: Recipe
@@ -49,6 +53,7 @@ class Run:
     test: Data
     table: TeacherTable | None
     record: dict[str, Any]
+    workers: int = 0
 
     @property
     def objective(self) -> Objective:
@@ -59,58 +64,98 @@ class Run:
         return self.step.optimizer
 
 
-def prepare(
-    recipe: Recipe,
-    folder: RunFolder,
-    *,
-    teacher: Checkpoint | None,
-    root: Path | None = None,
-    device: str | None = None,
-    teacher_cache: Path | None = None,
-) -> Run:
-    """The run of a recipe, as `kdviz.train.train` describes it, before its first step.
+@dataclass(frozen=True)
+class Machine:
+    """Where a run computes and reads, which leaves its result as it is.
+
+    Attributes:
+        root: folder of the data set's files.
+        device: "cpu", "cuda", ...; None: a GPU where there is one.
+        teacher_cache: folder in which runs over the same images share the teacher's logits.
+        workers: processes that read images, where these stay in files.
+        damaged: "refuse" or "replace", what to do with an image file that cannot be read.
+    """
+
+    root: Path | None = None
+    device: str | None = None
+    teacher_cache: Path | None = None
+    workers: int = 0
+    damaged: str = "refuse"
+
+
+def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **settings: Any) -> Run:
+    """The run of a recipe, as `kdviz.train.train` describes it, before its first step; `settings` are of `Machine`.
 
     Raises: KdvizError: a missing or mismatched teacher, a data set that is not there, a method that the nets cannot
         serve, logits that are not finite.
     """
-    where = choose_device(device)
+    machine = Machine(**settings)
+    where = choose_device(machine.device)
     precision = choose_precision(recipe.precision, where)
-    data = training_split(recipe, root)
-    student = build_model(recipe.student, classes=data.classes, seed=recipe.seed)
+    data = training_split(recipe, machine.root)
+    test = test_split(recipe, machine.root)
+    student = build_model(recipe.student, classes=data.classes, seed=recipe.seed, drop_path=recipe.drop_path)
     student = student.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.student_size:
+        see(student, size=recipe.student_size)
     seen = with_features(student, recipe.features_at) if recipe.features_at else student
     frozen = None
     if "teacher" in _needs(recipe.method):
-        frozen = frozen_teacher(teacher, data, where)
+        frozen = frozen_teacher(recipe, teacher, data, where)
         frozen = with_features(frozen, recipe.teacher_features_at) if recipe.teacher_features_at else frozen
-    batches = resident(recipe, data, where)
+    batches = batches_of(recipe, data, where, workers=machine.workers, damaged=machine.damaged)
     objective = _objective(recipe, seen, teacher if frozen is not None else None, frozen, batches)
     batches = batches.with_strong_view("strong" in objective.needs)
     step = Step(
+        student,
         torch.compile(seen) if recipe.compile else seen,
         frozen,
         objective,
-        _optimizer(recipe, student, objective),
+        _optimizer(recipe, where, student, objective),
         precision,
+        parts=recipe.accumulate,
+        clip=recipe.clip_grad,
+        average=averaged(student) if recipe.ema else None,
+        decay=recipe.ema,
+        scaler=loss_scaler(precision, where),
     )
-    shared = teacher_cache is not None and frozen is not None and not objective.needs & {*FEATURES, "strong"}
-    return Run(
-        recipe,
-        folder,
-        student,
-        step,
-        batches,
-        load_data(recipe.data, split="val", root=root) if recipe.holdout else None,
-        load_data(recipe.data, split="test", root=root),
-        open_table(teacher_cache, batches, teacher.sha256, precision) if shared else None,  # type: ignore
-        _record(recipe, data, objective, teacher if frozen is not None else None),
-    )
+    record = _record(recipe, data, objective, teacher if frozen is not None else None, precision)
+    table = None
+    if machine.teacher_cache is not None and frozen is not None and not live_teacher(recipe, objective, batches):
+        table = open_table(machine.teacher_cache, batches, teacher_key(recipe, teacher), precision)
+    val = validation_split(recipe, machine.root)
+    return Run(recipe, folder, student, step, batches, val, test, table, record, machine.workers)
 
 
-def _optimizer(recipe: Recipe, *modules: nn.Module) -> torch.optim.Optimizer:
-    groups = parameter_groups(*modules, weight_decay=recipe.weight_decay)
-    settings = {"lr": recipe.lr, "momentum": recipe.momentum, "nesterov": recipe.nesterov}
-    return build_optimizer(groups, name=recipe.optimizer, **settings)
+def live_teacher(recipe: Recipe, objective: Objective, batches: Batches) -> str | None:
+    """Why the teacher runs in every step although a table is given, in words; None where the table serves."""
+    features = sorted(objective.needs & FEATURES)
+    if features:
+        return f"{recipe.method} compares the teacher's {' and '.join(features)}"
+    if "strong" in objective.needs:
+        return f"{recipe.method} needs the teacher's logits of a strong view, which is new in every epoch"
+    if batches.images is None or not recipe.views_are_countable:
+        return "the training images are changed at random in more ways than a table can hold"
+    return None
+
+
+def teacher_key(recipe: Recipe, teacher: Checkpoint | None) -> str:
+    """What tells the logits of one teacher from another's in the table: its file, and how it sees the images."""
+    assert teacher is not None
+    view = [str(part) for part in (recipe.teacher_size, recipe.teacher_normalization) if part not in (None, "data")]
+    return "/".join([teacher.sha256, *view])
+
+
+def _optimizer(recipe: Recipe, device: torch.device, *modules: nn.Module) -> torch.optim.Optimizer:
+    groups = parameter_groups(*modules, weight_decay=recipe.weight_decay, no_decay=recipe.no_decay)
+    return build_optimizer(
+        groups,
+        name=recipe.optimizer,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        captured=device.type == "cuda" and can_be_captured(recipe.optimizer),
+    )
 
 
 def _needs(spec: str) -> frozenset[str]:
@@ -120,15 +165,14 @@ def _needs(spec: str) -> frozenset[str]:
 def _objective(
     recipe: Recipe, student: nn.Module, teacher: Checkpoint | None, frozen: nn.Module | None, batches: Batches
 ) -> Objective:
-    """The method, built for the shapes that both nets show on two images of the first batch, which is validated here
-    so that no later step has to wait for the device."""
-    batch = batches.get(batches.plan(0), 0)
-    images, labels = batch.images[:2], batch.labels[:2]
+    """The method, built for the shapes that both nets show on two images, which are validated here so that no later
+    step has to wait for the device."""
+    images, labels = batches.first(2)
     learnt = probe_outputs(student, images)
     taught = None if frozen is None else probe_outputs(frozen, images)
     validate_logits(learnt.logits, None if taught is None else taught.logits, labels, who="train")
     probe = Probe(learnt, taught, batches.data.classes, batches.labels, recipe.seed, frozen)
-    return build_objective(
+    objective = build_objective(
         recipe.method,
         classes=batches.data.classes,
         student=recipe.student,
@@ -136,15 +180,27 @@ def _objective(
         settings=recipe.settings,
         probe=probe,
     ).to(batches.device)
+    of_one = objective.of_one_class() if recipe.mixes else []
+    require(
+        not of_one,
+        f"train: mixup and cutmix make images of two classes, but {', '.join(of_one)} compares with one;"
+        " leave them at 0",
+    )
+    require(
+        not recipe.label_smoothing or "ce" in objective.weights,
+        f"train: label_smoothing changes the targets of cross-entropy, which {recipe.method} does not have;"
+        " leave it at 0",
+    )
+    return objective
 
 
-def open_table(folder: Path, batches: Batches, teacher_sha256: str, precision: str) -> TeacherTable:
-    """The table of a teacher's logits over the training split and its views."""
+def open_table(folder: Path, batches: Batches, key: str, precision: str) -> TeacherTable:
+    """The table of a teacher's logits over the training split and its views; `key` is of `teacher_key`."""
     cropped = batches.recipe.augment == "crop"
     views = count_views(PADDING, batches.data.flip) if cropped else 1
     return TeacherTable(
         folder,
-        teacher_sha256=teacher_sha256,
+        teacher_sha256=key,
         data_sha256=batches.data.sha256,
         precision=precision,
         padding=PADDING if cropped else 0,
@@ -153,7 +209,9 @@ def open_table(folder: Path, batches: Batches, teacher_sha256: str, precision: s
     )
 
 
-def _record(recipe: Recipe, data: Data, objective: Objective, teacher: Checkpoint | None) -> dict[str, Any]:
+def _record(
+    recipe: Recipe, data: Data, objective: Objective, teacher: Checkpoint | None, precision: str
+) -> dict[str, Any]:
     normalization = {"mean": list(data.mean), "std": list(data.std)}
     named = teacher and {"path": str(teacher.path), "sha256": teacher.sha256, "name": teacher.name}
     return {
@@ -165,6 +223,7 @@ def _record(recipe: Recipe, data: Data, objective: Objective, teacher: Checkpoin
         "teacher": named,
         "recipe": {
             **recipe.result(),
+            "precision": precision,
             "settings": objective.settings,
             "normalization": normalization,
             "data_sha256": data.sha256,
@@ -172,10 +231,11 @@ def _record(recipe: Recipe, data: Data, objective: Objective, teacher: Checkpoin
     }
 
 
-def frozen_teacher(teacher: Checkpoint | None, data: Data, device: torch.device) -> nn.Module:
-    """The teacher, frozen and on the device, once its classes and normalisation agree with the data's.
+def frozen_teacher(recipe: Recipe, teacher: Checkpoint | None, data: Data, device: torch.device) -> nn.Module:
+    """The teacher, frozen and on the device, seeing images as the recipe says.
 
-    Raises: KdvizError: no teacher, or one of another data set.
+    Raises: KdvizError: no teacher, one of another data set, or one trained with other constants than the data's, unless
+        the recipe normalises anew for it.
     """
     if teacher is None:
         raise KdvizError("the method needs a teacher; give its checkpoint with --teacher")
@@ -184,16 +244,25 @@ def frozen_teacher(teacher: Checkpoint | None, data: Data, device: torch.device)
         f"the teacher {teacher.path} has {teacher.classes} classes but {data.name} has {data.classes};"
         " use a teacher that was trained on this data set",
     )
-    normalization = teacher.recipe.get("normalization")
-    if normalization and teacher.data is not None:
+    found = teacher.recipe.get("normalization")
+    own = (tuple(found["mean"]), tuple(found["std"])) if found else None
+    anew = recipe.teacher_normalization == "own"
+    require(
+        own is not None or not anew,
+        f"the teacher {teacher.path} does not say how its images were normalised; leave teacher_normalization at data",
+    )
+    if own is not None and teacher.data is not None and not anew:
         near = all(
             math.isclose(a, b, abs_tol=1e-3)
-            for key, own in (("mean", data.mean), ("std", data.std))
-            for a, b in zip(normalization[key], own, strict=True)
+            for constants, expected in zip(own, (data.mean, data.std), strict=True)
+            for a, b in zip(constants, expected, strict=True)
         )
         require(
             near,
-            f"the teacher {teacher.path} was trained with {normalization} but {data.name} has mean {data.mean},"
-            f" std {data.std}; both nets see the same batch, so the two must agree",
+            f"the teacher {teacher.path} was trained with mean {own[0]}, std {own[1]}, but {data.name} has mean"
+            f" {data.mean}, std {data.std}; the two must agree, or teacher_normalization must be own, which normalises anew for it",
         )
-    return teacher.model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore
+    net = teacher.model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore
+    if recipe.teacher_size or anew:
+        see(net, size=recipe.teacher_size, given=(data.mean, data.std) if anew else None, own=own if anew else None)
+    return net

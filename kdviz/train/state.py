@@ -2,15 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import atomic
 from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.train.optim import load_state
 
 
 class Position(NamedTuple):
@@ -36,23 +37,16 @@ def fingerprint(record: dict[str, Any], data_sha256: str) -> str:
     return json.dumps({**record["recipe"], "teacher": teacher, "data_sha256": data_sha256}, sort_keys=True)
 
 
-def save(folder: RunFolder, mark: str, at: Position, student: nn.Module, objective: nn.Module, optimizer: Any) -> None:
-    """Write state.pt, atomically."""
-    holder = {
-        "fingerprint": mark,
-        "position": tuple(at),
-        "student": student.state_dict(),
-        "objective": objective.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
+def save(folder: RunFolder, mark: str, at: Position, moving: Mapping[str, Any]) -> None:
+    """Write state.pt, atomically: the position and the `state_dict()` of everything that moves, by name."""
+    holder = {"fingerprint": mark, "position": tuple(at)}
+    holder |= {name: part.state_dict() for name, part in moving.items()}
     with atomic(folder.state) as partial:
         torch.save(holder, partial)
 
 
-def restore(
-    folder: RunFolder, mark: str, student: nn.Module, objective: nn.Module, optimizer: Any, *, fresh: bool
-) -> Position:
-    """Load state.pt into the modules and return where the run stands; the beginning where there is none.
+def restore(folder: RunFolder, mark: str, moving: Mapping[str, Any], *, fresh: bool) -> Position:
+    """Load state.pt into everything that moves and return where the run stands; the beginning where there is none.
 
     Raises: KdvizError when the folder holds another recipe's run, or a state that cannot be read.
     """
@@ -70,9 +64,11 @@ def restore(
     except (KdvizError, KeyError, TypeError, ValueError) as error:
         raise KdvizError(f"{path}: cannot be read ({str(error).splitlines()[0]}); --fresh begins anew") from error
     require(not other, f"{folder.path} holds a run of another recipe ({other}); choose another folder (-o), or --fresh")
-    student.load_state_dict(held["student"])
-    objective.load_state_dict(held["objective"])
-    optimizer.load_state_dict(held["optimizer"])
+    for name, part in moving.items():
+        if isinstance(part, torch.optim.Optimizer):
+            load_state(part, held[name])
+        else:
+            part.load_state_dict(held[name])
     at = Position(*held["position"])
     if at.entry and at.entry["epoch"] not in [entry["epoch"] for entry in folder.epochs()]:
         folder.log("epoch", **at.entry)

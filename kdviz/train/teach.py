@@ -8,11 +8,12 @@ import torch
 from kdviz.base.check import KdvizError
 from kdviz.checkpoints import Checkpoint
 from kdviz.data import augment
-from kdviz.train.batches import resident, training_split
+from kdviz.train.batches import batches_of
 from kdviz.train.device import choose_device, choose_precision
 from kdviz.train.outputs import outputs_of_images
 from kdviz.train.recipe import Recipe
-from kdviz.train.setup import frozen_teacher, open_table
+from kdviz.train.setup import frozen_teacher, open_table, teacher_key
+from kdviz.train.splits import training_split
 from kdviz.train.teacher_table import TeacherTable
 
 
@@ -40,12 +41,12 @@ def fill_table(
     """
     where = choose_device(device)
     precision = choose_precision(recipe.precision, where)
-    batches = resident(recipe, training_split(recipe, root), where)
-    net = frozen_teacher(teacher, batches.data, where)
-    table = open_table(folder, batches, teacher.sha256, precision)
+    batches = batches_of(recipe, training_split(recipe, root), where)
+    if batches.images is None or not recipe.views_are_countable:
+        raise KdvizError(f"{recipe.data}: its views under this recipe are too many for a table; the teacher stays live")
+    net = frozen_teacher(recipe, teacher, batches.data, where)
+    table = open_table(folder, batches, teacher_key(recipe, teacher), precision)
     images, views, _ = table.shape
-    if not isinstance(batches.images, torch.Tensor):
-        raise KdvizError(f"{recipe.data}: stays on disk; its views are not tabulated")
     for view in range(views):
         for ids in torch.arange(images).split(recipe.batch):
             numbers = torch.full_like(ids, view)

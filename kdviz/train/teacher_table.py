@@ -101,6 +101,15 @@ class TeacherTable:
         self._fresh = []
 
     @property
+    def complete(self) -> bool:
+        """Whether every view of every image is known."""
+        return bool(self._known.all())
+
+    def on(self, device: torch.device) -> Tensor:
+        """All logits `[images, views, classes]` as float16 on a device, for steps that cannot ask the host."""
+        return torch.from_numpy(np.asarray(self._logits)).to(device, copy=True)
+
+    @property
     def share(self) -> float:
         """The fraction of (image, view) that is known."""
         return float(np.count_nonzero(self._known)) / self._known.size
