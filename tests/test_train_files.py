@@ -78,8 +78,9 @@ def test_methods_of_strong_views_and_features_train_from_files(tree, tmp_path):
     train(recipe(student="resnet14", epochs=1), out=tmp_path / "teacher", root=tree, device="cpu")
     shared = {"root": tree, "device": "cpu", "teacher": kdviz.load_checkpoint(tmp_path / "teacher")}
     for method in ("mlkd", "at", "kd+rk"):
-        metrics = train(recipe(method=method, epochs=1), out=tmp_path / method, **shared)
-        assert metrics["last"]["loss"] < 10
+        train(recipe(method=method, epochs=1), out=tmp_path / method, **shared)
+        terms = RunFolder(tmp_path / method).epochs()[0]["train"]
+        assert all(0 < abs(value) < float("inf") for value in terms.values()), terms
 
 
 def test_damaged_images_are_refused_by_name_or_replaced_and_counted(tree, tmp_path):
@@ -95,7 +96,7 @@ def test_data_that_changed_between_start_and_resume_are_refused(tree, tmp_path):
     root = shutil.copytree(tree, tmp_path / "tree")
     train(recipe(epochs=1), out=tmp_path / "run", root=root, device="cpu")
     (root / "train" / "red" / "0.png").unlink()
-    with pytest.raises(KdvizError, match="holds a run of another recipe .*data_sha256"):
+    with pytest.raises(KdvizError, match=r"holds a run of another recipe .*data_sha256"):
         train(recipe(epochs=1), out=tmp_path / "run", root=root, device="cpu")
 
 

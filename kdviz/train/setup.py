@@ -260,7 +260,8 @@ def frozen_teacher(recipe: Recipe, teacher: Checkpoint | None, data: Data, devic
         require(
             near,
             f"the teacher {teacher.path} was trained with mean {own[0]}, std {own[1]}, but {data.name} has mean"
-            f" {data.mean}, std {data.std}; the two must agree, or teacher_normalization must be own, which normalises anew for it",
+            f" {data.mean}, std {data.std}; the two must agree, or teacher_normalization must be own, which normalises"
+            " the images anew for it",
         )
     net = teacher.model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore
     if recipe.teacher_size or anew:
