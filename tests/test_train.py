@@ -192,6 +192,19 @@ def test_a_run_killed_at_random_moments_resumes_to_the_same_bits(teacher, tmp_pa
     resumed_equals_uninterrupted(whole, killed)
 
 
+@pytest.mark.slow
+def test_fifty_kills_lose_at_most_the_step_in_hand(tmp_path):
+    chosen = recipe(epochs=30)
+    train(chosen, out=tmp_path / "whole", device="cpu")
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "killed"), "50"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert found.returncode == 0, found.stderr
+    kills, resumes = map(int, found.stdout.split()[-2:])
+    assert kills >= 50
+    assert resumes >= 40  # the others came before the run went on
+    resumed_equals_uninterrupted(tmp_path / "whole", tmp_path / "killed")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_the_step_in_hand(teacher, tmp_path, number):
     last = teacher[0] / "last.pt"

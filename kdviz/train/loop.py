@@ -30,7 +30,7 @@ from kdviz.train.loggers import Loggers
 from kdviz.train.optim import set_learning_rate
 from kdviz.train.profile import StepTrace
 from kdviz.train.recipe import Recipe
-from kdviz.train.score import evaluate, per_class
+from kdviz.train.score import evaluate, evaluate_by_class
 from kdviz.train.setup import Run, prepare
 from kdviz.train.tally import Tally
 
@@ -287,11 +287,12 @@ def _finish(run: Run) -> dict[str, Any]:
     files |= {"ema": run.folder.ema} if run.step.average is not None else {}
     found = {which: load_checkpoint(path, model=run.recipe.student) for which, path in files.items()}
     metrics: dict[str, Any] = {}
+    last, by_class = evaluate_by_class(found["last"].model.to(run.batches.device), run.test, workers=run.workers)
     for which, checkpoint in found.items():
-        net = checkpoint.model.to(run.batches.device)
         before = found["last"].metrics.get(which, {"epoch": checkpoint.epoch})
-        metrics[which] = {**before, **_measured(run, net, run.test)}
-    by_class = per_class(found["last"].model, run.test, workers=run.workers)
+        same = which == "last" or (which == "best" and checkpoint.epoch == found["last"].epoch)
+        on_test = last if same else _measured(run, checkpoint.model.to(run.batches.device), run.test)
+        metrics[which] = {**before, **on_test}
     scored = [(entry["test"]["top1"], -entry["epoch"], entry) for entry in run.folder.epochs() if entry.get("test")]
     if scored:
         entry = max(scored)[2]

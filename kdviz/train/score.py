@@ -22,25 +22,25 @@ def evaluate(model: nn.Module, data: Data, *, batch: int = 250, workers: int = 0
         batch: images per forward pass.
         workers: processes that read the images, where these are in files.
     """
-    hits, among_five, loss = 0, 0, 0.0
-    for logits, labels in _logits(model, data, batch, workers):
-        hits += int((logits.argmax(1) == labels).sum())
-        top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        among_five += int((top5 == labels[:, None]).sum())
-        loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-    return {"top1": hits / len(data), "top5": among_five / len(data), "loss": loss / len(data)}
+    return evaluate_by_class(model, data, batch=batch, workers=workers)[0]
 
 
 @torch.inference_mode()
-def per_class(model: nn.Module, data: Data, *, batch: int = 250, workers: int = 0) -> list[float | None]:
-    """Top-1 of each class, as fractions in label order; None for a class without images. Arguments as `evaluate`."""
-    hits, counts = torch.zeros(data.classes), torch.zeros(data.classes)
+def evaluate_by_class(
+    model: nn.Module, data: Data, *, batch: int = 250, workers: int = 0
+) -> tuple[dict[str, float], list[float | None]]:
+    """What `evaluate` gives, and top-1 of each class as fractions in label order, None for a class without images."""
+    right, among_five, loss = torch.zeros(data.classes), 0, 0.0
     for logits, labels in _logits(model, data, batch, workers):
-        right = (logits.argmax(1) == labels).float().cpu()
-        hits.index_add_(0, labels.cpu(), right)
-        counts.index_add_(0, labels.cpu(), torch.ones_like(right))
-    pairs = zip(hits.tolist(), counts.tolist(), strict=True)
-    return [right / count if count else None for right, count in pairs]
+        hits = (logits.argmax(1) == labels).float().cpu()
+        right.index_add_(0, labels.cpu(), hits)
+        top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        among_five += int((top5 == labels[:, None]).sum())
+        loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
+    counts = torch.bincount(data.labels, minlength=data.classes).tolist()
+    by_class = [hits / count if count else None for hits, count in zip(right.tolist(), counts, strict=True)]
+    scores = {"top1": float(right.sum()) / len(data), "top5": among_five / len(data), "loss": loss / len(data)}
+    return scores, by_class
 
 
 def _logits(model: nn.Module, data: Data, batch: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
