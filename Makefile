@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: landscape test check docs minimum install lab checkpoints reports notebooks gallery clean
+.PHONY: landscape test check gpu docs minimum install lab checkpoints reports notebooks gallery clean
 .DEFAULT_GOAL := landscape
 
 landscape: $(STAMP)  ## draw the loss landscape of a shipped distilled student
@@ -17,6 +17,9 @@ check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+gpu: $(STAMP)  ## on a machine with a GPU: the tests marked gpu and the benchmarks, one report in reports/gpu
+	$(BIN)/python benchmarks/gpu.py
 
 docs: $(STAMP)  ## the documentation site, in build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

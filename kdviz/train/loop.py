@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdviz.base.check import KdvizError
 from kdviz.base.files import sha256
@@ -168,7 +168,7 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
     plan, tally = run.batches.plan(at.epoch), loop.tally
     run.student.train()
     tally.begin(at.sums)
-    for step in _updates(run, loop, plan, at.step):
+    for step in updates(run, tally, loop.captured, plan, at.step):
         if loop.trace:
             loop.trace.step()
         if loop.progress:
@@ -190,16 +190,18 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
     return _close_epoch(run, loop, at, means, pace)
 
 
-def _updates(run: Run, loop: Loop, plan: EpochPlan, start: int) -> Iterator[int]:
-    """Make one update after another, and give the number of each."""
-    if loop.captured is not None:
-        loop.captured.begin(plan.order, plan.views)
+def updates(run: Run, tally: Tally, captured: CapturedStep | None, plan: EpochPlan, start: int = 0) -> Iterator[int]:
+    """Make the updates of an epoch from `start` on, and give the number of each; the terms go into the tally."""
+    if captured is not None:
+        captured.begin(plan.order, plan.views)
         for step in range(start, run.batches.steps):
-            loop.captured(step, before_step(run, plan, step))
+            captured(step, before_step(run, plan, step))
             yield step
         return
     for step, batch in enumerate(run.batches.epoch(plan, start), start):
-        loop.tally.add(train_step(run, batch, plan, step), torch.tensor(step))
+        epoch = before_step(run, plan, step)
+        terms = run.step(batch, lambda part: _taught(run, part), epoch=epoch)
+        tally.add(terms, torch.tensor(step))
         yield step
 
 
@@ -209,12 +211,6 @@ def before_step(run: Run, plan: EpochPlan, step: int) -> float:
     set_learning_rate(run.optimizer, run.recipe.learning_rate(at))
     torch.manual_seed(derive(run.recipe.seed, "model", plan.epoch, step))  # inside fork_rng
     return at
-
-
-def train_step(run: Run, batch: Batch, plan: EpochPlan, step: int) -> dict[str, Tensor]:
-    """One update as it is, not captured; the terms of the loss, detached, still on the device."""
-    epoch = before_step(run, plan, step)
-    return run.step(batch, lambda part: _taught(run, part), epoch=epoch)
 
 
 def _taught(run: Run, batch: Batch) -> Outputs | None:
