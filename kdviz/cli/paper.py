@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdviz.base.check import KdvizError, require
-from kdviz.cli.common import Formats, Root, TeacherFile, Venue, open_checkpoint, open_data, open_teacher, progress
+from kdviz.cli.common import open_checkpoint, open_data, open_teacher
+from kdviz.cli.options import Formats, Root, TeacherFile, Venue
+from kdviz.cli.pace import progress
 
 if TYPE_CHECKING:
     from kdviz.papers import Inputs, PaperEntry, PaperRecord

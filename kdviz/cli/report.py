@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from kdviz.cli.common import ModelName, hold
+from kdviz.cli.common import hold
+from kdviz.cli.options import ModelName
 
 NEEDS_ARGUMENTS = True
 

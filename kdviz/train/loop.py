@@ -93,17 +93,19 @@ def train(
     run = prepare(recipe, folder, teacher=teacher, root=root, device=device, teacher_cache=teacher_cache)
     with locked(folder.path), stop_requested() as stop, torch.random.fork_rng():
         loop = Loop(state.fingerprint(run.record, run.batches.data.sha256), stop, 60 * save_minutes, progress, report)
-        return _train(run, loop, fresh=fresh)
+        place = {} if root is None else {"root": str(Path(root).expanduser().resolve())}
+        return _train(run, loop, fresh=fresh, place=place)
 
 
-def _train(run: Run, loop: Loop, *, fresh: bool) -> dict[str, Any]:
-    """Go on from the folder's state to the last epoch; the metrics on the test split."""
+def _train(run: Run, loop: Loop, *, fresh: bool, place: dict[str, str]) -> dict[str, Any]:
+    """Go on from the folder's state to the last epoch; the metrics on the test split. `place` (the data's folder) goes
+    into the journal alone: a checkpoint says nothing of the machine."""
     folder = run.folder
     at = state.restore(folder, loop.fingerprint, run.student, run.objective, run.optimizer, fresh=fresh)
     if at.epoch >= run.recipe.epochs and (done := folder.result()):
         return dict(done)
     started = at.epoch == 0 and at.step == 0
-    folder.log("start" if started else "resume", **run.record, precision=run.step.precision)
+    folder.log("start" if started else "resume", **run.record, precision=run.step.precision, **place)
     while at.epoch < run.recipe.epochs:
         at = _epoch(run, loop, at)
     return _finish(run)
