@@ -12,7 +12,7 @@ from kdviz.checkpoints.run_folder import is_run
 # Words of which file names consist that say nothing of the net: student_best, ckpt_epoch_240, model_3, last.
 GENERIC = {
     *("best", "last", "latest", "final", "epoch", "step", "snapshot"),
-    *("model", "net", "network", "student", "teacher"),
+    *("model", "net", "network", "student"),
     *("ckpt", "checkpoint", "weights", "state", "dict", "pytorch"),
 }
 

@@ -171,7 +171,8 @@ def from_file(text: str) -> NamedLogits:
     folder = first.absolute().parent.name
     name = first.stem if not generic or not folder else folder if first.stem == "logits" else f"{folder}_{first.stem}"
     label = str(opened.attrs.get("label", name))
-    return NamedLogits(label, name, opened, " ".join(map(sha256, files)))
+    digests = " ".join(map(sha256, files))
+    return NamedLogits(label, name, opened, str(opened.attrs.get("student_sha256", digests)), {"files": digests})
 
 
 def _distinct(found: list[NamedLogits]) -> list[NamedLogits]:

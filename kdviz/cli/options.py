@@ -144,12 +144,12 @@ def with_option_records(function: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(function, eval_str=True)
     records = {name: one.annotation for name, one in signature.parameters.items()}
     shared: dict[str, Any] = {name: record for name, record in records.items() if is_dataclass(record)}
-    parameters = [one for name, one in signature.parameters.items() if name not in shared]
-    for record in shared.values():
+    parameters = []
+    for name, parameter in signature.parameters.items():
         parameters += [
             inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
-            for one in fields(record)
-        ]
+            for one in (fields(shared[name]) if name in shared else ())
+        ] or [parameter]
 
     @wraps(function)
     def command(**values: Any) -> None:

@@ -44,7 +44,8 @@ def command(
 ) -> None:
     """Make a paper's figure again, with what it says beside what is measured here; or show a table.
 
-    Example: kdviz paper rkkd fig3 --student kd=runs/kd/last.pt --student kd+rk=runs/rk/last.pt
+    Example: kdviz paper rkkd fig3 --student kd=runs/kd/last.pt \\
+        --student kd+rk=runs/rk/last.pt
     """
     from kdviz.papers import PAPERS
 

@@ -100,7 +100,8 @@ def command(
 ) -> None:
     """Train a student; the same command again resumes a run that was interrupted.
 
-    Example: kdviz train glyphs100 --method kd+rk --teacher checkpoints/resnet20_teacher.pt --seed 1
+    Example: kdviz train glyphs100 --method kd+rk \\
+        --teacher checkpoints/resnet20_teacher.pt --seed 1
     """
     from kdviz.train.recipe import load_recipe
 
