@@ -210,6 +210,7 @@ def _from_checkpoints(
         if kept and is_run(split_reference(path)[0]):  # the run's folder was named, not its last epoch
             epochs = KeptEpochs(checkpoint.path.parent, images, logits.get("logits_teacher"), source)
             facts["epochs"] = [sha256(one) for one in kept]
+        logits = logits.assign_attrs(label=checkpoint.method or name)
         found.append(NamedLogits(str(logits.attrs["label"]), name, logits, checkpoint.sha256, facts, epochs))
     return found
 

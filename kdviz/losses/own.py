@@ -44,9 +44,10 @@ def own_loss(name: str) -> Loss:
         return known
     require(known is None, f"{name}: kdviz has a loss called {attribute}; give yours another name")
     held = OWN.get(attribute)
-    other = held is not None and inspect.unwrap(held.function) is not function
+    earlier = None if held is None else inspect.unwrap(held.function)
+    other = earlier is not None and getattr(earlier, "__module__", None) != getattr(function, "__module__", None)
     require(not other, f"{name}: two of the losses are called {attribute}; give them different names")
-    if held is None:
+    if held is None or earlier is not function:  # the first time, or reloaded
         _check_signature(name, function)
         title = str(getattr(function, "title", attribute))
         held = OWN[attribute] = Loss(
