@@ -22,12 +22,14 @@ class Pace:
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._say, self._clock = say, clock
         self._start: tuple[float, int] | None = None
+        self._last = 0
         self._said = 0.0  # when the end was last said to be
 
     def __call__(self, done: int, total: int) -> None:
         now = self._clock()
-        if self._start is None or done < self._start[1]:
-            self._start = now, done
+        again, self._last = done < self._last, done
+        if self._start is None or again:
+            self._start, self._said = (now, done), 0.0
             return
         began, before = self._start
         if done <= before or done >= total or now - began < LEAST:
