@@ -130,6 +130,18 @@ def test_what_was_measured_is_drawn_again(files, tmp_path, monkeypatch):
     assert "measured before" not in run(*words, "--fresh")
 
 
+@pytest.mark.parametrize(("command", "measure"), [("path", "between_nets"), ("compare", "compare_nets")])
+def test_paths_and_comparisons_too(files, tmp_path, monkeypatch, command, measure):
+    places = [files / place / "student_best.pt" for place in "ab"]
+    words = (command, *places, *SMALL, *(("--planes", "1") if command == "compare" else ()), "-o", tmp_path)
+    first = run(*words)
+    monkeypatch.setattr(f"kdviz.analysis.landscape.nets.{measure}", None)
+    again = run(*words)
+    assert "measured before" in again
+    new = {line for line in first.splitlines() if ": about " not in line} - set(again.splitlines())
+    assert new == {str(path) for path in tmp_path.glob("*.nc")}, "all else is written and printed again"
+
+
 @pytest.mark.parametrize(
     ("command", "measure"),
     [

@@ -203,7 +203,7 @@ def write_figures(
             for path in plots.save(fig, out / file, formats or ("pdf", "png")):
                 typer.echo(path)
         if name != "html":
-            many = list(datasets) if isinstance(datasets, list | tuple) else [datasets]
+            many: list[Any] = list(datasets) if isinstance(datasets, list | tuple) else [datasets]
             with atomic(out / f"{file}.tex") as partial:
                 partial.write_text(caption_tex(caption(many), f"{out.absolute().name}-{file}"), encoding="utf-8")
             typer.echo(out / f"{file}.tex")
