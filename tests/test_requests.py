@@ -2,12 +2,14 @@
 
 import re
 import shutil
+from functools import partial
 
 import pytest
 import tiny
 import torch
 import typer.testing
 
+from kdviz.analysis.landscape.compare import Statistics
 from kdviz.base.check import KdvizError
 from kdviz.base.files import read_dataset, sha256
 from kdviz.checkpoints import load_checkpoint, save_checkpoint
@@ -132,6 +134,8 @@ def test_what_was_measured_is_drawn_again(files, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("command", "measure"), [("path", "between_nets"), ("compare", "compare_nets")])
 def test_paths_and_comparisons_too(files, tmp_path, monkeypatch, command, measure):
+    without = partial(Statistics, eigenvalues=0)  # the Hessian takes a minute
+    monkeypatch.setattr("kdviz.analysis.landscape.compare.Statistics", without)
     places = [files / place / "student_best.pt" for place in "ab"]
     words = (command, *places, *SMALL, *(("--planes", "1") if command == "compare" else ()), "-o", tmp_path)
     first = run(*words)
