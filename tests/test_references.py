@@ -62,7 +62,7 @@ def both(tmp_path):
 
 
 def test_a_file_says_its_own_net(foreign):
-    with pytest.raises(KdvizError, match="fits no known net .* FILE@timm:NAME"):
+    with pytest.raises(KdvizError, match=r"fits no known net .* FILE@timm:NAME"):
         load_checkpoint(foreign)
     opened = load_checkpoint(f"{foreign}@mynets_at:net")
     assert (opened.name, opened.path, opened.classes) == ("mynets_at:net", foreign, tiny.CLASSES)

@@ -88,10 +88,7 @@ def test_two_nets_of_one_name_have_two_folders(files, tmp_path, monkeypatch):
         run("landscape", files / place, *SMALL, "--one-d")
     second = sha256(files / "b/run/last.pt")
     found = {path.parent.name: read_dataset(path).attrs["checkpoint_sha256"] for path in tmp_path.rglob("*.nc")}
-    assert found == {
-        "landscape_run_line": sha256(files / "a/run/last.pt"),
-        f"landscape_run_line-{second[:8]}": second,
-    }
+    assert found == {"landscape_run_line": sha256(files / "a/run/last.pt"), f"landscape_run_line-{second[:8]}": second}
 
 
 def test_a_named_folder_is_replaced_only_when_that_is_said(files, tmp_path):
