@@ -59,7 +59,7 @@ gallery: $(STAMP)  ## README's figures, from the shipped checkpoints
 	$(BIN)/kdviz histogram checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt --format png -o runs/gallery/histogram
 	$(BIN)/kdviz tau checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt checkpoints/resnet8_dist.pt checkpoints/resnet8_pld.pt --format png -o runs/gallery/tau
 	$(BIN)/kdviz suboptimal --format png -o runs/gallery/suboptimal
-	$(BIN)/kdviz surface --loss pld --temperature 2,1,.5,.1 --format png -o runs/gallery/surface
+	$(BIN)/kdviz surface --losses pld --temperature 2,1,.5,.1 --format png -o runs/gallery/surface
 	cp runs/gallery/landscape/contour.png docs/landscape.png
 	cp runs/gallery/between/surface.png docs/between.png
 	cp runs/gallery/histogram/histogram_values.png docs/histogram.png

@@ -71,12 +71,11 @@ def main() -> None:
     }
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    lines = [
-        "# Run on a GPU",
+    lines = ["# Run on a GPU", "", f"`make gpu`, {report['date']}: {report['card']} ({report['memory_gib']} GiB),"]
+    lines += [
+        f"driver {report['driver']}, torch {report['torch']} (CUDA {report['cuda']}), Python {report['python']}.",
         "",
-        f"`make gpu`, {report['date']}: {report['card']} ({report['memory_gib']} GiB), driver",
     ]
-    lines += [f"{report['driver']}, torch {report['torch']} (CUDA {report['cuda']}), Python {report['python']}.", ""]
     for result in report["results"]:
         outcome = "passed" if result["exit"] == 0 else f"FAILED (exit status {result['exit']})"
         lines += [f"## {result['title']}: {outcome}, {result['seconds']:.0f} s", "", f"`{result['command']}`", ""]

@@ -260,7 +260,7 @@ def test_a_net_of_the_users_own_is_copied_and_filled(tmp_path):
             tmp_path / "own.pt", model=nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 5))
         )
     with pytest.raises(
-        KdvizError, match=r"fits no known net \(4 tensors, the first 1\.weight \(8, 12\)\); name its net"
+        KdvizError, match=r"fits no known net \(4 tensors, the first 1\.weight \(8, 12\)\); say which it is: FILE@"
     ):
         load_checkpoint(tmp_path / "own.pt")
 

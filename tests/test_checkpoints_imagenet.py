@@ -92,7 +92,7 @@ def test_without_the_libraries_the_answer_is_the_model_to_name(monkeypatch, tmp_
     for library in ("torchvision", "timm"):
         monkeypatch.setitem(sys.modules, library, None)
     torch.save({"state_dict": resnet("resnet34", 5).state_dict()}, tmp_path / "x.pth")
-    with pytest.raises(KdvizError, match=r"is a resnet34 with ImageNet's stem.*--model torchvision:resnet34"):
+    with pytest.raises(KdvizError, match=r"is a resnet34 with ImageNet's stem.*FILE@torchvision:resnet34"):
         kdviz.load_checkpoint(tmp_path / "x.pth")
 
 

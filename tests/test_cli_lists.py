@@ -57,8 +57,8 @@ def test_names_with_spaces_get_one_clear_line(tmp_path, monkeypatch):
 def test_commands_say_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for words, said in (
-        ("surface --loss ce kd", "did you mean --loss ce,kd?"),
-        ("surface --loss ce kd pld", "did you mean --loss ce,kd?"),
+        ("surface --losses ce kd", "did you mean --losses ce,kd?"),
+        ("surface --loss ce kd pld", "did you mean --losses ce,kd?"),
         ("plot a.nc --format pdf png", "did you mean --format pdf,png?"),
         ("histogram a.pt --style values ranks", "did you mean --style values,ranks?"),
         ("paper --format png rkkdd", "unknown paper 'rkkdd'"),  # takes names, not files

@@ -295,7 +295,8 @@ def test_the_command_takes_logits_alone(tmp_path):
     done = run("histogram", tmp_path / "mine.npz", "--format", "png", "-o", tmp_path / "out", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"histogram.nc", "histogram_values.png", "histogram_ranks.png"}
+    figures = {f"histogram_{name}.{suffix}" for name in ("values", "ranks") for suffix in ("png", "tex")}
+    assert written == {"histogram.nc", *figures}
     assert all(str(tmp_path / "out" / name) in done.stdout for name in written)
     falling = np.sort(student, axis=1)[:, :-2].astype(float)  # all but the largest tenth
     mass = np.exp(falling / 4).sum(1) / np.exp(student.astype(float) / 4).sum(1)

@@ -73,9 +73,7 @@ def test_one_checkpoint_needs_nothing_else(nets, tmp_path):
     printed = run(student, *SMALL, "-o", tmp_path, "--html", "--export", "npz,csv")
     made = {
         "landscape.nc",
-        "contour.png",
-        "surface.png",
-        "profile.png",
+        *(f"{name}.{suffix}" for name in ("contour", "surface", "profile") for suffix in ("png", "tex")),
         "landscape.html",
         "landscape.npz",
         "landscape.csv",

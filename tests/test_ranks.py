@@ -208,8 +208,8 @@ def test_the_command_measures_several_students(tmp_path):
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    written = {path.name for path in (tmp_path / "reports" / "tau").iterdir()}
-    assert written == {"tau_near.nc", "tau_far.nc", "tau_distribution.svg"}
+    written = {path.name for path in (tmp_path / "reports" / "tau_near_far").iterdir()}
+    assert written == {"tau_near.nc", "tau_far.nc", "tau_distribution.svg", "tau_distribution.tex"}
     assert f"a: mean tau-b {scipy_taus(s, t).mean():.4f} [" in done.stdout
     assert f"b c: mean tau-b {scipy_taus(logits(noise=5.0)[0], t).mean():.4f} [" in done.stdout
 
@@ -237,6 +237,7 @@ def test_a_run_is_measured_at_its_epochs_and_logits_are_kept(tmp_path, monkeypat
     import torch
 
     from kdviz.cli import logits as front
+    from kdviz.cli.options import FigureOptions
     from kdviz.data.base import Data
 
     generator = torch.Generator().manual_seed(0)
@@ -253,18 +254,18 @@ def test_a_run_is_measured_at_its_epochs_and_logits_are_kept(tmp_path, monkeypat
     monkeypatch.setattr(front, "open_data", lambda *_: data)
     run = Trained(tmp_path)
     named = front.LogitOptions(students=[str(run.path)], teacher=run.teacher)
-    (student,) = front.gather(named, out=None)
-    assert (student.label, student.name) == ("kd", "run_last")
+    (student,) = front.gather(named, FigureOptions())
+    assert (student.label, student.name) == ("kd", "run")
     by_epoch = over_epochs(student.epochs.logits())
     assert by_epoch.epoch.values.tolist() == [1, 2]
     assert float(by_epoch.epoch_mean.sel(epoch=2)) == pytest.approx(float(tau(student.logits).tau_b.mean()), abs=1e-6)
-    kept = tmp_path / "reports" / "run_last" / "logits.nc"
+    kept = tmp_path / "reports" / "run" / "logits.nc"
     monkeypatch.setattr("kdviz.collect_logits", None)  # a second pass would fail
-    (again,) = front.gather(named, out=None)
+    (again,) = front.gather(named, FigureOptions())
     np.testing.assert_array_equal(again.logits.logits_student, student.logits.logits_student)
-    (brought,) = front.gather(front.LogitOptions(students=[str(kept)]), out=None)
-    assert (brought.label, brought.name) == ("kd", "run_last")
+    (brought,) = front.gather(front.LogitOptions(students=[str(kept)]), FigureOptions())
+    assert (brought.label, brought.name) == ("kd", "run")
     with pytest.raises(KdvizError, match="names no teacher; name its checkpoint with --teacher"):
-        front.gather(front.LogitOptions(students=[str(run.path)]), out=None, needs_teacher=True)
+        front.gather(front.LogitOptions(students=[str(run.path)]), FigureOptions(), needs_teacher=True)
     with pytest.raises(KdvizError, match="1 students but 2 labels"):
-        front.gather(front.LogitOptions(students=[str(kept)], label=["a", "b"]), out=None)
+        front.gather(front.LogitOptions(students=[str(kept)], label=["a", "b"]), FigureOptions())

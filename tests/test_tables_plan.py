@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -133,7 +134,7 @@ def test_a_command_trains_the_run_that_it_stands_for(mine, tmp_path, monkeypatch
         return {which: {"epoch": 1, "top1": 0.5, "loss": 1.0} for which in ("best", "last")}
 
     monkeypatch.setattr("kdviz.train.loop.train", train)
-    monkeypatch.setattr("kdviz.cli.common.open_checkpoint", lambda path, *_: path)
+    monkeypatch.setattr("kdviz.checkpoints.related.load_teacher", lambda path, *_: Path(path))
     tables = (from_paper("pld", "tab8", scale="small"), from_paper("rkkd", "tab8"), from_paper("pld", "tab1"))
     jobs = [job for table in tables for job in plan(table, runs=tmp_path, changes={"limit": 9}).jobs.values()]
     own = plan(replace(from_file(mine), imports=()), runs=tmp_path, teacher_cache=tmp_path / "cache")

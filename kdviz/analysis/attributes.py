@@ -11,7 +11,7 @@ from typing import Any
 
 from kdviz.base.check import one_of
 from kdviz.base.variables import ROLES
-from kdviz.losses import LOSSES
+from kdviz.losses import resolve
 from kdviz.methods.titles import method_title
 
 
@@ -33,7 +33,7 @@ def loss_meaning(name: str) -> dict[str, str]:
     >>> loss_meaning("ce")
     {'units': 'nats', 'long_name': 'cross-entropy', 'role': 'loss'}
     """
-    return meaning(LOSSES[name].unit, LOSSES[name].long_name, "loss")
+    return meaning(resolve(name).unit, resolve(name).long_name, "loss")
 
 
 def naming(titles: Mapping[str, str], units: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -48,7 +48,7 @@ def naming(titles: Mapping[str, str], units: Mapping[str, str] | None = None) ->
 
 def loss_naming(names: Iterable[str]) -> dict[str, str]:
     """The attributes of a coordinate of registered losses."""
-    chosen = {name: LOSSES[name] for name in names}
+    chosen = {name: resolve(name) for name in names}
     return naming({name: one.title for name, one in chosen.items()}, {name: one.unit for name, one in chosen.items()})
 
 

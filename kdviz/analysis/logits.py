@@ -52,7 +52,8 @@ def collect_logits(
         nets["teacher"] = net_of(teacher)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*nets, "target")}
     total = len(data) if hasattr(data, "batches") else 0  # pyright: ignore[reportArgumentType]
-    with evaluating(*nets.values()), torch.inference_mode():
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # a GPU would round convolutions to 10 bits
+    with evaluating(*nets.values()), torch.inference_mode(), exact:
         done = 0
         for images, labels in data.batches(batch) if hasattr(data, "batches") else data:  # pyright: ignore
             for name, net in nets.items():

@@ -16,7 +16,7 @@ from kdviz.analysis.grid import curvatures
 from kdviz.base.check import one_of, positive, require
 from kdviz.base.files import versions
 from kdviz.base.seeds import torch_generator
-from kdviz.losses import LOSSES, loss_value, resolve, validate_logits
+from kdviz.losses import loss_value, resolve, validate_logits
 
 # Values and ranges are in the unit of each panel's loss, which the coordinate `unit` names.
 MEANINGS = {
@@ -282,7 +282,7 @@ def _dataset(panels: list[tuple[str, dict[str, Any]]], grid: np.ndarray, measure
             "panel": np.array(labels, dtype=object),
             "loss": ("panel", np.array(names, dtype=object), loss_naming(names)),
             "temperature": ("panel", warm),
-            "unit": ("panel", np.array([LOSSES[name].unit for name in names], dtype=object)),
+            "unit": ("panel", np.array([resolve(name).unit for name in names], dtype=object)),
             "alpha": grid,
             "beta": grid,
             "eigenvalue": np.array(["low", "high"], dtype=object),

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,18 @@ def read_dataset(path: str | os.PathLike, *, notes: list[str] | None = None) -> 
         return check_result(dataset, notes=notes)
     except KdvizError as error:
         raise KdvizError(f"{found}: {error}") from error
+
+
+def attributes_of(path: str | os.PathLike) -> dict[str, str]:
+    """The attributes of a result that are texts; none of a file that is missing or no result. Numbers are not read."""
+    import h5py
+
+    found = {}
+    with suppress(OSError, RuntimeError, KeyError, ValueError), h5py.File(path, "r") as file:
+        for name, value in file.attrs.items():
+            if isinstance(value, str) and len(value) <= LONGEST:
+                found[name] = value
+    return found
 
 
 def _read(path: Path) -> "xr.Dataset":

@@ -46,7 +46,7 @@ def claims(state: Mapping[str, Any]) -> Iterator[str]:
     if not there:
         raise KdvizError(
             f"is a {name} with ImageNet's stem, which torchvision and timm build, but neither can be imported here;"
-            f" pip install 'kdviz[models]', then it opens by itself (or with --model torchvision:{name})"
+            f" pip install 'kdviz[models]', then it opens by itself (or as FILE@torchvision:{name})"
         )
     yield from (f"{library}:{name}" for library in there)
 

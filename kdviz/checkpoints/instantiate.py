@@ -94,8 +94,8 @@ def _misfit(shapes: matching.Shapes, named: Net, classes: int | None) -> str:
     if share < 0.5:
         key = next(iter(shapes), "none")
         return (
-            f"fits no known net ({len(shapes)} tensors, the first {key} {shapes.get(key, ())}); name its net with model"
-            " (--model): timm:NAME, torchvision:NAME or package.module:function"
+            f"fits no known net ({len(shapes)} tensors, the first {key} {shapes.get(key, ())}); say which it is:"
+            " FILE@timm:NAME, FILE@torchvision:NAME or FILE@package.module:function"
         )
     expected = _shapes(name, classes or matching.head_size(shapes) or matching.CLASSES)
     verb = "is nearest to" if named is None else "does not fit"

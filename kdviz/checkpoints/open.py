@@ -1,8 +1,10 @@
 """A path in, a Checkpoint out: the only place where files of weights are opened."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ from torch import nn
 
 from kdviz.base.check import KdvizError, existing, require
 from kdviz.base.files import sha256
-from kdviz.checkpoints import foreign
+from kdviz.checkpoints import foreign, search
 from kdviz.checkpoints.instantiate import instantiate
 from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.record import Checkpoint
+from kdviz.checkpoints.references import PARTS, split_reference
 from kdviz.checkpoints.run_folder import checkpoint_file
 from kdviz.checkpoints.schema import CLASSES, check_checkpoint
 from kdviz.models.external import is_external
@@ -32,7 +35,9 @@ def load_checkpoint(
     Lightning, bare state_dicts (zip, legacy, safetensors) and folders of Hugging Face. Nothing in a file is ever run.
 
     Args:
-        path: the file, Hugging Face's folder, or a run's folder, of which the last epoch is opened.
+        path: the file, Hugging Face's folder, or a run's folder, of which the last epoch is opened. After an "@" it may
+            say its architecture, as `model` does ("net.pth@timm:resnet10t"), or which of two nets in it is meant:
+            "best@teacher", "best@student" [default: the student].
         model: the architecture, where the file does not say and its shapes are of no net of `MODELS`: a name for
             `kdviz.models.build`, or a net of yours, of which a copy is filled.
         classes: the class count that the file must have [default: whatever it has].
@@ -42,13 +47,23 @@ def load_checkpoint(
     Raises: KdvizError, in one line, for a file that is missing, truncated, hostile or no checkpoint, whose tensors fit
         no net, that has another class count, or whose weights are not finite.
     """
-    found = checkpoint_file(existing(path, what="checkpoint"))
+    named, word = split_reference(path)
+    part = word if word in PARTS else None
+    model = word if word and model is None and part is None else model
+    found = checkpoint_file(existing(named, what="checkpoint"))
     require(classes is None or 1 <= classes <= CLASSES, f"classes must be 1 to {CLASSES}, got {classes}")
     file, config = _folder(found) if found.is_dir() else (found, {})
     payload = read_file(file)
     try:
         if isinstance(payload, Mapping) and "kdviz" in payload:
+            require(part != "teacher", "holds the student alone; name its teacher's own file")
             return _ours(found, payload, model, classes)
+        if part == "teacher":
+            state = search.teacher_state(payload)
+            require(state, "holds no teacher's weights")
+            opened = _foreign(found, file, state, {}, model, classes)
+            digest = hashlib.sha256(f"{opened.sha256} teacher".encode()).hexdigest()
+            return replace(opened, part=part, sha256=digest)
         return _foreign(found, file, payload, config, model, classes)
     except KdvizError as error:
         raise KdvizError(f"{found}: {error}") from error
@@ -79,7 +94,7 @@ def _architecture(name: str) -> str:
         return name
     raise KdvizError(
         f"names its model {name!r}, and a file never chooses code to import;"
-        f" if you trust that function, name it yourself: --model {name} (in Python: model={name!r})"
+        f" if you trust that function, name it yourself: FILE@{name} (in Python: model={name!r})"
     )
 
 

@@ -23,11 +23,12 @@ class Checkpoint:
         data, method, seed: what it was trained on, how, and from which seed.
         epoch: epochs behind these weights.
         which: "last" or "best".
+        part: "teacher" where these are the weights of the teacher in a student's file.
         recipe: settings of the training run.
         metrics: {"best": {"epoch", "top1", "loss"}, "last": {...}}; top1 is a fraction, loss in nats.
         teacher: {"path", "sha256", "name"} of the teacher, as the file names it.
         versions: of the libraries that wrote it.
-        sha256: of the file.
+        sha256: of the file; of a teacher in a student's file, of that file's and the part's name.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Checkpoint:
     seed: int | None = None
     epoch: int | None = None
     which: str | None = None
+    part: str | None = None
     recipe: dict[str, Any] = field(default_factory=dict, repr=False)
     metrics: dict[str, Any] = field(default_factory=dict)
     teacher: dict[str, Any] | None = None
@@ -56,7 +58,7 @@ class Checkpoint:
     def facts(self) -> dict[str, str]:
         """What is known, label by label, ready to print; nothing that is unknown."""
         shown = {
-            "file": str(self.path),
+            "file": f"{self.path} ({self.part})" if self.part else str(self.path),
             "written by": self.producer,
             "model": f"{self.name}, {self.classes} classes, {self.parameters:,} parameters",
             "data": self.data,

@@ -1,11 +1,39 @@
-"""The other files that a checkpoint names: its teacher."""
+"""How a checkpoint is named, FILE@NET where its file does not say the net, and the file of a teacher that it names."""
 
+import os
 from pathlib import Path
 
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import sha256
 from kdviz.base.references import inside
 from kdviz.checkpoints.record import Checkpoint
+
+PARTS = ("student", "teacher")
+
+
+def split_reference(reference: str | os.PathLike) -> tuple[Path, str | None]:
+    """The file and what is said of it after "@": its architecture, or which part of it is meant (of `PARTS`).
+
+    A path that exists as it stands has no such word, whatever it is called.
+
+    >>> split_reference("net.pth@timm:resnet10t")
+    (PosixPath('net.pth'), 'timm:resnet10t')
+    >>> split_reference("user@host/net.pth")
+    (PosixPath('user@host/net.pth'), None)
+    """
+    text = os.fspath(reference)
+    path, at, word = text.rpartition("@")
+    if not at or not path or "/" in word or _exists(text):
+        return Path(text), None
+    require(word, f"{text}: expected FILE@NET, as in net.pth@timm:resnet10t")
+    return Path(path), word
+
+
+def _exists(path: str) -> bool:
+    try:
+        return os.path.exists(path)
+    except ValueError:  # a NUL byte
+        return False
 
 
 def teacher_file(checkpoint: Checkpoint) -> Path | None:

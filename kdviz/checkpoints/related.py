@@ -4,9 +4,11 @@ import os
 
 from kdviz.base.check import KdvizError, require
 from kdviz.base.references import data_name
+from kdviz.checkpoints import search
 from kdviz.checkpoints.open import load_checkpoint
 from kdviz.checkpoints.record import Checkpoint
-from kdviz.checkpoints.references import teacher_file
+from kdviz.checkpoints.references import PARTS, split_reference, teacher_file
+from kdviz.checkpoints.run_folder import root_of
 from kdviz.data import Data, load_data
 from kdviz.data.external import named_by_file
 
@@ -20,10 +22,17 @@ def load_data_of(
 ) -> Data:
     """The data set `name`, or the one that the checkpoint was trained on.
 
+    Args:
+        checkpoint: the net; None where `name` is given.
+        name: of `load_data` [default: the checkpoint's].
+        root: folder of the files [default: of a checkpoint in its run's folder, the one that the run was trained from].
+        split: train, val or test.
     Raises:
         KdvizError: no data set is known; class counts that differ; as `load_data`.
     """
     chosen = name
+    if checkpoint is not None and name is None and root is None:
+        root = root_of(checkpoint.path)
     if name is None and checkpoint is not None and checkpoint.data is not None:
         chosen = data_name(named_by_file(checkpoint.data, where=checkpoint.path), checkpoint.path)
     if chosen is None:
@@ -38,13 +47,36 @@ def load_data_of(
     return data
 
 
-def load_teacher_of(checkpoint: Checkpoint, path: str | os.PathLike | None = None) -> Checkpoint | None:
-    """The teacher at `path`, or the one that the checkpoint refers to (beside it, sha256 checked), or None.
+def load_teacher(path: str | os.PathLike, model: str | None = None) -> Checkpoint:
+    """The net at `path` as a teacher: of a file that holds a student and its teacher, the teacher.
 
+    Args:
+        path: as `load_checkpoint`; "FILE@student" names the student of such a file.
+        model: its architecture, where the file does not say.
+    """
+    opened = load_checkpoint(path, model=model)
+    both = split_reference(path)[1] not in PARTS and search.names_teacher(opened.dropped)
+    return load_checkpoint(f"{opened.path}@teacher", model=model) if both else opened
+
+
+def load_teacher_of(
+    checkpoint: Checkpoint, path: str | os.PathLike | None = None, *, model: str | None = None
+) -> Checkpoint | None:
+    """The teacher at `path`, or the one that the checkpoint refers to (beside it, sha256 checked) or holds, or None.
+
+    Args:
+        checkpoint: the student.
+        path: as `load_teacher`.
+        model: the teacher's architecture, where its file does not say [default: what the student's file says of it].
     Raises:
         KdvizError: a teacher that is not where the checkpoint says, or another file.
     """
     if path is not None:
-        return load_checkpoint(path)
+        return load_teacher(path, model)
+    if not checkpoint.teacher:
+        inside = checkpoint.part is None and search.names_teacher(checkpoint.dropped)
+        return load_checkpoint(f"{checkpoint.path}@teacher", model=model) if inside else None
     found = teacher_file(checkpoint)
-    return None if found is None else load_checkpoint(found)
+    said = str(checkpoint.teacher.get("name"))  # of another library: what its own file does not say
+    stated = said if said.startswith(("timm:", "torchvision:")) else None
+    return None if found is None else load_checkpoint(found, model=model or stated)

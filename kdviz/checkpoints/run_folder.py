@@ -51,6 +51,12 @@ class RunFolder:
         """The checkpoints of single epochs (`--keep-epochs`), in order."""
         return sorted((self.path / "epochs").glob("epoch_*.pt"))
 
+    @property
+    def root(self) -> Path | None:
+        """The folder of the data set's files (`--root`) that the run was last trained from, while it is there."""
+        roots = [entry["root"] for entry in self.events() if isinstance(entry.get("root"), str)]
+        return Path(roots[-1]) if roots and os.path.exists(roots[-1]) else None
+
     def epoch_file(self, number: int) -> Path:
         """Where the checkpoint of one epoch is kept."""
         return self.path / "epochs" / f"epoch_{number:04d}.pt"
@@ -96,3 +102,13 @@ def checkpoint_file(path: str | os.PathLike) -> Path:
     if not last.is_file():
         raise KdvizError(f"{path}: has no last.pt yet; no epoch of this run is finished")
     return last
+
+
+def root_of(checkpoint: str | os.PathLike) -> Path | None:
+    """The folder of the data set's files that the run of a checkpoint was trained from.
+
+    None for a checkpoint outside its run's folder, a run without `--root`, and where that folder is gone.
+    """
+    folder = Path(checkpoint).parent
+    run = folder.parent if folder.name == "epochs" else folder
+    return RunFolder(run).root if is_run(run) else None

@@ -1,6 +1,6 @@
 """The student among a file's tensors: prefixes come off until what is left fits a net."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from kdviz.base.check import KdvizError
@@ -9,6 +9,7 @@ from kdviz.checkpoints.match_architecture import Match, Shapes, shapes_of
 # Groups that are the student where they stand; the first one found is taken, and the groups beside it are dropped.
 STUDENT_GROUPS = ("student", "architecture", "model_s", "student_model")
 OTHER_GROUPS = ("teacher", "model_t", "teacher_model", "ema", "ema_model", "model_ema")
+TEACHER_GROUPS = ("teacher", "model_t", "teacher_model")
 WRAPPERS = ("module", "_orig_mod", "model", "net", "backbone")
 DEPTH = 5  # module._orig_mod.student.module._orig_mod.
 
@@ -92,3 +93,26 @@ def without_prefixes(state: Mapping[str, Any]) -> Mapping[str, Any]:
             break
         state = groups[name]
     return state
+
+
+def names_teacher(prefixes: Iterable[str]) -> bool:
+    """Whether what was left unused of a student's file (`Checkpoint.dropped`) holds its teacher.
+
+    >>> names_teacher(["module.teacher.", "optimizer"]), names_teacher(["module.conv_reg."])
+    (True, False)
+    """
+    return any(prefix.rstrip(".").rpartition(".")[2] in TEACHER_GROUPS for prefix in prefixes)
+
+
+def teacher_state(payload: Any) -> dict[str, Any] | None:
+    """The tensors of the teacher in a student's file, its prefix taken off; None where there is none."""
+    for _ in range(DEPTH):
+        if not isinstance(payload, Mapping):
+            return None
+        groups: dict[str, Any] = {str(key): value for key, value in payload.items() if isinstance(value, Mapping)}
+        groups = grouped({str(key): value for key, value in payload.items() if key not in groups}) | groups
+        name = next((name for name in TEACHER_GROUPS if name in groups), None)
+        if name is not None:
+            return groups[name]
+        payload = next((groups[name] for name in (*WRAPPERS, "state_dict", "model_state_dict") if name in groups), None)
+    return None

@@ -1,20 +1,18 @@
 """What the commands share: names become objects here, results and figures are written and reported here."""
 
-import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from contextvars import ContextVar
-from dataclasses import dataclass, fields, is_dataclass
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import typer
 import typer.core
 
 from kdviz.base.check import require
-from kdviz.base.files import write_dataset
+from kdviz.base.files import atomic, write_dataset
+from kdviz.base.latex import caption_tex
 from kdviz.base.lock import locked
 from kdviz.cli.lists import ListOption, expand_lists, refuse_spaced_words
 
@@ -24,110 +22,21 @@ if TYPE_CHECKING:
     from kdviz.checkpoints import Checkpoint
     from kdviz.data import Data
 
-NETS, OUTPUT = "Nets and data", "Output"  # titles of groups of options on a help page
-
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="Folder for results and figures [default: reports/NAME].", rich_help_panel=OUTPUT),
-]
-
-
-def _venue(name: str) -> str:
-    from kdviz.plots.style import drawable
-
-    drawable(name)
-    return name
-
-
-def _formats(names: list[str] | None) -> list[str] | None:
-    from kdviz.plots.style import drawable
-
-    drawable(formats=names or ())
-    return names
-
-
-Venue = Annotated[
-    str,
-    typer.Option(
-        help="Figure widths of a venue: icml, cvpr, neurips, iclr, tmlr.", callback=_venue, rich_help_panel=OUTPUT
-    ),
-]
-Formats = Annotated[
-    list[str] | None,
-    typer.Option("--format", help="pdf, png or svg, or several: pdf,svg.", callback=_formats, rich_help_panel=OUTPUT),
-]
-ModelName = Annotated[
-    str | None, typer.Option("--model", help="Architecture, where the file does not say.", rich_help_panel=NETS)
-]
-DataName = Annotated[
-    str | None, typer.Option("--data", help="Data set, where the checkpoint does not say.", rich_help_panel=NETS)
-]
-Root = Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.", rich_help_panel=NETS)]
-Split = Annotated[str, typer.Option(help="train, val or test.", rich_help_panel=NETS)]
-TeacherFile = Annotated[
-    Path | None,
-    typer.Option("--teacher", help="Teacher's checkpoint, where the file does not say.", rich_help_panel=NETS),
-]
-
-
 _folders: ContextVar[ExitStack | None] = ContextVar("folders held by the running command", default=None)
 
 
-@dataclass(frozen=True)
-class NetOptions:
-    """The options that say which net, data and teacher are meant where a checkpoint does not."""
-
-    model: ModelName = None
-    data: DataName = None
-    root: Root = None
-    split: Split = "test"
-    teacher: TeacherFile = None
-
-
-@dataclass(frozen=True)
-class FigureOptions:
-    """The options that say how figures look and where results go."""
-
-    venue: Venue = "icml"
-    formats: Formats = None
-    out: Out = None
-
-
-def with_option_records(function: Callable[..., None]) -> Callable[..., None]:
-    """The command whose parameters that are records of options become the records' single options.
-
-    A parameter annotated with a dataclass such as `NetOptions` stands for the dataclass' fields, so that commands share
-    the headers of their options.
-    """
-    signature = inspect.signature(function, eval_str=True)
-    records = {name: one.annotation for name, one in signature.parameters.items()}
-    shared: dict[str, Any] = {name: record for name, record in records.items() if is_dataclass(record)}
-    parameters = [one for name, one in signature.parameters.items() if name not in shared]
-    for record in shared.values():
-        parameters += [
-            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type)
-            for one in fields(record)
-        ]
-
-    @wraps(function)
-    def command(**values: Any) -> None:
-        given = {
-            name: record(**{one.name: values.pop(one.name) for one in fields(record)})
-            for name, record in shared.items()
-        }
-        function(**values, **given)
-
-    spread = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
-    command.__signature__ = signature.replace(parameters=spread)  # pyright: ignore[reportAttributeAccessIssue]
-    command.__annotations__ = {one.name: one.annotation for one in spread} | {"return": None}
-    return command
+EARLIER = {"--loss": "--losses", "--label": "--target"}  # what options were called before
 
 
 class Command(typer.core.TyperCommand):
     """A command whose repeatable options take lists: `--losses ce,kd`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse `args` once lists are expanded; names with spaces between them are refused where files are expected."""
+        """Parse `args` once earlier names of options are replaced and lists expanded.
+
+        Raises: KdvizError for names with spaces between them where files are expected.
+        """
+        args = self._renamed(args)
         types = _leaf_types(self.callback)
         options = {}
         for one in self.params:
@@ -144,6 +53,13 @@ class Command(typer.core.TyperCommand):
                 beyond = type(value) is int and not -(2**63) <= value < 2**63
                 require(not beyond, f"--{name.replace('_', '-')}: {str(value)[:30]} is beyond 64 bits")
         return rest
+
+    def _renamed(self, args: list[str]) -> list[str]:
+        """`args` with the names of options that were called otherwise before (`EARLIER`)."""
+        own = {name for one in self.params for name in one.opts}
+        now = {before: name for before, name in EARLIER.items() if before not in own and name in own}
+        words = [word.partition("=") for word in args]
+        return [f"{now.get(name, name)}{equals}{value}" for name, equals, value in words]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The help page's options in groups, each under the title that its `rich_help_panel` gives."""
@@ -183,7 +99,7 @@ def _leaf_types(function: Any) -> dict[Any, set[Any]]:
 
 
 def open_checkpoint(path: Path, model: str | None = None, classes: int | None = None) -> "Checkpoint":
-    """The checkpoint at `path`, of any known producer."""
+    """The checkpoint at `path`, of any known producer; FILE@MODEL says its architecture."""
     from kdviz.checkpoints import load_checkpoint
 
     return load_checkpoint(path, model=model, classes=classes)
@@ -196,11 +112,19 @@ def open_data(checkpoint: "Checkpoint | None", name: str | None, root: Path | No
     return load_data_of(checkpoint, name, root=root, split=split)
 
 
-def open_teacher(checkpoint: "Checkpoint", path: Path | None) -> "Checkpoint | None":
-    """The teacher at `path`, or the one that the checkpoint refers to (beside it, sha256 checked), or None."""
+def open_teacher(checkpoint: "Checkpoint", path: Path | None, model: str | None = None) -> "Checkpoint | None":
+    """The teacher at `path`, or the one that the checkpoint refers to (beside it, sha256 checked) or holds, or None."""
     from kdviz.checkpoints.related import load_teacher_of
 
-    return load_teacher_of(checkpoint, path)
+    return load_teacher_of(checkpoint, path, model=model)
+
+
+def caption(datasets: "Sequence[xr.Dataset]") -> str:
+    """What results show: whose they are, then their captions, each once."""
+    named = (one.attrs.get("label") for one in datasets)  # a surface's is a number, its class
+    labels = ", ".join(dict.fromkeys(label for label in named if isinstance(label, str)))
+    texts = dict.fromkeys(str(one.attrs["caption"]) for one in datasets if "caption" in one.attrs)
+    return ": ".join(part for part in (labels, "; ".join(texts)) if part)
 
 
 def pairs(given: Sequence[str]) -> dict[str, Any]:
@@ -264,7 +188,8 @@ def write_figures(
     formats: Sequence[str] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Draw each named figure of the results, write it as `out/<stem><name>.*` (a page: landscape.html), say where.
+    """Draw each named figure of the results, write it as `out/<stem><name>.*` (a page: landscape.html) with its caption
+    beside it (.tex), say where.
 
     Args: options: keywords of the figures' functions, such as a surface's scale.
     """
@@ -277,16 +202,8 @@ def write_figures(
             file = "landscape" if name == "html" else f"{stem}{name}"
             for path in plots.save(fig, out / file, formats or ("pdf", "png")):
                 typer.echo(path)
-
-
-@contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A function (done, total) that moves a bar on a terminal and does nothing in a pipe."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        if name != "html":
+            many: list[Any] = list(datasets) if isinstance(datasets, list | tuple) else [datasets]
+            with atomic(out / f"{file}.tex") as partial:
+                partial.write_text(caption_tex(caption(many), f"{out.absolute().name}-{file}"), encoding="utf-8")
+            typer.echo(out / f"{file}.tex")

@@ -5,49 +5,35 @@ from typing import Annotated
 
 import typer
 
-from kdviz.cli.common import (
-    DataName,
-    Formats,
-    ModelName,
-    Out,
-    Root,
-    Split,
-    TeacherFile,
-    Venue,
-    folder,
-    progress,
-    write,
-    write_figures,
-)
+from kdviz.cli.common import write, write_figures
 from kdviz.cli.landscape_options import (
     GRID,
     MEASURED,
     Bn,
-    Losses,
+    MeasureOptions,
     Normalize,
-    Precision,
-    Samples,
     Seed,
-    Settings,
     Span,
     Steps,
-    images_of,
     odd,
-    place,
-    settings_of,
+    request_for,
 )
 from kdviz.cli.landscape_output import Output, print_table
+from kdviz.cli.options import FigureOptions, NetOptions, with_option_records
+from kdviz.cli.pace import progress
+from kdviz.cli.requests import finished, place_for, several
 
 NEEDS_ARGUMENTS = True
 
 
+@with_option_records
 def command(
-    checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoints of nets, or folders of runs (last epoch).")],
-    losses: Losses = None,
-    samples: Samples = None,
-    settings: Settings = None,
+    *,
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoints (FILE, FILE@MODEL), or folders of runs (last epoch).")
+    ],
+    measured: MeasureOptions,
     bn: Bn = "frozen",
-    precision: Precision = "fp32",
     epsilon: Annotated[
         float, typer.Option(help="A rise of the loss that still counts as flat.", rich_help_panel=MEASURED)
     ] = 0.1,
@@ -56,14 +42,8 @@ def command(
     steps: Steps = 21,
     seed: Seed = 0,
     normalize: Normalize = "filter",
-    model: ModelName = None,
-    data: DataName = None,
-    root: Root = None,
-    split: Split = "test",
-    teacher: TeacherFile = None,
-    venue: Venue = "icml",
-    formats: Formats = None,
-    out: Out = None,
+    nets: NetOptions,
+    figures: FigureOptions,
 ) -> None:
     """Compare nets by numbers: sharpness, flatness, convex share, local minima, with their spread over random planes.
 
@@ -73,24 +53,23 @@ def command(
     """
     from kdviz.analysis.landscape.compare import Statistics, rows
     from kdviz.analysis.landscape.nets import compare_nets, open_nets
-    from kdviz.analysis.landscape.options import Grid, Measurement
+    from kdviz.analysis.landscape.options import Grid
 
-    names = losses or ["ce"]
     grid = Grid(span=span, steps=odd("compare", steps), seed=seed, normalize=normalize)
-    nets = open_nets(checkpoints, losses=names, model=model, data=data, root=root, split=split, teacher=teacher)
-    output = Output(folder(place("compare", nets.name, []), out), venue, formats)
-    measurement = Measurement(
-        losses=names,
-        settings=settings_of(settings),
-        samples=images_of(nets.data, samples),
-        seed=seed,
-        precision=precision,
-        bn=bn,
-    )
-    with progress("planes and spectra") as moved:
-        kept = {"journal": output.journal("compare"), "progress": moved}
-        found, first = compare_nets(nets, measurement, grid, Statistics(epsilon=epsilon), planes=planes, **kept)
+    opened = open_nets(checkpoints, losses=measured.losses or ["ce"], **nets.opening())
+    measurement = measured.measurement(opened, nets, seed=seed, bn=bn)
+    request = request_for("compare", opened, measurement, grid, planes=planes, epsilon=epsilon)
+    files = [f"{stem}.nc" for stem in (*opened.stems, "comparison")]
+    output = Output(figures).into(place_for(request, several("compare", opened.stems), files, figures))
+    held = finished([output.folder / file for file in files], request, figures)
+    if held:
+        *first, found = held
+    else:
+        with progress("planes and spectra") as moved:
+            kept = {"journal": output.journal("compare"), "progress": moved}
+            found, first = compare_nets(opened, measurement, grid, Statistics(epsilon=epsilon), planes=planes, **kept)
+        found, first = request.signed(found), [request.signed(one) for one in first]
+        write(found, output.folder / "comparison.nc")
     print_table(rows(found))
-    write(found, output.folder / "comparison.nc")
-    write_figures([found], ["numbers"], output.folder, venue=venue, formats=formats)
-    output.write(first, nets.stems, ["compare"])
+    write_figures([found], ["numbers"], output.folder, venue=figures.venue, formats=figures.formats)
+    output.write(first, opened.stems, ["compare"], held=opened.stems if held else [])

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kdviz.base.check import one_of, require
-from kdviz.cli.common import progress
+from kdviz.cli.pace import progress
 
 NEEDS_ARGUMENTS = True
 

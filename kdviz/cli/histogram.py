@@ -4,8 +4,12 @@ from typing import Annotated
 
 import typer
 
-from kdviz.cli.common import FigureOptions, progress, with_option_records, write, write_figures
-from kdviz.cli.logits import LogitOptions, drawable, gather, place
+from kdviz.cli import completion
+from kdviz.cli.common import write, write_figures
+from kdviz.cli.logits import LogitOptions, drawable, file_names, gather, place, requests
+from kdviz.cli.options import FigureOptions, with_option_records
+from kdviz.cli.pace import progress
+from kdviz.cli.requests import finished
 
 NEEDS_ARGUMENTS = True
 
@@ -16,7 +20,13 @@ def command(
     temperature: Annotated[float, typer.Option(help="Of the softmax, above 0.")] = 4.0,
     bins: Annotated[int, typer.Option(help="Most bins of a histogram, 16 or more.")] = 1024,
     small: Annotated[float, typer.Option(help="The share of channels, from the smallest up, called small.")] = 0.9,
-    style: Annotated[list[str] | None, typer.Option(help="values, density, ranks [default: values,ranks].")] = None,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="values, density, ranks [default: values,ranks].",
+            autocompletion=completion.choices("values", "density", "ranks", separators=","),
+        ),
+    ] = None,
     source: LogitOptions,
     figures: FigureOptions,
 ) -> None:
@@ -27,21 +37,20 @@ def command(
     from kdviz.analysis.histogram import histogram
 
     drawable("histogram", style or ())
-    found = gather(source, out=figures.out)
-    where, results = place("histogram", found, figures.out), []
-    for one in found:
-        with progress(f"histogram of {one.label}") as advance:
-            result = histogram(
-                one.logits,
-                temperature=temperature,
-                bins=bins,
-                small=small,
-                label=one.label,
-                drop_nonfinite=source.drop_nonfinite,
-                progress=advance,
-            )
-        results.append(result)
-        write(result, where / ("histogram.nc" if len(found) == 1 else f"histogram_{one.name}.nc"))
+    found, results = gather(source, figures), []
+    files = file_names("histogram", found)
+    chosen = {"temperature": temperature, "bins": bins, "small": small, "drop_nonfinite": source.drop_nonfinite}
+    asked = requests("histogram", found, chosen)
+    where = place(asked, found, files, figures)
+    for one, file, request in zip(found, files, asked, strict=True):
+        held = finished([where / file], request, figures)
+        if held:
+            results += held
+            continue
+        with progress(f"histogram of {one.label}", one.samples) as advance:
+            result = histogram(one.logits, label=one.label, progress=advance, **chosen)
+        results.append(request.signed(result))
+        write(results[-1], where / file)
     for index, result in enumerate(results):
         for net in result.net.values if index == 0 else ["student"]:
             mass = float(result.small_mass.sel(net=net))

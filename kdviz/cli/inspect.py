@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from kdviz.base.check import one_line
-from kdviz.cli.common import ModelName, open_checkpoint
+from kdviz.cli.common import open_checkpoint
+from kdviz.cli.options import ModelName
 
 NEEDS_ARGUMENTS = True
 

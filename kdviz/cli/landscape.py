@@ -6,26 +6,24 @@ from typing import Annotated
 import typer
 
 from kdviz.base.check import one_of, require
-from kdviz.cli.common import DataName, Formats, ModelName, Out, Root, Split, TeacherFile, Venue, folder, progress
+from kdviz.cli import completion
 from kdviz.cli.landscape_options import (
     GRID,
     Bn,
     Export,
     Html,
-    Losses,
+    MeasureOptions,
     Normalize,
-    Precision,
-    Samples,
     Seed,
-    Settings,
     Span,
     Steps,
-    images_of,
     odd,
-    place,
-    settings_of,
+    request_for,
 )
 from kdviz.cli.landscape_output import Output, print_numbers
+from kdviz.cli.options import FigureOptions, NetOptions, with_option_records
+from kdviz.cli.pace import progress
+from kdviz.cli.requests import finished, first_process, place_for, several
 
 NEEDS_ARGUMENTS = True
 MOVED = {
@@ -36,19 +34,25 @@ MOVED = {
 }
 
 
+@with_option_records
 def command(
-    checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoints of nets, or folders of runs (last epoch).")],
-    losses: Losses = None,
-    samples: Samples = None,
-    settings: Settings = None,
+    *,
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoints (FILE, FILE@MODEL), or folders of runs (last epoch).")
+    ],
+    measured: MeasureOptions,
     bn: Bn = "frozen",
-    precision: Precision = "fp32",
     span: Span = 1.0,
     steps: Steps = 21,
     seed: Seed = 0,
     normalize: Normalize = "filter",
     directions: Annotated[
-        str, typer.Option(help="random, or hessian (the two top eigenvectors).", rich_help_panel=GRID)
+        str,
+        typer.Option(
+            help="random, or hessian (the two top eigenvectors).",
+            autocompletion=completion.choices("random", "hessian"),
+            rich_help_panel=GRID,
+        ),
     ] = "random",
     one_d: Annotated[
         bool, typer.Option("--one-d", help="A line along the first direction instead of a plane.", rich_help_panel=GRID)
@@ -62,16 +66,10 @@ def command(
             "--adaptive", help="A third of the points; the rest by spline, with its error.", rich_help_panel=GRID
         ),
     ] = False,
-    model: ModelName = None,
-    data: DataName = None,
-    root: Root = None,
-    split: Split = "test",
-    teacher: TeacherFile = None,
+    nets: NetOptions,
     html: Html = False,
     export: Export = None,
-    venue: Venue = "icml",
-    formats: Formats = None,
-    out: Out = None,
+    figures: FigureOptions,
     between: Annotated[bool, typer.Option("--between", hidden=True)] = False,
     trajectory: Annotated[bool, typer.Option("--trajectory", hidden=True)] = False,
     compare: Annotated[bool, typer.Option("--compare", hidden=True)] = False,
@@ -79,13 +77,13 @@ def command(
 ) -> None:
     """Draw filter-normalised loss landscapes; several checkpoints share directions, axes and colours.
 
-    Example: kdviz landscape checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt --losses ce kd
+    Example: kdviz landscape checkpoints/resnet8_kd+rk.pt --losses ce,kd
 
-    Interrupted or killed, the same command goes on where it was. On many processes:
-    torchrun --nproc-per-node 4 -m kdviz landscape CKPT
+    Interrupted or killed, the same command goes on where it was; once it has finished, it draws again. On many
+    processes: torchrun --nproc-per-node 4 -m kdviz landscape CKPT
     """
     from kdviz.analysis.landscape.nets import around_net, open_nets
-    from kdviz.analysis.landscape.options import Grid, Measurement
+    from kdviz.analysis.landscape.options import Grid
 
     for (flag, now), given in zip(MOVED.items(), (between, trajectory, compare, planes), strict=True):
         require(not given, f"landscape: {flag} has moved to another command: {now}")
@@ -97,28 +95,26 @@ def command(
         span=span, steps=odd("landscape", steps), seed=seed, normalize=normalize, directions=directions, one_d=one_d
     )
     kinds = {"line": one_d, "lines": lines > 0, "hessian": directions == "hessian"}
-    names = losses or ["ce"]
-    Output(Path(), html=html, export=export or []).check("landscape", line=one_d or lines > 0, ensemble=lines > 0)
-    nets = open_nets(checkpoints, losses=names, model=model, data=data, root=root, split=split, teacher=teacher)
-    where = folder(place("landscape", nets.name, [kind for kind, wanted in kinds.items() if wanted]), out)
-    output = Output(where, venue, formats, html, export or [])
-    measurement = Measurement(
-        losses=names,
-        settings=settings_of(settings),
-        samples=images_of(nets.data, samples),
-        seed=seed,
-        precision=precision,
-        bn=bn,
-    )
-    results = []
-    for index, stem in enumerate(nets.stems):
-        with progress(f"landscape of {nets.labels[index]}") as moved:
-            kept = {"journal": output.journal(stem), "progress": moved}
-            results.append(around_net(nets, index, measurement, grid, lines=lines, refine=adaptive, **kept))
-    done = [result for result in results if result is not None]
-    if not done:  # another rank of torchrun writes them
+    output = Output(figures, html=html, export=export or [])
+    output.check("landscape", line=one_d or lines > 0, ensemble=lines > 0)
+    opened = open_nets(checkpoints, losses=measured.losses or ["ce"], **nets.opening())
+    measurement = measured.measurement(opened, nets, seed=seed, bn=bn)
+    request = request_for("landscape", opened, measurement, grid, lines=lines, adaptive=adaptive)
+    stems = opened.stems if len(opened.stems) > 1 else ["landscape"]
+    name = several("landscape", [*opened.stems, *(kind for kind, wanted in kinds.items() if wanted)])
+    output = output.into(place_for(request, name, [f"{stem}.nc" for stem in stems], figures))
+    done = finished([output.folder / f"{stem}.nc" for stem in stems], request, figures)
+    held = [] if done is None else stems
+    if done is None:
+        done = []
+        for index, stem in enumerate(opened.stems):
+            with progress(f"landscape of {opened.labels[index]}") as moved:
+                kept = {"journal": output.journal(stem), "progress": moved}
+                result = around_net(opened, index, measurement, grid, lines=lines, refine=adaptive, **kept)
+            done += [] if result is None else [request.signed(result)]
+    if not done or not first_process():  # the first rank of torchrun writes them
         return
-    output.write(done, nets.stems if len(done) > 1 else ["landscape"], nets.stems)
+    output.write(done, stems, opened.stems, held=held)
     for result in done:
         if result.attrs["kind"] == "landscape":
             print_numbers(result, str(result.attrs["label"]))

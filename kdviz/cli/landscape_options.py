@@ -1,14 +1,20 @@
 """The options that `kdviz landscape`, `kdviz path` and `kdviz compare` share."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kdviz.base.check import require
-from kdviz.cli.common import OUTPUT, pairs
+from kdviz.cli import completion
+from kdviz.cli.common import pairs
+from kdviz.cli.options import OUTPUT, NetOptions
+from kdviz.cli.requests import Request, name_with_code
 
 if TYPE_CHECKING:
+    from kdviz.analysis.landscape.nets import Nets
+    from kdviz.analysis.landscape.options import Grid, Measurement
     from kdviz.data import Data
 
 IMAGES = 250  # with 21 x 21 points, what a small net does in half a minute on two cores
@@ -16,14 +22,32 @@ MEASURED, GRID = "What is measured", "Where"
 
 Losses = Annotated[
     list[str] | None,
-    typer.Option(help="ce kd rk pld dist ..., kendall_tau, agreement [default: ce].", rich_help_panel=MEASURED),
+    typer.Option(
+        help="ce,kd,rk,..., kendall_tau, agreement, package.module:function [default: ce].",
+        autocompletion=completion.measured,
+        rich_help_panel=MEASURED,
+    ),
 ]
 Samples = Annotated[
     int | None,
     typer.Option(help="Images, stratified by label; 0 for all [default: 250 of them].", rich_help_panel=MEASURED),
 ]
-Precision = Annotated[str, typer.Option(help="fp32, or bf16 with its error spot-checked.", rich_help_panel=MEASURED)]
-Bn = Annotated[str, typer.Option(help="Batch norm: frozen or recompute.", rich_help_panel=MEASURED)]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="fp32, or bf16 with its error spot-checked.",
+        autocompletion=completion.choices("fp32", "bf16"),
+        rich_help_panel=MEASURED,
+    ),
+]
+Bn = Annotated[
+    str,
+    typer.Option(
+        help="Batch norm: frozen or recompute.",
+        autocompletion=completion.choices("frozen", "recompute"),
+        rich_help_panel=MEASURED,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="A loss's setting, e.g. kd.temperature=2; repeat.", rich_help_panel=MEASURED),
@@ -53,14 +77,45 @@ def images_of(data: "Data", samples: int | None) -> int | None:
     return min(IMAGES, len(data)) if samples is None else samples or None
 
 
-def settings_of(given: list[str] | None) -> dict[str, Any]:
-    """The losses' settings of `--set`."""
-    return pairs(given or [])
+@dataclass(frozen=True)
+class MeasureOptions:
+    """The options that say what is measured at each point."""
+
+    losses: Losses = None
+    samples: Samples = None
+    settings: Settings = None
+    precision: Precision = "fp32"
+
+    def measurement(self, nets: "Nets", options: NetOptions, *, seed: int, bn: str | None) -> "Measurement":
+        """What these options and those of the nets ask for."""
+        from kdviz.analysis.landscape.options import Measurement
+        from kdviz.train.device import choose_device
+
+        return Measurement(
+            losses=self.losses or ["ce"],
+            settings=pairs(self.settings or []),
+            samples=images_of(nets.data, self.samples),
+            seed=seed,
+            precision=self.precision,
+            bn=bn,
+            chunk=options.batch or "auto",
+            device=choose_device(options.device) if options.device else None,
+        )
 
 
-def place(command: str, name: str, kinds: list[str]) -> str:
-    """The name of a folder of results, another one for each kind, so that none replaces another."""
-    return "_".join((command, name, *kinds))
+def request_for(command: str, nets: "Nets", measurement: "Measurement", grid: "Grid", **others: Any) -> Request:
+    """What decides the numbers of a landscape; not the device and not the images in the net at a time."""
+    facts = {
+        "measurement": {**vars(measurement), "losses": [name_with_code(one) for one in measurement.losses]},
+        "grid": vars(grid),
+        "data": (nets.data.name, nets.data.split, nets.data.sha256),
+        "teacher": nets.teacher and nets.teacher.sha256,
+        "labels": list(nets.labels),
+        **others,
+    }
+    for name in ("chunk", "device", "teacher"):
+        del facts["measurement"][name]
+    return Request(command, " ".join(one.sha256 for one in nets.checkpoints), facts)
 
 
 def run_folder_of(paths: list[Path]) -> Path | None:

@@ -1,14 +1,16 @@
 """What `kdviz landscape`, `kdviz path` and `kdviz compare` write and print of their results."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from kdviz.base.check import require, unknown
+from kdviz.base.check import KdvizError, require, unknown
 from kdviz.cli.common import write, write_figures
+from kdviz.cli.options import FigureOptions
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,36 +18,50 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Output:
-    """Where results go and in which forms: `folder`, figures for `venue` in `formats`, a page, other formats."""
+    """In which forms results are written, and where: figures as `figures` has them, a page, other formats, `folder`."""
 
-    folder: Path
-    venue: str = "icml"
-    formats: Sequence[str] | None = None
+    figures: FigureOptions
     html: bool = False
     export: Sequence[str] = ()
+    folder: Path = Path()
+
+    def into(self, folder: Path) -> "Output":
+        """The same forms in this folder."""
+        return replace(self, folder=folder)
 
     def check(self, who: str, *, line: bool, ensemble: bool = False) -> None:
         """Refuse before the sweep what could not be written after it."""
         from kdviz.analysis.landscape.interop import EXPORTS
 
         require(not (self.html and line), f"{who}: --html draws planes; leave it out for lines")
+        if self.html and find_spec("plotly") is None:
+            raise KdvizError(f"{who}: --html needs plotly: pip install 'kdviz[notebooks]'; or leave it out")
         for suffix in self.export:
             if suffix not in EXPORTS:
                 raise unknown("export format", suffix, EXPORTS)
         require(not (line and "vtp" in self.export), f"{who}: --export vtp needs a plane, not a line")
         require(not (ensemble and self.export), f"{who}: --export needs one line or plane, not --lines")
 
-    def write(self, results: "Sequence[xr.Dataset]", stems: Sequence[str], journals: Sequence[str]) -> None:
-        """Write results (by these stems), exports and figures; then remove the `journals` that kept their points."""
+    def write(
+        self,
+        results: "Sequence[xr.Dataset]",
+        stems: Sequence[str],
+        journals: Sequence[str],
+        *,
+        held: Collection[str] = (),
+    ) -> None:
+        """Write results by these stems, but for those of `held`, which are there; exports and figures; then remove the
+        `journals` that kept their points."""
         from kdviz import plots
         from kdviz.analysis.landscape import export, journal
 
         for result, stem in zip(results, stems, strict=True):
-            write(result, self.folder / f"{stem}.nc")
+            if stem not in held:
+                write(result, self.folder / f"{stem}.nc")
             for suffix in self.export:
                 typer.echo(export(result, self.folder / f"{stem}.{suffix}"))
         names = [name for name in plots.FIGURES[str(results[0].attrs["kind"])] if self.html or name != "html"]
-        write_figures(results, names, self.folder, venue=self.venue, formats=self.formats)
+        write_figures(results, names, self.folder, venue=self.figures.venue, formats=self.figures.formats)
         journal.remove(self.folder, journals)
 
     def journal(self, name: str) -> Path:

@@ -1,16 +1,21 @@
 """`kdviz list`: what there is, read from the registries."""
 
+import os
+import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from kdviz.base.check import KdvizError
 from kdviz.base.registry import Registry
+from kdviz.cli import completion
 
 NEEDS_ARGUMENTS = True
 
+NAMES = ("losses", "methods", "models", "data", "recipes", "figures")
+IN_A_PIPE = 160  # characters of a line, where nothing says how wide it may be
 Rows = list[tuple[str, ...]]
 
 # What a method may read beside logits and labels, in the words of the list.
@@ -24,7 +29,13 @@ NEEDS = {
 
 
 def command(
-    what: Annotated[str, typer.Argument(help="losses, methods, models, data, recipes or figures.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="losses, methods, models, data, recipes or figures.", autocompletion=completion.choices(*NAMES)
+        ),
+    ],
+    full: Annotated[bool, typer.Option("--full", help="Columns whole, however wide.")] = False,
     bibtex: Annotated[
         bool, typer.Option("--bibtex", help="Citations instead, of losses or methods, ready for a .bib file.")
     ] = False,
@@ -40,7 +51,7 @@ def command(
     if bibtex:
         _print_bibtex(what)
     else:
-        _print_table(made())
+        _print_table(made(), full=full)
 
 
 def _losses() -> Rows:
@@ -119,14 +130,9 @@ def _figures() -> Rows:
     return rows
 
 
-LISTS: Mapping[str, Callable[[], Rows]] = {
-    "losses": _losses,
-    "methods": _methods,
-    "models": _models,
-    "data": _data,
-    "recipes": _recipes,
-    "figures": _figures,
-}
+LISTS: Mapping[str, Callable[[], Rows]] = dict(
+    zip(NAMES, (_losses, _methods, _models, _data, _recipes, _figures), strict=True)
+)
 
 
 def _settings(defaults: Mapping[str, Any]) -> str:
@@ -157,18 +163,44 @@ def _print_bibtex(what: str) -> None:
             typer.echo(entry + "\n")
 
 
-def _print_table(rows: Rows) -> None:
-    """A table on a terminal; aligned text in a pipe, one entry a line, so that grep and cut can read it."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Column, Table
-
-        headers = (Column(name, overflow="fold") for name in rows[0])  # no setting is cut short
-        table = Table(*headers, box=None, header_style="bold", padding=(0, 2, 0, 0))
-        for row in rows[1:]:
-            table.add_row(*row)
-        Console(highlight=False, markup=False).print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def _print_table(rows: Rows, *, full: bool) -> None:
+    """A table with one line an entry, for eyes, grep and cut; unless `full`, its wide columns are cut to fit."""
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal or "COLUMNS" in os.environ else IN_A_PIPE
+    natural = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = natural if full else fitted(natural, width)
     for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        cells = (cut(cell, most).ljust(most) for cell, most in zip(row, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())
+    if widths != natural:
+        typer.echo("kdviz: columns are cut to fit; --full shows them whole", err=True)
+
+
+def fitted(widths: Sequence[int], total: int) -> list[int]:
+    """The widths of columns, two spaces between them, the widest made narrower until they fit into `total`; the first
+    stays as it is, the others keep eight characters.
+
+    >>> fitted([10, 5, 60, 40], 80)
+    [10, 5, 30, 29]
+    """
+    left, free = total - widths[0] - 2 * (len(widths) - 1), dict(enumerate(widths[1:], 1))
+    found = list(widths)
+    while free:
+        share = left // len(free)
+        narrow = [at for at, width in free.items() if width <= share]
+        if not narrow:
+            for place, at in enumerate(free):
+                found[at] = min(widths[at], max(8, share + (place < left % len(free))))
+            break
+        for at in narrow:
+            left -= free.pop(at)
+    return found
+
+
+def cut(text: str, width: int) -> str:
+    """The text, or its beginning and an ellipsis where it is longer than `width`.
+
+    >>> cut("temperature", 6), cut("kd", 6)
+    ('tempe…', 'kd')
+    """
+    return text if len(text) <= width else f"{text[: width - 1].rstrip()}…"

@@ -55,7 +55,7 @@ def refuse_spaced_words(args: Sequence[str], options: Mapping[str, ListOption]) 
             follows = (option, words[0]) if names else None
             continue
         (word,) = words
-        named = "/" not in word and not word.startswith("-") and not Path(word).suffix
+        named = not any(sign in word for sign in "/@") and not word.startswith("-") and not Path(word).suffix
         if follows and named and not Path(word).exists():
             raise KdvizError(f"{word}: no such file; did you mean {follows[0]} {follows[1]},{word}?")
         follows = None

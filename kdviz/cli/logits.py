@@ -1,24 +1,30 @@
 """What `histogram` and `tau` share: checkpoints, runs or files of logits become labelled sources of logits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kdviz.base.check import KdvizError, require, unknown
-from kdviz.cli.common import NetOptions, folder, open_checkpoint, open_data, open_teacher, progress, write
+from kdviz.base.files import sha256
+from kdviz.cli.common import open_checkpoint, open_data, open_teacher, write
+from kdviz.cli.options import FigureOptions, NetOptions
+from kdviz.cli.pace import progress
+from kdviz.cli.requests import Request, place_for, several
 
 if TYPE_CHECKING:
     from kdviz.checkpoints import Checkpoint
     from kdviz.data import Data
 
 SUFFIXES = (".nc", ".npz", ".npy")
+BATCH = 250  # images in the net at a time
 
 Students = Annotated[
-    list[str] | None, typer.Argument(metavar="CKPT...", help="Checkpoints, folders of runs, or logits (.nc .npz .pt).")
+    list[str] | None,
+    typer.Argument(metavar="CKPT...", help="Checkpoints (FILE, FILE@MODEL), folders of runs, logits (.nc .npz .pt)."),
 ]
 LogitFiles = Annotated[
     list[str] | None,
@@ -46,12 +52,28 @@ class LogitOptions(NetOptions):
 
 @dataclass(frozen=True)
 class NamedLogits:
-    """One student: its name in figures, the name of its folder, its logits, and its run's epochs where it is a run."""
+    """One student.
+
+    Attributes:
+        label: its name in figures.
+        name: its name in files.
+        logits: of it and its teacher.
+        subject: SHA-256 of its checkpoint, or of the files of its logits.
+        facts: what else decides the logits.
+        epochs: of its run, where it is a run.
+    """
 
     label: str
     name: str
     logits: Any
+    subject: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
     epochs: "KeptEpochs | None" = None
+
+    @property
+    def samples(self) -> int | None:
+        """How many there are, where that is known before the pass."""
+        return self.logits.sizes["sample"] if hasattr(self.logits, "sizes") else None
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,7 @@ class KeptEpochs:
     run: Path
     data: "Data"
     teacher: Any
+    options: NetOptions
 
     def logits(self) -> dict[int, Any]:
         """Logits at each kept epoch, collected now."""
@@ -71,21 +94,23 @@ class KeptEpochs:
         files = RunFolder(self.run).kept
         with progress("epochs") as advance:
             for done, file in enumerate(files, 1):
-                checkpoint = open_checkpoint(file)
+                checkpoint = on_device(open_checkpoint(file, self.options.model), self.options)
                 epoch = checkpoint.epoch if checkpoint.epoch is not None else int(file.stem.rpartition("_")[2])
-                found[epoch] = collect_logits(checkpoint, self.data, teacher=self.teacher)
+                batch = self.options.batch or BATCH
+                found[epoch] = collect_logits(checkpoint, self.data, teacher=self.teacher, batch=batch)
                 advance(done, len(files))
         return found
 
 
-def gather(source: LogitOptions, *, out: Path | None, needs_teacher: bool = False) -> list[NamedLogits]:
+def gather(source: LogitOptions, figures: FigureOptions, *, needs_teacher: bool = False) -> list[NamedLogits]:
     """Every student named on the command line; nets are run once and their logits written beside the results."""
     named = [*(source.students or ())]
     require(named or source.logits, "name a checkpoint, or logits with --logits")
     brought = [one for one in named if _holds_logits(one)] + list(source.logits or ())
     paths = [Path(one) for one in named if one not in brought]
-    found = _from_checkpoints(paths, source, out, needs_teacher) if paths else []
-    found += [_from_file(one) for one in brought]
+    found = _from_checkpoints(paths, source, figures, needs_teacher) if paths else []
+    found += [from_file(one) for one in brought]
+    found = _distinct(found)
     if source.label:
         require(len(source.label) == len(found), f"--label: {len(found)} students but {len(source.label)} labels")
         return [replace(one, label=label) for label, one in zip(source.label, found, strict=True)]
@@ -93,9 +118,22 @@ def gather(source: LogitOptions, *, out: Path | None, needs_teacher: bool = Fals
     return [one if seen.count(one.label) == 1 else replace(one, label=one.name) for one in found]
 
 
-def place(command: str, found: Sequence[NamedLogits], out: Path | None) -> Path:
-    """The folder that a command writes to: `out`, the student's, or for several one of the command's name."""
-    return folder(found[0].name if len(found) == 1 else command, out)
+def requests(command: str, found: Sequence[NamedLogits], settings: Mapping[str, Any]) -> list[Request]:
+    """What decides each student's result, its label included."""
+    facts = [{**settings, "label": one.label, "logits": dict(one.facts)} for one in found]
+    subject = " ".join(one.subject for one in found)
+    return [Request(command, subject, {**each, "student": one.name}) for one, each in zip(found, facts, strict=True)]
+
+
+def place(asked: Sequence[Request], found: Sequence[NamedLogits], files: Sequence[str], figures: FigureOptions) -> Path:
+    """The folder that a command writes to: `-o`, the student's, or for several one of their names."""
+    name = found[0].name if len(found) == 1 else several(asked[0].command, [one.name for one in found])
+    return place_for(asked[0], name, files, figures)
+
+
+def file_names(command: str, found: Sequence[NamedLogits]) -> list[str]:
+    """The file of each student's result."""
+    return [f"{command}.nc" if len(found) == 1 else f"{command}_{one.name}.nc" for one in found]
 
 
 def drawable(kind: str, names: Sequence[str]) -> None:
@@ -121,38 +159,79 @@ def _holds_logits(text: str) -> bool:
     return False
 
 
-def _from_file(text: str) -> NamedLogits:
+def from_file(text: str) -> NamedLogits:
+    """The logits in one file, or in the files of a list with commas."""
     from kdviz.analysis.sources import open_logits
+    from kdviz.checkpoints.naming import is_generic
 
     opened = open_logits(text)
-    first = Path(text.split(",")[0])
-    name = first.parent.name if first.stem == "logits" and first.parent.name else first.stem
-    return NamedLogits(str(opened.attrs.get("label", name)), name, opened)
+    files = [Path(one) for one in (text.split(",") if "," in text and not Path(text).exists() else [text])]
+    first = files[0]
+    generic = first.stem == "logits" or is_generic(first.stem)
+    folder = first.absolute().parent.name
+    name = first.stem if not generic or not folder else folder if first.stem == "logits" else f"{folder}_{first.stem}"
+    label = str(opened.attrs.get("label", name))
+    digests = " ".join(map(sha256, files))
+    return NamedLogits(label, name, opened, str(opened.attrs.get("student_sha256", digests)), {"files": digests})
+
+
+def _distinct(found: list[NamedLogits]) -> list[NamedLogits]:
+    """The students with different names where they are different ones."""
+    subjects: dict[str, set[str]] = {}
+    for one in found:
+        subjects.setdefault(one.name, set()).add(one.subject)
+    return [replace(o, name=f"{o.name}-{o.subject[:8]}") if len(subjects[o.name]) > 1 else o for o in found]
 
 
 def _from_checkpoints(
-    paths: Sequence[Path], source: LogitOptions, out: Path | None, needs_teacher: bool
+    paths: Sequence[Path], source: LogitOptions, figures: FigureOptions, needs_teacher: bool
 ) -> list[NamedLogits]:
-    from kdviz.checkpoints import checkpoint_file
+    from kdviz.checkpoints.naming import names_of
+    from kdviz.checkpoints.references import split_reference
+    from kdviz.checkpoints.run_folder import RunFolder, is_run
 
-    opened = [open_checkpoint(checkpoint_file(path), model=source.model) for path in paths]
-    teachers = [open_teacher(one, source.teacher) for one in opened]
+    opened = [on_device(open_checkpoint(path, source.model), source) for path in paths]
+    teachers = [open_teacher(one, source.teacher, source.teacher_model) for one in opened]
+    teachers = [one if one is None else on_device(one, source) for one in teachers]
     known = next((one for one in teachers if one is not None), None)
     require(known or not needs_teacher, f"{paths[0]} names no teacher; name its checkpoint with --teacher")
     found: list[NamedLogits] = []
-    for path, checkpoint, own in zip(paths, opened, teachers, strict=True):
+    for path, checkpoint, own, name in zip(paths, opened, teachers, names_of(opened), strict=True):
         images = open_data(checkpoint, source.data, source.root, source.split)
         images = images.subset(source.samples) if source.samples else images
-        name = _name(checkpoint.path)
-        where = folder(name, None) / "logits.nc" if out is None else out / f"{name}_logits.nc"
-        where = where if out is None or len(paths) > 1 else out / "logits.nc"
-        logits = _collected(checkpoint, own or known, images, where, [one.logits for one in found])
-        epochs = KeptEpochs(path, images, logits.get("logits_teacher")) if path.is_dir() else None
-        found.append(NamedLogits(str(logits.attrs["label"]), name, logits, epochs))
+        teacher = own or known
+        facts: dict[str, Any] = {
+            "teacher": teacher and teacher.sha256,
+            "data": (images.name, images.split, images.sha256),
+        }
+        where = _logits_file(name, checkpoint, figures, alone=len(paths) == 1)
+        logits = _collected(checkpoint, teacher, images, where, [one.logits for one in found], source.batch or BATCH)
+        epochs, kept = None, RunFolder(checkpoint.path.parent).kept
+        if kept and is_run(split_reference(path)[0]):  # the run's folder was named, not its last epoch
+            epochs = KeptEpochs(checkpoint.path.parent, images, logits.get("logits_teacher"), source)
+            facts["epochs"] = [sha256(one) for one in kept]
+        logits = logits.assign_attrs(label=checkpoint.method or name)
+        found.append(NamedLogits(str(logits.attrs["label"]), name, logits, checkpoint.sha256, facts, epochs))
     return found
 
 
-def _collected(checkpoint: "Checkpoint", teacher: "Checkpoint | None", data: "Data", where: Path, done: list) -> Any:
+def _logits_file(name: str, checkpoint: "Checkpoint", figures: FigureOptions, *, alone: bool) -> Path:
+    """Where a student's logits are kept: of no `-o`, in the student's own folder."""
+    file = "logits.nc" if alone or figures.out is None else f"{name}_logits.nc"
+    return place_for(Request("logits", checkpoint.sha256, {}), name, [file], figures, drawn=False) / file
+
+
+def on_device(checkpoint: "Checkpoint", options: NetOptions) -> "Checkpoint":
+    """The checkpoint, its net where it will run."""
+    from kdviz.train.device import choose_device
+
+    checkpoint.model.to(choose_device(options.device))
+    return checkpoint
+
+
+def _collected(
+    checkpoint: "Checkpoint", teacher: "Checkpoint | None", data: "Data", where: Path, done: list, batch: int
+) -> Any:
     """The logits in the file `where` if they are of these very nets and images; else collected and written there."""
     from kdviz import collect_logits
     from kdviz.base.files import read_dataset
@@ -172,12 +251,7 @@ def _collected(checkpoint: "Checkpoint", teacher: "Checkpoint | None", data: "Da
     same = (one for one in done if all(one.attrs.get(key) == wanted[key] for key in ("teacher_sha256", "data_sha256")))
     shared = next((one["logits_teacher"] for one in same if "logits_teacher" in one), None)
     with progress(f"logits of {where.parent.name}") as advance:
-        logits = collect_logits(checkpoint, data, teacher=teacher if shared is None else shared, progress=advance)
-    write(logits, where)
+        taught = teacher if shared is None else shared
+        logits = collect_logits(checkpoint, data, teacher=taught, batch=batch, progress=advance)
+    write(logits.assign_attrs(command="logits", subject=checkpoint.sha256), where)
     return logits
-
-
-def _name(path: Path) -> str:
-    """The file's stem, with its run's name where the stem alone says nothing."""
-    shared = path.stem in ("last", "best") or path.stem.startswith("epoch_")
-    return f"{path.resolve().parent.name}_{path.stem}" if shared else path.stem

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdviz.base.check import KdvizError, require
-from kdviz.cli.common import Formats, Root, TeacherFile, Venue, open_checkpoint, open_data, open_teacher, progress
+from kdviz.cli.common import open_checkpoint, open_data, open_teacher
+from kdviz.cli.options import Formats, Root, TeacherFile, Venue
+from kdviz.cli.pace import progress
 
 if TYPE_CHECKING:
     from kdviz.papers import Inputs, PaperEntry, PaperRecord
@@ -42,7 +44,8 @@ def command(
 ) -> None:
     """Make a paper's figure again, with what it says beside what is measured here; or show a table.
 
-    Example: kdviz paper rkkd fig3 --student kd=runs/kd/last.pt --student kd+rk=runs/rk/last.pt
+    Example: kdviz paper rkkd fig3 --student kd=runs/kd/last.pt \\
+        --student kd+rk=runs/rk/last.pt
     """
     from kdviz.papers import PAPERS
 

@@ -6,24 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdviz.base.check import require
-from kdviz.cli.common import DataName, Formats, ModelName, Out, Root, Split, TeacherFile, Venue, folder, progress
+from kdviz.cli import completion
 from kdviz.cli.landscape_options import (
     GRID,
     MEASURED,
     Export,
     Html,
-    Losses,
-    Precision,
-    Samples,
-    Settings,
+    MeasureOptions,
     Steps,
-    images_of,
     odd,
-    place,
+    request_for,
     run_folder_of,
-    settings_of,
 )
 from kdviz.cli.landscape_output import Output, print_numbers
+from kdviz.cli.options import FigureOptions, NetOptions, with_option_records
+from kdviz.cli.pace import progress
+from kdviz.cli.requests import finished, place_for, several
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,37 +29,31 @@ if TYPE_CHECKING:
 NEEDS_ARGUMENTS = True
 
 
+@with_option_records
 def command(
+    *,
     checkpoints: Annotated[
         list[Path], typer.Argument(help="Two checkpoints (a line), three (a plane), or a run's folder (its epochs).")
     ],
-    losses: Losses = None,
-    samples: Samples = None,
-    settings: Settings = None,
+    measured: MeasureOptions,
     bn: Annotated[
         str | None,
         typer.Option(
             help="Batch norm: interpolate, recompute or frozen [default: interpolate; of a run, recompute].",
+            autocompletion=completion.choices("interpolate", "recompute", "frozen"),
             rich_help_panel=MEASURED,
         ),
     ] = None,
-    precision: Precision = "fp32",
     seed: Annotated[int, typer.Option(help="Of the draw of images.", rich_help_panel=MEASURED)] = 0,
     steps: Steps = 21,
     margin: Annotated[
         float | None,
         typer.Option(help="How far to go beyond the nets [default: line 0, plane .25].", rich_help_panel=GRID),
     ] = None,
-    model: ModelName = None,
-    data: DataName = None,
-    root: Root = None,
-    split: Split = "test",
-    teacher: TeacherFile = None,
+    nets: NetOptions,
     html: Html = False,
     export: Export = None,
-    venue: Venue = "icml",
-    formats: Formats = None,
-    out: Out = None,
+    figures: FigureOptions,
 ) -> None:
     """Draw the losses on the line between two nets, on the plane through three, or along a run.
 
@@ -71,28 +63,28 @@ def command(
     the same command goes on where it was.
     """
     from kdviz.analysis.landscape.nets import along_run, between_nets, open_epochs, open_nets
-    from kdviz.analysis.landscape.options import Grid, Measurement
+    from kdviz.analysis.landscape.options import Grid
 
-    names, run = losses or ["ce"], run_folder_of(checkpoints)
-    many = len(checkpoints)
+    run, many = run_folder_of(checkpoints), len(checkpoints)
     require(run or many in (2, 3), f"path: two nets span a line, three a plane, a run's folder is one path; got {many}")
-    Output(Path(), html=html, export=export or []).check("path", line=not run and many == 2)
+    output = Output(figures, html=html, export=export or [])
+    output.check("path", line=not run and many == 2)
     grid = Grid(steps=odd("path", steps), margin=margin)
-    opened = {"losses": names, "data": data, "root": root, "split": split, "teacher": teacher}
-    nets = open_epochs(run, **opened) if run else open_nets(checkpoints, model=model, **opened)
-    output = Output(folder(place("path", nets.name, []), out), venue, formats, html, export or [])
-    measurement = Measurement(
-        losses=names,
-        settings=settings_of(settings),
-        samples=images_of(nets.data, samples),
-        seed=seed,
-        precision=precision,
-        bn=bn,
-    )
-    with progress("path") as moved:
-        measure = along_run if run else between_nets
-        found = measure(nets, measurement, grid, journal=output.journal("path"), progress=moved)
-    output.write([found], ["path"], ["path"])
+    wanted = {"losses": measured.losses or ["ce"], **nets.opening()}
+    opened = open_epochs(run, **wanted) if run else open_nets(checkpoints, **wanted)
+    measurement = measured.measurement(opened, nets, seed=seed, bn=bn)
+    request = request_for("path", opened, measurement, grid, run=bool(run))
+    name = several("path", [opened.name] if run else opened.stems)
+    output = output.into(place_for(request, name, ["path.nc"], figures))
+    held = finished([output.folder / "path.nc"], request, figures)
+    if held:
+        (found,) = held
+    else:
+        with progress("path") as moved:
+            measure = along_run if run else between_nets
+            found = measure(opened, measurement, grid, journal=output.journal("path"), progress=moved)
+        found = request.signed(found)
+    output.write([found], ["path"], ["path"], held=["path"] if held else [])
     _print(found)
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from kdviz.base.check import require
-from kdviz.cli.common import Formats, Out, Venue, write_figures
+from kdviz.cli.common import write_figures
+from kdviz.cli.options import Formats, Out, Venue
 
 NEEDS_ARGUMENTS = True
 

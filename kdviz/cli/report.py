@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from kdviz.cli.common import ModelName, hold
+from kdviz.cli.common import hold
+from kdviz.cli.options import ModelName
 
 NEEDS_ARGUMENTS = True
 
@@ -23,7 +24,8 @@ def command(
 ) -> None:
     """Write one HTML page about a run, or about several side by side; it opens offline.
 
-    Example: kdviz report runs/glyphs100/resnet8_kd_seed0 runs/glyphs100/resnet8_kd+rk_seed0
+    Example: kdviz report runs/glyphs100/resnet8_kd_seed0 \\
+        runs/glyphs100/resnet8_kd+rk_seed0
     """
     from kdviz.base.files import atomic
     from kdviz.report import gather, page

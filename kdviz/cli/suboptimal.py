@@ -1,12 +1,17 @@
 """`kdviz suboptimal`: where a smaller KL has the wrong class."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kdviz.base.check import KdvizError
-from kdviz.cli.common import FigureOptions, folder, progress, with_option_records, write, write_figures
-from kdviz.cli.logits import LogitOptions, NamedLogits, gather, place
+from kdviz.cli import completion
+from kdviz.cli.common import write, write_figures
+from kdviz.cli.logits import LogitOptions, NamedLogits, file_names, gather, place, requests
+from kdviz.cli.options import FigureOptions, with_option_records
+from kdviz.cli.pace import progress
+from kdviz.cli.requests import Request, finished, place_for
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,7 +24,11 @@ if TYPE_CHECKING:
 def command(
     *,
     truth: Annotated[
-        str, typer.Option(help="The right class: label, teacher (its argmax), or agreed (where they agree).")
+        str,
+        typer.Option(
+            help="The right class: label, teacher (its argmax), or agreed (where they agree).",
+            autocompletion=completion.choices("label", "teacher", "agreed"),
+        ),
     ] = "label",
     temperature: Annotated[
         float | None, typer.Option(help="Of KL [default: 4, and 1 for the example without a student].")
@@ -43,16 +52,23 @@ def command(
         _example(CriteriaSettings(1.0 if temperature is None else temperature, alpha, gamma), figures)
         return
 
-    found = gather(source, out=figures.out, needs_teacher=True)
-    where = place("suboptimal", found, figures.out)
+    found, results = gather(source, figures, needs_teacher=True), []
     settings = CriteriaSettings(4.0 if temperature is None else temperature, alpha, gamma)
-    options = {"truth": truth, "top": top, "drop_nonfinite": source.drop_nonfinite, "data": _images(found, source)}
-    results = []
-    for one in found:
-        with progress(f"cases of {one.label}") as advance:
-            results.append(mine_samples(one.logits, settings, label=one.label, progress=advance, **options))
-        name = "suboptimal.nc" if len(found) == 1 else f"suboptimal_{one.name}.nc"
-        write(results[-1], where / name)
+    images = _images(found, source)
+    options = {"truth": truth, "top": top, "drop_nonfinite": source.drop_nonfinite}
+    files, pictures = file_names("suboptimal", found), images and images.sha256
+    asked = requests("suboptimal", found, {**options, "criteria": settings, "images": pictures})
+    where = place(asked, found, files, figures)
+    options |= {"data": images}
+    for one, file, request in zip(found, files, asked, strict=True):
+        held = finished([where / file], request, figures)
+        if held:
+            results += held
+            continue
+        with progress(f"cases of {one.label}", one.samples) as advance:
+            mined = mine_samples(one.logits, settings, label=one.label, progress=advance, **options)
+        results.append(request.signed(mined))
+        write(results[-1], where / file)
     typer.echo(_table(results))
     drawn: dict[str, Any] = {"venue": figures.venue, "formats": figures.formats, "stem": "suboptimal_"}
     write_figures(results, ("overlap", "angles"), where, **drawn)
@@ -60,15 +76,17 @@ def command(
         stem = "suboptimal_" if len(found) == 1 else f"suboptimal_{one.name}_"
         write_figures(result, ("gallery",), where, stem=stem, venue=figures.venue, formats=figures.formats)
     if len(found) > 1:
-        with progress("pairs of students") as advance:
-            duels = mine_students(
-                [one.logits for one in found],
-                settings,
-                labels=[one.label for one in found],
-                progress=advance,
-                **options,
-            )
-        write(duels, where / "suboptimal_students.nc")
+        labels = [one.label for one in found]
+        together = replace(asked[0], settings={"students": [one.settings for one in asked]})
+        held = finished([where / "suboptimal_students.nc"], together, figures)
+        if held:
+            (duels,) = held
+        else:
+            with progress("pairs of students", found[0].samples) as advance:
+                many = [one.logits for one in found]
+                duels = mine_students(many, settings, labels=labels, progress=advance, **options)
+            duels = together.signed(duels)
+            write(duels, where / "suboptimal_students.nc")
         typer.echo(_duels_table(duels))
         write_figures(duels, ("matrix", "duels"), where, **drawn)
 
@@ -76,11 +94,16 @@ def command(
 def _example(settings: "CriteriaSettings", figures: FigureOptions) -> None:
     from kdviz.analysis.suboptimal import descent, ternary, toy
 
-    where = folder("suboptimal", figures.out)
+    request = Request("suboptimal", "", vars(settings))
+    where = place_for(request, "suboptimal", ["toy.nc", "ternary.nc", "descent.nc"], figures)
     parts = (("toy", toy, "bars", _toy_text), ("ternary", ternary, "maps", _ternary_text))
     for name, measure, figure, text in (*parts, ("descent", descent, "paths", _descent_text)):
-        result = measure(settings=settings)
-        write(result, where / f"{name}.nc")
+        held = finished([where / f"{name}.nc"], request, figures)
+        if held:
+            (result,) = held
+        else:
+            result = request.signed(measure(settings=settings))
+            write(result, where / f"{name}.nc")
         write_figures(result, (figure,), where, stem=f"{name}_", venue=figures.venue, formats=figures.formats)
         typer.echo(text(result))
 

@@ -2,24 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import numpy as np
 import typer
 
-from kdviz.base.check import require
-from kdviz.cli.common import (
-    FigureOptions,
-    NetOptions,
-    folder,
-    open_checkpoint,
-    open_data,
-    open_teacher,
-    progress,
-    with_option_records,
-    write,
-    write_figures,
-)
-from kdviz.cli.logits import DropNonfinite
+from kdviz.base.check import KdvizError, require
+from kdviz.cli import completion
+from kdviz.cli.common import open_checkpoint, open_data, open_teacher, write, write_figures
+from kdviz.cli.logits import DropNonfinite, from_file, on_device
+from kdviz.cli.options import FigureOptions, NetOptions, with_option_records
+from kdviz.cli.pace import progress
+from kdviz.cli.requests import Request, finished, name_with_code, place_for
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,8 +28,12 @@ DEFAULTS = (("temperatures", ["pld"], [2.0, 1.0, 0.5, 0.1]), ("losses", ["dist",
 def command(
     *,
     checkpoint: Annotated[Path | None, typer.Argument(help="A student; with --sample.")] = None,
-    loss: Annotated[
-        list[str] | None, typer.Option("--loss", help="One or several: dist,kd,pld [default: pld, then dist,kd,pld].")
+    losses: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="dist,kd,..., package.module:function [default: pld, then dist,kd,pld].",
+            autocompletion=completion.losses,
+        ),
     ] = None,
     temperature: Annotated[
         list[float] | None, typer.Option("--temperature", help="One or several: 2,1,.5,.1 [default: each loss's own].")
@@ -49,22 +47,34 @@ def command(
             "--logits", metavar="FILE[,FILE]", help="Logits (.nc .npz .pt, or student.npy,teacher.npy,labels.npy)."
         ),
     ] = None,
-    directions: Annotated[str, typer.Option(help="random, class (label, rival) or student (towards it).")] = "random",
+    directions: Annotated[
+        str,
+        typer.Option(
+            help="random, class (label, rival) or student (towards it).",
+            autocompletion=completion.choices("random", "class", "student"),
+        ),
+    ] = "random",
     classes: Annotated[int, typer.Option(help="Length of the drawn t.")] = 100,
     steps: Annotated[int, typer.Option(help="Points along each axis, odd.")] = 51,
     span: Annotated[
         float | None, typer.Option(help="Half the width, in lengths of t [default: 5, and 1 around a sample].")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of t and of the directions.")] = 0,
-    label: Annotated[int | None, typer.Option(help="Target class [default: the sample's, or t's argmax].")] = None,
-    scale: Annotated[str, typer.Option(help="Colours and heights: own to each panel, or shared.")] = "own",
+    target: Annotated[int | None, typer.Option(help="Target class [default: the sample's, or t's argmax].")] = None,
+    scale: Annotated[
+        str,
+        typer.Option(
+            help="Colours and heights: own to each panel, or shared.",
+            autocompletion=completion.choices("own", "shared"),
+        ),
+    ] = "own",
     drop_nonfinite: DropNonfinite = False,
     nets: NetOptions,
     figures: FigureOptions,
 ) -> None:
     """Draw losses over a plane of logits through the teacher's, and measure how convex they are.
 
-    Example: kdviz surface --loss pld --temperature 2,1,.5,.1
+    Example: kdviz surface --losses pld --temperature 2,1,.5,.1
     """
     from kdviz.analysis.surfaces import Sample, surface
 
@@ -80,18 +90,33 @@ def command(
     require(sample is None or around, "surface: --sample needs a checkpoint or --logits")
     require(sample is not None or not around, "surface: name the sample of the checkpoint or --logits with --sample N")
     require(logits is None or checkpoint is None, "surface: a checkpoint or --logits, not both")
-    centre = Sample(label=label)
+    name, subject, centre = "surface", "", Sample(label=target)
     if sample is not None:
-        found = _of_file(logits, sample, drop_nonfinite) if logits else _of_net(checkpoint or Path(), sample, nets)
-        centre = found if label is None else replace(found, label=label)
-    plan = DEFAULTS if not loss and not temperature else [("surface", loss or ["pld"], temperature)]
-    where = folder("surface", figures.out)
-    for name, losses, temperatures in plan:
-        with progress(name) as advance:
-            result = surface(losses, temperatures=temperatures, around=centre, progress=advance, **settings)
-        if sample is not None:
-            result.attrs |= {"sample": sample, "origin": logits or str(checkpoint)}
-        write(result, where / f"{name}.nc")
+        row = _of_file(logits, sample, drop_nonfinite) if logits else _of_net(checkpoint or Path(), sample, nets)
+        name, subject = f"surface_{row.name}_sample{sample}", row.subject
+        centre = row.sample if target is None else replace(row.sample, label=target)
+    plan = DEFAULTS if not losses and not temperature else [("surface", losses or ["pld"], temperature)]
+    numbers = {key: None if one is None else np.asarray(one).tolist() for key, one in vars(centre).items()}
+    asked = [
+        Request(
+            "surface",
+            subject,
+            {**settings, **numbers, "sample": sample, "losses": [*map(name_with_code, named)], "temperatures": heat},
+        )
+        for _, named, heat in plan
+    ]
+    where = place_for(asked[0], name, [f"{stem}.nc" for stem, _, _ in plan], figures)
+    for (name, named, temperatures), request in zip(plan, asked, strict=True):
+        held = finished([where / f"{name}.nc"], request, figures)
+        if held:
+            (result,) = held
+        else:
+            with progress(name) as advance:
+                result = surface(named, temperatures=temperatures, around=centre, progress=advance, **settings)
+            if sample is not None:
+                result.attrs |= {"sample": sample, "origin": logits or str(checkpoint)}
+            result = request.signed(result)
+            write(result, where / f"{name}.nc")
         typer.echo(_table(result))
         write_figures(
             result,
@@ -104,24 +129,36 @@ def command(
         )
 
 
-def _of_file(logits: str, sample: int, drop_nonfinite: bool) -> "Sample":
+class Row(NamedTuple):
+    """One sample's logits, with the name and the SHA-256 of what they are of."""
+
+    name: str
+    subject: str
+    sample: "Sample"
+
+
+def _of_file(logits: str, sample: int, drop_nonfinite: bool) -> Row:
     from kdviz.analysis.logits import load_logits
 
-    return _row(load_logits(logits, drop_nonfinite=drop_nonfinite), sample, logits)
+    named = from_file(logits)
+    return Row(named.name, named.subject, _row(load_logits(logits, drop_nonfinite=drop_nonfinite), sample, logits))
 
 
-def _of_net(path: Path, sample: int, nets: NetOptions) -> "Sample":
+def _of_net(path: Path, sample: int, nets: NetOptions) -> Row:
     import torch
 
     from kdviz.analysis.logits import collect_logits
+    from kdviz.checkpoints.naming import name_of
 
-    student = open_checkpoint(path, nets.model)
+    student = on_device(open_checkpoint(path, nets.model), nets)
     images = open_data(student, nets.data, nets.root, nets.split)
     require(0 <= sample < len(images), f"surface: sample {sample} is outside 0..{len(images) - 1} of {images.name}")
-    named = open_teacher(student, nets.teacher)
-    require(named, f"{path}: names no teacher; name its file with --teacher")
+    named = open_teacher(student, nets.teacher, nets.teacher_model)
+    if named is None:
+        raise KdvizError(f"{path}: names no teacher; name its file with --teacher")
     one = images.take(torch.tensor([sample]))
-    return _row(collect_logits(student, one, teacher=named), 0, str(path))
+    logits = collect_logits(student, one, teacher=on_device(named, nets))
+    return Row(name_of(student), student.sha256, _row(logits, 0, str(path)))
 
 
 def _row(logits: "xr.Dataset", sample: int, who: str) -> "Sample":

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdviz.base.check import KdvizError, require
-from kdviz.cli.common import Root, write_figures
+from kdviz.cli.common import write_figures
+from kdviz.cli.options import Root
 
 if TYPE_CHECKING:
     from kdviz.tables.declare import Declaration

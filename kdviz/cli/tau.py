@@ -1,11 +1,16 @@
 """`kdviz tau`: whether students rank the channels as their teacher does."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from kdviz.cli.common import FigureOptions, progress, with_option_records, write, write_figures
-from kdviz.cli.logits import LogitOptions, drawable, gather, place
+from kdviz.base.check import require
+from kdviz.cli import completion
+from kdviz.cli.common import write, write_figures
+from kdviz.cli.logits import LogitOptions, drawable, file_names, gather, place, requests
+from kdviz.cli.options import FigureOptions, with_option_records
+from kdviz.cli.pace import progress
+from kdviz.cli.requests import finished
 
 NEEDS_ARGUMENTS = True
 
@@ -21,7 +26,16 @@ def command(
     ] = None,
     level: Annotated[float, typer.Option(help="Coverage of the bootstrap intervals, a fraction.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    style: Annotated[list[str] | None, typer.Option(help="distribution, breakdown [default: both].")] = None,
+    smooth: Annotated[
+        bool, typer.Option("--smooth/--no-smooth", help="Also the differentiable tau, slow on many classes.")
+    ] = True,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="distribution, breakdown [default: both].",
+            autocompletion=completion.choices("distribution", "breakdown", separators=","),
+        ),
+    ] = None,
     source: LogitOptions,
     figures: FigureOptions,
 ) -> None:
@@ -33,25 +47,29 @@ def command(
     from kdviz.analysis.bootstrap import Bootstrap
 
     drawable("tau", style or ())
-    found = gather(source, out=figures.out, needs_teacher=True)
-    bootstrap = Bootstrap(level=level, seed=seed)
-    where, results = place("tau", found, figures.out), []
-    for one in found:
-        with progress(f"tau of {one.label}") as advance:
-            result = ranks.tau(
-                one.logits,
-                shares=shares or ranks.SHARES,
-                steepness=steepness or ranks.STEEPNESS,
-                bootstrap=bootstrap,
-                label=one.label,
-                drop_nonfinite=source.drop_nonfinite,
-                progress=advance,
-            )
+    require(smooth or not steepness, "tau: --steepness is of the differentiable tau, which --no-smooth leaves out")
+    found, results = gather(source, figures, needs_teacher=True), []
+    files = file_names("tau", found)
+    chosen: dict[str, Any] = {
+        "shares": shares or ranks.SHARES,
+        "steepness": steepness or ranks.STEEPNESS,
+        "bootstrap": Bootstrap(level=level, seed=seed),
+        "drop_nonfinite": source.drop_nonfinite,
+    } | ({} if smooth else {"smooth_samples": 0})
+    asked = requests("tau", found, chosen)
+    where = place(asked, found, files, figures)
+    for one, file, request in zip(found, files, asked, strict=True):
+        held = finished([where / file], request, figures)
+        if held:
+            results += held
+            continue
+        with progress(f"tau of {one.label}", one.samples) as advance:
+            result = ranks.tau(one.logits, label=one.label, progress=advance, **chosen)
         if one.epochs is not None and (kept := one.epochs.logits()):
-            by_epoch = ranks.over_epochs(kept, bootstrap=bootstrap, drop_nonfinite=source.drop_nonfinite)
-            result = result.merge(by_epoch)
-        results.append(result)
-        write(result, where / ("tau.nc" if len(found) == 1 else f"tau_{one.name}.nc"))
+            again = {name: chosen[name] for name in ("bootstrap", "drop_nonfinite")}
+            result = result.merge(ranks.over_epochs(kept, **again))
+        results.append(request.signed(result))
+        write(results[-1], where / file)
     for result in results:
         at = result.sel(measure="tau_b")
         ends = f"[{float(at['mean_low']):.4f}, {float(at['mean_high']):.4f}]"

@@ -5,16 +5,24 @@ from typing import Annotated
 
 import typer
 
-from kdviz.cli.common import Root, progress
+from kdviz.cli import completion
+from kdviz.cli.options import Root, TeacherModel
+from kdviz.cli.pace import progress
 
 NEEDS_ARGUMENTS = True
 
 
 def command(
-    teacher: Annotated[Path, typer.Argument(help="The teacher's checkpoint.")],
+    teacher: Annotated[Path, typer.Argument(help="The teacher's checkpoint, or FILE@MODEL.")],
     folder: Annotated[Path, typer.Argument(help="Folder for tables; give it to train as --teacher-cache.")],
-    recipe: Annotated[str | None, typer.Option(help="The recipe that the runs will use, or a TOML file.")] = None,
-    data: Annotated[str | None, typer.Option(help="The data set, where the teacher does not say.")] = None,
+    teacher_model: TeacherModel = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="The recipe that the runs will use, or a TOML file.", autocompletion=completion.recipes),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The data set, where the teacher does not say.", autocompletion=completion.data)
+    ] = None,
     root: Root = None,
     limit: Annotated[int | None, typer.Option(help="As in the runs: train on so many images.")] = None,
     batch: Annotated[int | None, typer.Option(help="Images at a time.")] = None,
@@ -27,12 +35,12 @@ def command(
 
     Example: kdviz teach checkpoints/resnet20_teacher.pt runs/teacher --limit 2000
     """
-    from kdviz.cli.common import open_checkpoint
+    from kdviz.checkpoints.related import load_teacher
     from kdviz.data.external import named_by_file
     from kdviz.train import load_recipe
     from kdviz.train.teach import fill_table
 
-    opened = open_checkpoint(teacher)
+    opened = load_teacher(teacher, teacher_model)
     if data is None and opened.data is not None:
         data = named_by_file(opened.data, where=teacher)
     chosen = load_recipe(recipe, data=data, limit=limit, batch=batch, precision=precision)

@@ -5,22 +5,44 @@ from typing import Annotated, Any
 
 import typer
 
-from kdviz.cli.common import NETS, Root, pairs, progress
+from kdviz.cli import completion
+from kdviz.cli.common import pairs
+from kdviz.cli.options import NETS, Root, TeacherModel
+from kdviz.cli.pace import progress
 
 NEEDS_ARGUMENTS = True
 METHOD, RECIPE, RUN = "Method and student", "Recipe", "Run"  # titles of groups of options on the help page
 
 
 def command(
-    recipe: Annotated[str | None, typer.Argument(help="A bundled recipe (kdviz list recipes) or a TOML file.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A bundled recipe (kdviz list recipes) or a TOML file.", autocompletion=completion.recipes),
+    ] = None,
     method: Annotated[
-        str | None, typer.Option(help="ce, kd, kd+rk, dist, pld, ... (kdviz list methods).", rich_help_panel=METHOD)
+        str | None,
+        typer.Option(
+            help="ce, kd, kd+rk, dist, pld, ... (kdviz list methods).",
+            autocompletion=completion.methods,
+            rich_help_panel=METHOD,
+        ),
     ] = None,
-    teacher: Annotated[Path | None, typer.Option(help="The teacher's checkpoint.", rich_help_panel=NETS)] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="The teacher's checkpoint, or FILE@MODEL.", rich_help_panel=NETS)
+    ] = None,
+    teacher_model: TeacherModel = None,
     student: Annotated[
-        str | None, typer.Option(help="The student's architecture (kdviz list models).", rich_help_panel=METHOD)
+        str | None,
+        typer.Option(
+            help="The student's architecture (kdviz list models).",
+            autocompletion=completion.models,
+            rich_help_panel=METHOD,
+        ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="The data set (kdviz list data).", rich_help_panel=NETS)] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="The data set (kdviz list data).", autocompletion=completion.data, rich_help_panel=NETS),
+    ] = None,
     root: Root = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The run's folder [default: below runs/].", rich_help_panel=RUN)
@@ -110,7 +132,8 @@ def command(
 ) -> None:
     """Train a student; the same command again resumes a run that was interrupted.
 
-    Example: kdviz train glyphs100 --method kd+rk --teacher checkpoints/resnet20_teacher.pt --seed 1
+    Example: kdviz train glyphs100 --method kd+rk \\
+        --teacher checkpoints/resnet20_teacher.pt --seed 1
     """
     from kdviz.train.recipe import load_recipe
 
@@ -143,17 +166,18 @@ def command(
     }
     chosen = load_recipe(recipe, **changes)
 
-    from kdviz.cli.common import open_checkpoint
+    from kdviz.checkpoints import RunFolder
+    from kdviz.checkpoints.related import load_teacher
     from kdviz.train import train
 
     where = out or Path("runs") / chosen.data / f"{chosen.student}_{chosen.method}_seed{chosen.seed}"
-    taught = open_checkpoint(Path(chosen.teacher)) if chosen.teacher else None
+    taught = load_teacher(chosen.teacher, teacher_model) if chosen.teacher else None
     with progress(f"{chosen.student} {chosen.method}") as moved:
         metrics = train(
             chosen,
             out=where,
             teacher=taught,
-            root=root,
+            root=root or RunFolder(where).root,
             device=device,
             teacher_cache=teacher_cache,
             fresh=fresh,

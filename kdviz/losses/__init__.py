@@ -25,6 +25,7 @@ from kdviz.losses.mrkd import mrkd
 from kdviz.losses.nkd import nkd
 from kdviz.losses.normkd import normkd
 from kdviz.losses.nst import nst
+from kdviz.losses.own import OWN, own_loss
 from kdviz.losses.pkt import pkt
 from kdviz.losses.pld import pld
 from kdviz.losses.rank_kendall import rank_kendall
@@ -53,6 +54,7 @@ __all__ = [
     "nkd",
     "normkd",
     "nst",
+    "own_loss",
     "p_list_mle",
     "pkt",
     "pld",
@@ -77,12 +79,16 @@ ALIASES = {
 
 
 def resolve(name: str) -> Loss:
-    """The loss of that name or alias. Raises KdvizError with a close match for an unknown one.
+    """The loss of that name or alias, or of `package.module:function` (see `own_loss`), whose own name it then has too.
+
+    Raises: KdvizError with a close match for an unknown one; as `own_loss`.
 
     >>> resolve("rk").name
     'rank_kendall'
     """
-    return LOSSES[ALIASES.get(name, name)]
+    if ":" in name:
+        return own_loss(name)
+    return OWN[name] if name in OWN else LOSSES[ALIASES.get(name, name)]
 
 
 def loss_value(

@@ -1,47 +1,12 @@
 """Captions in LaTeX: plain text in, escaped text out, with the open choices spelled out."""
 
+from kdviz.base.latex import caption_tex
 from kdviz.papers.entry import Inputs, PaperEntry, PaperRecord
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "τ": r"$\tau$",
-    "α": r"$\alpha$",
-    "β": r"$\beta$",
-    "γ": r"$\gamma$",
-    "×": r"$\times$",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "−": "--",
-    "–": "--",
-    "…": r"\ldots{}",
-    "²": "$^2$",
-}
 SHIPPED = (
     "Small-scale nets that come with kdviz, trained on the synthetic data set {data}; "
     "this illustrates the method and is not the paper's result."
 )
-
-
-def escape(text: str) -> str:
-    """`text` with everything that LaTeX reads as a command made harmless; other characters stay.
-
-    >>> print(escape("50% of a_b & {c}"))
-    50\\% of a\\_b \\& \\{c\\}
-    """
-    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
 
 def provenance(inputs: Inputs) -> str:
@@ -70,5 +35,4 @@ def text(paper: PaperRecord, entry: PaperEntry, inputs: Inputs) -> str:
 
 def latex(paper: PaperRecord, entry: PaperEntry, inputs: Inputs) -> str:
     """caption.tex: a \\caption and a \\label, to be \\input inside a figure environment."""
-    body = escape(text(paper, entry, inputs))
-    return f"\\caption{{{body} \\cite{{{paper.cite}}}}}\n\\label{{fig:{paper.name}-{entry.name}}}\n"
+    return caption_tex(text(paper, entry, inputs), f"{paper.name}-{entry.name}", cite=paper.cite)

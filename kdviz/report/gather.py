@@ -9,6 +9,7 @@ from kdviz.analysis.attributes import meaning
 from kdviz.base.check import KdvizError, existing, require
 from kdviz.base.files import read_dataset, sha256
 from kdviz.checkpoints import Checkpoint, RunFolder, checkpoint_file, is_run, load_checkpoint
+from kdviz.checkpoints.references import split_reference
 from kdviz.losses import LOSSES
 from kdviz.methods.titles import method_title
 
@@ -58,9 +59,10 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 
 def _subject(path: Path, label: str, saved: list[Path], model: str | None) -> Subject:
+    reference, path = path, split_reference(path)[0]
     existing(path, what="run or checkpoint")
     if not is_run(path):
-        checkpoint = load_checkpoint(path, model=model)
+        checkpoint = load_checkpoint(reference, model=model)
         return Subject(label, checkpoint, None, _measured_on(saved, {checkpoint.sha256}))
     run, file = RunFolder(path), checkpoint_file(path)
     entries = run.epochs()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.files import atomic, versions, write_dataset
+from kdviz.base.latex import escape
 from kdviz.checkpoints.run_folder import RunFolder
-from kdviz.papers.caption import escape
 from kdviz.tables.job import digest_of, images_of
 from kdviz.tables.plan import Plan
 

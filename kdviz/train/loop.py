@@ -124,7 +124,9 @@ def train(
             progress,
             report,
         )
-        return _train(run, loop, fresh=fresh, profile=profile)
+        root = machine.get("root")
+        place = {} if root is None else {"root": str(Path(root).expanduser().resolve())}
+        return _train(run, loop, fresh=fresh, profile=profile, place=place)
 
 
 def _warn(folder: RunFolder) -> Say:
@@ -137,15 +139,16 @@ def _warn(folder: RunFolder) -> Say:
     return warn
 
 
-def _train(run: Run, loop: Loop, *, fresh: bool, profile: bool) -> dict[str, Any]:
-    """Go on from the folder's state to the last epoch; the metrics on the test split."""
+def _train(run: Run, loop: Loop, *, fresh: bool, profile: bool, place: dict[str, str]) -> dict[str, Any]:
+    """Go on from the folder's state to the last epoch; the metrics on the test split. `place` (the data's folder) goes
+    into the journal alone: a checkpoint says nothing of the machine."""
     folder = run.folder
     at = state.restore(folder, loop.fingerprint, run.step.state, fresh=fresh)
     if at.epoch >= run.recipe.epochs and (done := folder.result()):
         return dict(done)
     started = at.epoch == 0 and at.step == 0
     engine = "CUDA graph" if loop.captured else f"eager ({obstacle(run)})"
-    folder.log("start" if started else "resume", **run.record, engine=engine)
+    folder.log("start" if started else "resume", **run.record, precision=run.step.precision, engine=engine, **place)
     with _traced(run, loop, profile):
         while at.epoch < run.recipe.epochs:
             at = _epoch(run, loop, at)

@@ -3,9 +3,9 @@
     python reports/methods/build.py             (glyphs100, synthetic: seeds 0, 1, 2; fashion-mnist, real: seed 0)
     python reports/methods/build.py --table     (only write the tables, from the runs that are finished)
 
-Each run is one `kdviz train` command, resumable, and is left alone once it has ended or stands in DATA.json here, so that
-several machines can share the work (delete a row of the file to run it again). The teacher is the shipped ResNet-20 of
-glyphs100, of fashion-mnist one trained here. A replication at a small scale, not the papers' results.
+Each run is one `kdviz train` command, resumable, and is left alone once it has ended or stands in DATA.json here, so
+that several machines can share the work (delete a row of the file to run it again). The teacher is the shipped
+ResNet-20 of glyphs100, of fashion-mnist one trained here. A replication at a small scale, not the papers' results.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,8 +116,9 @@ def compare(
             surveyed.append(found.assign_attrs(label=label))
             done += grid.steps**2
         spectra.append({})
-        for name, spectrum in _spectra(evaluator, terms, statistics):
-            spectra[-1][name] = spectrum
+        for name, settings in terms.items():
+            step = _after(progress, done, total, grid.steps**2)
+            spectra[-1][name] = _spectrum(evaluator, name, settings, statistics, step)
             done += grid.steps**2
             if progress is not None:
                 progress(done, total)
@@ -128,26 +129,31 @@ def compare(
     return _described(result, surveyed[0], statistics), surveyed
 
 
-def _after(progress: Progress | None, before: int, total: int) -> Progress | None:
-    return None if progress is None else lambda done, _: progress(before + done, total)
+def _after(progress: Progress | None, before: int, total: int, share: int | None = None) -> Progress | None:
+    """The progress of a part that follows `before` of `total` points; with `share`, of one that counts as so many."""
+    if progress is None:
+        return None
+    if share is None:
+        return lambda done, _: progress(before + done, total)
+    return lambda done, of: progress(before + share * done // (of + 1), total)
 
 
-def _spectra(
-    evaluator: Evaluator, terms: Mapping[str, Mapping[str, Any]], statistics: Statistics
-) -> Iterator[tuple[str, xr.Dataset]]:
-    """Every loss's name and spectrum, over the images of the evaluator."""
-    for name, settings in terms.items():
-        found, _ = hessian(
-            evaluator.model,
-            evaluator.data,
-            loss=name,
-            teacher=evaluator.teacher,
-            settings=settings,
-            eigenvalues=statistics.eigenvalues,
-            probes=statistics.probes,
-            tolerance=0.01,
-        )
-        yield name, found
+def _spectrum(
+    evaluator: Evaluator, name: str, settings: Mapping[str, Any], statistics: Statistics, progress: Progress | None
+) -> xr.Dataset:
+    """The spectrum of a loss, over the images of the evaluator."""
+    found, _ = hessian(
+        evaluator.model,
+        evaluator.data,
+        loss=name,
+        teacher=evaluator.teacher,
+        settings=settings,
+        eigenvalues=statistics.eigenvalues,
+        probes=statistics.probes,
+        tolerance=0.01,
+        progress=progress,
+    )
+    return found
 
 
 def _table(found: list[dict[str, dict[str, Any]]], nets: list[str], seeds: list[int]) -> xr.Dataset:

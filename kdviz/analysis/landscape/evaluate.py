@@ -19,7 +19,7 @@ from kdviz.analysis.landscape.threads import in_threads
 from kdviz.base.check import one_of, require
 from kdviz.base.files import versions
 from kdviz.data import Data
-from kdviz.losses import LOSSES, loss_value, resolve, validate_logits
+from kdviz.losses import loss_value, resolve, validate_logits
 from kdviz.models import net_of
 
 CHUNKS = {"cpu": (16, 32, 64), "cuda": (128, 256, 512, 1024, 2048)}
@@ -111,7 +111,7 @@ class Evaluator:
         labels = self.data.labels
         for name, settings in self.terms.items():
             tensors = (logits, self.logits_teacher, self.target)
-            mean = "none" if LOSSES[name].separable else "mean"
+            mean = "none" if resolve(name).separable else "mean"
             each = loss_value(name, *tensors, settings=settings, reduction=mean).double()
             values[name] = float(each.mean())
             if self.sampled and each.dim():

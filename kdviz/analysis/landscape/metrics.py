@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from kdviz.base.variables import half_width
-from kdviz.losses import LOSSES, resolve
+from kdviz.losses import resolve
 from kdviz.metrics import kendall_tau, topk_overlap
 
 
@@ -39,7 +39,7 @@ def attributes(name: str) -> dict[str, Any]:
     if name in METRICS:
         _, unit, long_name = METRICS[name]
         return {"units": unit, "long_name": long_name, "role": "metric", "better": "higher"}
-    return {"units": LOSSES[name].unit, "long_name": LOSSES[name].long_name, "role": "loss"}
+    return {"units": resolve(name).unit, "long_name": resolve(name).long_name, "role": "loss"}
 
 
 def variables(names: Sequence[str]) -> dict[str, dict[str, Any]]:

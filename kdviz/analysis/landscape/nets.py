@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 from torch import nn
@@ -20,8 +21,9 @@ from kdviz.analysis.landscape.sweep import Progress
 from kdviz.analysis.landscape.trajectory import trajectory
 from kdviz.base.check import KdvizError, require
 from kdviz.checkpoints import Checkpoint, load_checkpoint
+from kdviz.checkpoints.naming import names_of
 from kdviz.checkpoints.related import load_data_of, load_teacher_of
-from kdviz.checkpoints.run_folder import RunFolder, is_run
+from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.data import Data
 
 
@@ -60,15 +62,17 @@ def open_nets(
     root: str | os.PathLike | None = None,
     split: str = "test",
     teacher: str | os.PathLike | None = None,
+    teacher_model: str | None = None,
 ) -> Nets:
     """Checkpoints, or runs' folders (their last epoch), one data set and, where a loss needs it, one teacher for all.
 
     Args:
-        files: checkpoints or runs' folders.
+        files: checkpoints (as FILE@MODEL with an architecture of their own) or runs' folders.
         losses: what will be measured.
         model: architecture, where a file does not say.
         data, root, split: the data set [default: that of the first checkpoint], its folder, its part.
-        teacher: its checkpoint [default: that of the first checkpoint that names one].
+        teacher: its checkpoint [default: that of the first checkpoint that names or holds one].
+        teacher_model: the teacher's architecture, where its file does not say.
     Raises:
         KdvizError: checkpoints of different class counts; as `load_checkpoint`, `load_data_of`, `load_teacher_of`.
     """
@@ -79,37 +83,38 @@ def open_nets(
             f"{one.path} has {one.classes} classes but {opened[0].path} has {opened[0].classes};"
             " name nets of one data set",
         )
-    named = next((one for one in opened if one.teacher), opened[0])
-    stems = _names([Path(file) for file in files])
+    stems = names_of(opened)
     labels = [one.method or stem for one, stem in zip(opened, stems, strict=True)]
     return Nets(
         checkpoints=opened,
         labels=labels if len(set(labels)) == len(labels) else stems,
         stems=stems,
         data=load_data_of(opened[0], data, root=root, split=split),
-        teacher=load_teacher_of(named, teacher) if needs_teacher(losses) else None,
+        teacher=_teacher(opened, teacher, teacher_model) if needs_teacher(losses) else None,
         name="_".join(stems),
     )
 
 
-def open_epochs(
-    run: str | os.PathLike,
-    *,
-    losses: Sequence[str] = ("ce",),
-    data: str | None = None,
-    root: str | os.PathLike | None = None,
-    split: str = "test",
-    teacher: str | os.PathLike | None = None,
-) -> Nets:
-    """The kept epochs of a run (`kdviz train ... --keep-epochs 1`), in order; other arguments as `open_nets`.
+def open_epochs(run: str | os.PathLike, *, losses: Sequence[str] = ("ce",), **options: Any) -> Nets:
+    """The kept epochs of a run (`kdviz train ... --keep-epochs 1`), in order.
+
+    Args:
+        run: its folder.
+        losses: what will be measured.
+        options: the others of `open_nets`.
 
     Raises:
         KdvizError: fewer than three kept epochs; as `open_nets`.
     """
     kept, hint = RunFolder(Path(run)).kept, "train with --keep-epochs 1"
     require(len(kept) >= 3, f"{run}: needs three or more kept epochs in epochs/, found {len(kept)}; {hint}")
-    nets = open_nets(kept, losses=losses, data=data, root=root, split=split, teacher=teacher)
-    return replace(nets, name=Path(run).resolve().name)
+    return replace(open_nets(kept, losses=losses, **options), name=Path(run).resolve().name)
+
+
+def _teacher(students: Sequence[Checkpoint], path: str | os.PathLike | None, model: str | None) -> Checkpoint | None:
+    """The teacher at `path`, or that of the first student that has one."""
+    found = (load_teacher_of(one, path, model=model) for one in students)
+    return next((one for one in found if one is not None), None)
 
 
 def around_net(
@@ -232,11 +237,3 @@ def named(found: xr.Dataset, nets: Nets, index: int | None = None) -> xr.Dataset
     if index is not None:
         facts |= {"method": chosen[0].method, "epoch": chosen[0].epoch, "which": chosen[0].which}
     return found.assign_attrs({name: value for name, value in facts.items() if value is not None})
-
-
-def _names(files: list[Path]) -> list[str]:
-    """The files' stems or the folders' names; with the parent's where two would be the same."""
-    short = [file.resolve().name if is_run(file) else file.stem for file in files]
-    if len(set(short)) == len(short):
-        return short
-    return [f"{file.resolve().parent.name}_{name}" for file, name in zip(files, short, strict=True)]

@@ -85,7 +85,7 @@ def hessian(
     result, vectors = spectrum(parts, weights, exact=exact, **options)
     result["loss"] = ((), value, attributes(name))
     for measured in with_role(result, "metric", "error"):
-        result[measured].attrs["units"] = f"{losses.LOSSES[name].unit} per squared unit of weight"
+        result[measured].attrs["units"] = f"{losses.resolve(name).unit} per squared unit of weight"
     result.attrs.update(
         loss_name=name,
         settings=json.dumps(dict(settings or {})),
