@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_landscape_evaluator import Strange, exact, images, measuring, net
 
-from kdviz.analysis.landscape.threads import in_threads
+from kdviz.base.threads import in_threads
 
 
 @pytest.fixture

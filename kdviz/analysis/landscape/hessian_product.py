@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdviz.analysis.landscape.threads import in_threads
+from kdviz.base.threads import in_threads
 from kdviz.base.check import require
 
 KEPT = 2**31  # bytes of graphs

@@ -1,5 +1,10 @@
-"""Chunks of images in threads of one core each: no thread waits for another at the end of every layer."""
+"""Pieces of work in threads of one core each: no thread waits for another at the end of every operation.
 
+torch splits each large operation over its threads and waits for the slowest of them. While other processes hold the
+cores that wait is a turn of the scheduler, milliseconds for every operation; in threads of one core each it is paid once.
+"""
+
+import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -9,15 +14,22 @@ from typing import Any
 import torch
 
 
-def in_threads(work: Callable[[Any], Any], items: Iterable[Any], count: int) -> list[Any]:
+def in_threads(work: Callable[[Any], Any], items: Iterable[Any], count: int | None = None) -> list[Any]:
     """[work(item) for item in items], by `count` threads of one core each; with one, by the caller itself.
 
     A thread takes the next item when it is done with one, so that no more than `count` are held at a time. An error or
-    Ctrl-C ends it once all threads are done with the item in hand.
+    Ctrl-C ends it once all threads are done with the item in hand. Gradient mode and autocast belong to a thread: work
+    that needs a certain one sets it itself.
+
+    Args:
+        work: a function of one item.
+        items: taken one after the other, by one thread at a time.
+        count: how many threads; None for as many as torch may use here, which is one inside of such a thread.
 
     >>> in_threads(lambda i: i * i, range(5), 2)
     [0, 1, 4, 9, 16]
     """
+    count = torch.get_num_threads() if count is None else count
     if count == 1:
         return [work(item) for item in items]
     turns, turn, over = enumerate(items), threading.Lock(), threading.Event()
@@ -55,9 +67,13 @@ def _crew(count: int) -> ThreadPoolExecutor:
         torch.get_num_threads()  # torch settles a thread's number when it is first asked; after this it stays 1
         ready.wait()
 
-    crew = ThreadPoolExecutor(count, "landscape", begin)
+    crew = ThreadPoolExecutor(count, "kdviz", begin)
     for _ in range(count):
         crew.submit(int)  # starts a thread
     ready.wait()
     torch.set_num_threads(kept)
     return crew
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads, and starts its own
+    os.register_at_fork(after_in_child=_crew.cache_clear)
