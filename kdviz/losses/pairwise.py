@@ -25,7 +25,7 @@ from kdviz.base.threads import in_threads
 from kdviz.losses.inputs import unmixed
 
 BLOCK = 1 << 19  # pairs at once: large against the cost of a call, small enough for the last cache
-DISTANCES = 32  # at least so many at once, where k allows, before more samples are taken
+DISTANCES = 16  # at least so many at once, where k allows, before more samples are taken
 PIECES = 4  # of the samples at least, so that threads have equal shares of them; fewer where a piece has under
 PIECE = 1 << 16  # pairs, as one has whose blocks are too small for torch to split them
 ROOM = 1 << 24  # pairs at once on a device other than the CPU
