@@ -74,18 +74,22 @@ def tau(
     _check(shares, steepness)
     opened, tally, parts = open_logits(source, label=label), {}, []
     done, smooth = 0, []
+
+    def count(piece: Chunk) -> None:
+        nonlocal done
+        done += len(piece.student)
+        if progress:
+            progress(done, opened.count or 0)
+
     for chunk in chunks(opened, who="tau", drop_nonfinite=drop_nonfinite, tally=tally):
         if not done:
             few = min(smooth_samples, opened.count or smooth_samples)
             size = {"samples": few, "channels": chunk.student.shape[1], "rounds": len(steepness)}
             announce_pairs(announce, "the differentiable tau (--no-smooth leaves it out)", gradient=False, **size)
-        parts.append(_measures(chunk, shares, topk))
+        parts.append(_measures(chunk, shares, topk, count))
         few = max(0, min(len(chunk.student), smooth_samples - len(smooth)))
         student, teacher = chunk.pair()
         smooth.extend(_smooth(student[:few], teacher[:few], steepness))
-        done += len(chunk.student)
-        if progress:
-            progress(done, opened.count or 0)
     values = _joined(parts)
     attrs = {
         "label": "student",
@@ -163,15 +167,11 @@ def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _measures(chunk: Chunk, shares: Sequence[float], topk: Sequence[int]) -> dict[str, np.ndarray]:
+def _measures(
+    chunk: Chunk, shares: Sequence[float], topk: Sequence[int], done: Callable[[Chunk], None] | None = None
+) -> dict[str, np.ndarray]:
     """`_per_sample` of pieces of the chunk, which threads take in turn: name -> [n]."""
-    n, k = chunk.student.shape
-    step = max(1, PIECE // k) if chunk.student.device.type == "cpu" else n
-    pieces = [Chunk(*(None if one is None else one[at : at + step] for one in chunk)) for at in range(0, n, step)]
-    found = in_threads(
-        lambda piece: _per_sample(piece, shares, topk), pieces, min(len(pieces), torch.get_num_threads())
-    )
-    return _joined(found)
+    return _joined(in_threads(lambda piece: _per_sample(piece, shares, topk), chunk.pieces(PIECE), done=done))
 
 
 def _per_sample(chunk: Chunk, shares: Sequence[float], topk: Sequence[int]) -> dict[str, np.ndarray]:

@@ -31,6 +31,13 @@ class Chunk(NamedTuple):
     target: Tensor | None
     ids: Tensor
 
+    def pieces(self, numbers: int) -> "list[Chunk]":
+        """The chunk cut for threads, about so many logits of one net in each; whole on a device other than the CPU."""
+        n, k = self.student.shape
+        step = max(1, numbers // k) if self.student.device.type == "cpu" else n
+        cuts = [slice(start, start + step) for start in range(0, n, step)]
+        return [Chunk(*(None if one is None else one[cut] for one in self)) for cut in cuts]  # pyright: ignore
+
     def pair(self) -> tuple[Tensor, Tensor]:
         """Student and teacher, where there is a teacher (`chunks` sees to it)."""
         if self.teacher is None:

@@ -6,7 +6,7 @@ cores that wait is a turn of the scheduler, milliseconds for every operation; in
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
@@ -14,7 +14,13 @@ from typing import Any
 import torch
 
 
-def in_threads(work: Callable[[Any], Any], items: Iterable[Any], count: int | None = None) -> list[Any]:
+def in_threads(
+    work: Callable[[Any], Any],
+    items: Iterable[Any],
+    count: int | None = None,
+    *,
+    done: Callable[[Any], None] | None = None,
+) -> list[Any]:
     """[work(item) for item in items], by `count` threads of one core each; with one, by the caller itself.
 
     A thread takes the next item when it is done with one, so that no more than `count` are held at a time. An error or
@@ -24,14 +30,16 @@ def in_threads(work: Callable[[Any], Any], items: Iterable[Any], count: int | No
     Args:
         work: a function of one item.
         items: taken one after the other, by one thread at a time.
-        count: how many threads; None for as many as torch may use here, which is one inside of such a thread.
+        count: how many threads; None for as many as torch may use here, which is one inside of such a thread, but no
+            more than there are items in a list of them.
+        done: called with each item once it is done, by one thread at a time.
 
     >>> in_threads(lambda i: i * i, range(5), 2)
     [0, 1, 4, 9, 16]
     """
-    count = torch.get_num_threads() if count is None else count
-    if count == 1:
-        return [work(item) for item in items]
+    if count is None:
+        count = torch.get_num_threads()
+        count = max(1, min(count, len(items))) if isinstance(items, Sized) else count
     turns, turn, over = enumerate(items), threading.Lock(), threading.Event()
     found: dict[int, Any] = {}
 
@@ -43,9 +51,15 @@ def in_threads(work: Callable[[Any], Any], items: Iterable[Any], count: int | No
                 if mine is None:
                     return
                 found[mine[0]] = work(mine[1])
+                if done:
+                    with turn:
+                        done(mine[1])
         finally:
             over.set()
 
+    if count == 1:
+        take()
+        return [*found.values()]
     crew = _crew(count)
     running = [crew.submit(take) for _ in range(count)]
     try:

@@ -172,7 +172,7 @@ def blocked(
             return _some(*cut, form, half, many, gradient, held)
 
     cuts = list(zip(student.split(few), teacher.split(few), strict=True))
-    parts = in_threads(work, cuts, min(len(cuts), torch.get_num_threads()) if on_cpu else 1)
+    parts = in_threads(work, cuts, None if on_cpu else 1)
     with torch.no_grad():
         value, slope = (torch.cat(each) for each in zip(*parts, strict=True))
         return value, slope if form == 2 or not gradient else 4 * half * slope

@@ -106,7 +106,7 @@ def _cpu_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, ...]]:
         a, b = map(_array, cut)
         return np.isnan(a).any(axis=1) | np.isnan(b).any(axis=1), *_counts(a, b)
 
-    for found in in_threads(work, cuts, min(len(cuts), torch.get_num_threads())):
+    for found in in_threads(work, cuts):
         yield tuple(map(torch.from_numpy, found))
 
 
