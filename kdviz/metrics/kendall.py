@@ -1,7 +1,8 @@
 """Kendall's tau of many rows at once, exact, with ties as scipy handles them.
 
 On a CPU the discordant pairs of a row are the inversions of y in the order of x, which `inversions` counts in
-O(k log k); blocks of rows are spread over threads. Elsewhere pairs are compared in blocks, O(k^2).
+O(k log k). Blocks of long rows are spread over threads; short ones are many operations so brief that threads would wait
+for one another's turn at the interpreter. Elsewhere pairs are compared in blocks, O(k^2).
 """
 
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from kdviz.base.check import one_of, require, same_shape
 from kdviz.base.threads import in_threads
-from kdviz.metrics.inversions import inversions
+from kdviz.metrics.inversions import LEAF, inversions
 
-BLOCK = 1 << 16  # numbers that a thread holds at once on the CPU: what fits the second-level cache
+BLOCK = 1 << 18  # numbers that a thread holds at once on the CPU
 PAIRS = 1 << 25  # pairs held at once elsewhere
 
 
@@ -98,7 +99,7 @@ def _signs(rows: Tensor, low: int, strip: int) -> Tensor:
 
 
 def _cpu_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Rows with a NaN, and `_counts`, of blocks of rows that threads take in turn."""
+    """Rows with a NaN, and `_counts`, of blocks of rows, which threads take in turn where that pays."""
     step = max(1, BLOCK // x.shape[1])
     cuts = list(zip(x.split(step), y.split(step), strict=True))
 
@@ -106,7 +107,7 @@ def _cpu_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, ...]]:
         a, b = map(_array, cut)
         return np.isnan(a).any(axis=1) | np.isnan(b).any(axis=1), *_counts(a, b)
 
-    for found in in_threads(work, cuts):
+    for found in in_threads(work, cuts, None if x.shape[1] > LEAF else 1):
         yield tuple(map(torch.from_numpy, found))
 
 
