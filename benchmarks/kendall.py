@@ -1,8 +1,8 @@
 """Kendall's tau of many rows against a loop over scipy's, one run: `python benchmarks/kendall.py`.
 
-Prints, per size and with ties or without, the time of a row, the ratio and the largest difference, on the machine as it is and
-beside a process that keeps one core busy; then the extra memory that 50 000 rows of 1000 take (the process's peak beyond
-its inputs).
+Prints, per size and with ties or without, the time of a row, the ratio and the largest difference, on the machine as it
+is and beside a process that keeps one core busy; then the extra memory that 50 000 rows of 1000 take (the process' peak
+beyond its inputs).
 """
 
 import resource
@@ -47,7 +47,9 @@ def compare(n: int, k: int, *, ties: bool, state: str) -> None:
     with machine_state(state):
         for _ in range(TURNS):
             ours, taus = timed(lambda: kendall_tau(torch.from_numpy(x), torch.from_numpy(y)))
-            scipys, expected = timed(lambda: [kendalltau(a, b).statistic for a, b in zip(x[:few], y[:few], strict=True)])
+            scipys, expected = timed(
+                lambda: [kendalltau(a, b).statistic for a, b in zip(x[:few], y[:few], strict=True)]
+            )
             spent.append((ours / n, scipys / few))
             difference = max(difference, np.abs(taus[:few] - expected).max())
     ours, scipys = (1e6 * statistics.median(each) for each in zip(*spent, strict=True))

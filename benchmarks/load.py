@@ -16,7 +16,9 @@ def machine() -> str:
     load = os.getloadavg()[0]
     cores = os.cpu_count() or 1
     other = "" if load < 0.5 else "; OTHER PROCESSES RUN, so that the numbers are not those of a quiet machine"
-    return f"torch {torch.__version__}, {cores} cores, {torch.get_num_threads()} threads, load average {load:.1f}{other}"
+    return (
+        f"torch {torch.__version__}, {cores} cores, {torch.get_num_threads()} threads, load average {load:.1f}{other}"
+    )
 
 
 @contextmanager

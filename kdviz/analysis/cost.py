@@ -14,7 +14,7 @@ WORTH_SAYING = 10.0  # seconds
 
 
 def announce_pairs(
-    announce: Announce | None, what: str, *, samples: int, channels: int, rounds: int = 1, gradient: bool = True
+    announce: Announce | None, what: str, samples: int, channels: int, *, rounds: int = 1, gradient: bool = True
 ) -> None:
     """Say how long a sum over pairs of channels will take, by a short trial of it on this machine as it is now.
 
@@ -22,12 +22,12 @@ def announce_pairs(
 
     Args:
         announce: what takes the sentence; None for nobody.
-        what: the subject of the sentence, and what leaves it out: ("the smooth tau", "--no-smooth").
+        what: the subject of the sentence.
         samples, channels: whose pairs are summed, in float64.
         rounds: how many times.
         gradient: whether the derivative is wanted too.
 
-    >>> announce_pairs(print, "the ranking loss", samples=500, channels=100)
+    >>> announce_pairs(print, "the ranking loss", 500, 100)
     """
     pairs = samples * rounds * channels * (channels - 1) / 2
     if announce is None or pairs < SURELY_SHORT:

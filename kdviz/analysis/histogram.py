@@ -67,9 +67,9 @@ def histogram(
     for chunk in chunks(opened, who="histogram", drop_nonfinite=drop_nonfinite, teacher=False, tally=tally):
         if sums is None:
             sums = _Sums(chunk, temperature, bins, rank_samples)
-            size = {"samples": min(rank_samples, opened.count or rank_samples), "channels": sums.channels}
+            few = min(rank_samples, opened.count or rank_samples)
             if chunk.teacher is not None:
-                announce_pairs(announce, "the ranking loss' gradient", **size)
+                announce_pairs(announce, "the ranking loss' gradient", few, sums.channels)
         sums.add(chunk)
         if progress:
             progress(sums.samples, opened.count or 0)

@@ -84,8 +84,9 @@ def tau(
     for chunk in chunks(opened, who="tau", drop_nonfinite=drop_nonfinite, tally=tally):
         if not done:
             few = min(smooth_samples, opened.count or smooth_samples)
-            size = {"samples": few, "channels": chunk.student.shape[1], "rounds": len(steepness)}
-            announce_pairs(announce, "the differentiable tau (--no-smooth leaves it out)", gradient=False, **size)
+            size = few, chunk.student.shape[1]
+            what = "the differentiable tau (--no-smooth leaves it out)"
+            announce_pairs(announce, what, *size, rounds=len(steepness), gradient=False)
         parts.append(_measures(chunk, shares, topk, count))
         few = max(0, min(len(chunk.student), smooth_samples - len(smooth)))
         student, teacher = chunk.pair()
@@ -148,11 +149,12 @@ def over_epochs(
 
 def _caption(attrs: Mapping[str, Any]) -> str:
     """The open choices of the figures, for their caption."""
+    many = attrs["smooth_samples"]
+    smooth = f"; the differentiable tau takes raw logits, over {many:,} samples" if many else ""
     return (
         f"Kendall's tau between the channels' order by student and by teacher, over {attrs['samples']:,}"
         f" samples{where(attrs)}; bars are {attrs['level']:.0%} bootstrap intervals of the mean. The largest (top),"
-        " middle and smallest (min) channels are those by the teacher's ranking; the differentiable tau takes raw logits, over"
-        f" {attrs['smooth_samples']:,} samples."
+        f" middle and smallest (min) channels are those by the teacher's ranking{smooth}."
     )
 
 

@@ -1,7 +1,7 @@
 """Pieces of work in threads of one core each: no thread waits for another at the end of every operation.
 
 torch splits each large operation over its threads and waits for the slowest of them. While other processes hold the
-cores that wait is a turn of the scheduler, milliseconds for every operation; in threads of one core each it is paid once.
+cores that wait is a turn of the scheduler, milliseconds for every operation; threads of one core each pay it once.
 """
 
 import os

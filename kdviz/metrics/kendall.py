@@ -105,7 +105,7 @@ def _cpu_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
     def work(cut: tuple[Tensor, Tensor]) -> tuple[np.ndarray, ...]:
         a, b = map(_array, cut)
-        return np.isnan(a).any(axis=1) | np.isnan(b).any(axis=1), *_counts(a, b)
+        return np.logical_or(np.isnan(a).any(axis=1), np.isnan(b).any(axis=1)), *_counts(a, b)
 
     for found in in_threads(work, cuts, None if x.shape[1] > LEAF else 1):
         yield tuple(map(torch.from_numpy, found))

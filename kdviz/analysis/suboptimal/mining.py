@@ -180,8 +180,8 @@ class Scanner:
 
         for chunk in chunks(source, who=self.who, drop_nonfinite=self.drop_nonfinite, tally=tally):
             if not done and self.ranking:
-                size = {"samples": source.count or len(chunk.student), "channels": chunk.student.shape[1]}
-                announce_pairs(self.announce, "the ranking loss", **size)
+                samples = source.count or len(chunk.student)
+                announce_pairs(self.announce, "the ranking loss", samples, chunk.student.shape[1])
             found = in_threads(self._numbers, chunk.pieces(NUMBERS), done=count)
             parts.extend(one for one in found if one)
         require(
