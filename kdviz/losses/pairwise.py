@@ -125,7 +125,7 @@ def _some(
     gradient: bool,
     held: dict[tuple[int, ...], Buffers],
 ) -> tuple[Tensor, Tensor]:
-    """V `[r]` of some samples and its derivative `[r, k]`, over 4h; held keeps this thread's buffers for the next."""
+    """V `[r]` of some samples and its derivative `[r, k]`; held keeps this thread's buffers for the next."""
     (s, s_how), (t, t_how) = _sides(student, teacher, form, half)
     (r, k), turns = student.shape, len(s) - 1
     weights = student.new_ones(turns)
@@ -144,7 +144,8 @@ def _some(
             slope[:k] += (weight @ slant_a).view(-1, r)
             slope[first : first + k + number - 1] -= (weight @ a).view(-1, r)
     slope[:turns] += slope[k:]
-    return value if form == 2 else k * (k - 1) / 2 - 2 * value, slope[:k].t()
+    slope = slope[:k].t()
+    return (value, slope) if form == 2 else (k * (k - 1) / 2 - 2 * value, 4 * half * slope)
 
 
 def blocked(
@@ -175,7 +176,7 @@ def blocked(
     parts = in_threads(work, cuts, None if on_cpu else 1)
     with torch.no_grad():
         value, slope = (torch.cat(each) for each in zip(*parts, strict=True))
-        return value, slope if form == 2 or not gradient else 4 * half * slope
+        return value, slope
 
 
 def textbook(student: Tensor, teacher: Tensor, form: int, half: float) -> tuple[Tensor, Tensor]:
