@@ -61,10 +61,10 @@ def test_without_a_number_there_are_as_many_threads_as_torch_has(two_cores):
 
 def test_a_forked_process_starts_threads_of_its_own():
     code = (
-        "import os\nfrom kdviz.base.threads import in_threads\n"
+        "import os, signal\nfrom kdviz.base.threads import in_threads\n"
         "assert in_threads(abs, range(4), 2) == [0, 1, 2, 3]\n"
         "child = os.fork()\n"
-        "if not child:\n    os._exit(in_threads(abs, range(4), 2) != [0, 1, 2, 3])\n"
+        "if not child:\n    signal.alarm(40)\n    os._exit(in_threads(abs, range(4), 2) != [0, 1, 2, 3])\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
