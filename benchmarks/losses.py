@@ -1,7 +1,8 @@
 """The ranking loss and PLD against textbook versions, in one run: `python benchmarks/losses.py`.
 
-Time is the median of a few runs of forward + backward, the versions taking turns. Memory is what a subprocess of its
-own needs at its peak above what it holds before the call. Ratios carry over from machine to machine better than times.
+Time is the median of a few runs of forward + backward, the versions taking turns; every row is measured on the machine
+as it is and again beside a process that keeps one core busy, as data workers do. Memory is what a subprocess of its own
+needs at its peak above what it holds before the call.
 """
 
 import argparse
@@ -10,9 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
+from load import STATES, machine, machine_state
 from torch import Tensor
 
 from kdviz import losses
@@ -96,16 +99,17 @@ def main() -> None:
         case, n, k = chosen.memory
         print(extra_megabytes(case, int(n), int(k)))
         return
-    print(
-        f"torch {torch.__version__}, {chosen.threads} threads, medians of {chosen.repeats} or more, forward + backward"
-    )
-    print(f"{'':14}{'n':>5}{'classes':>9}{'textbook ms':>13}{'kdviz ms':>10}{'ratio':>7}")
+    print(f"{machine()}\nmedians of {chosen.repeats} or more, forward + backward")
+    print(f"{'':14}{'n':>5}{'classes':>9}  {'machine':<15}{'textbook ms':>11}{'kdviz ms':>10}{'ratio':>7}")
     for ours, textbook in (("rank_kendall", "textbook_rank"), ("pld", "textbook_pld")):
-        for n, k in SIZES:
-            slow, fast = seconds((textbook, ours), n, k, chosen.repeats if n * k > 2**15 else 5 * chosen.repeats)
-            print(f"{ours:14}{n:5}{k:9}{slow * 1e3:13.2f}{fast * 1e3:10.2f}{slow / fast:7.1f}")
-    for case, n, k in (("rank_kendall", 8, 32768), ("pld", 64, 32768)):
-        print(f"{case:14}{n:5}{k:9}{'':13}{seconds((case,), n, k, 1)[0] * 1e3:10.0f}")
+        for (n, k), state in product(SIZES, STATES):
+            with machine_state(state):
+                slow, fast = seconds((textbook, ours), n, k, chosen.repeats if n * k > 2**15 else 5 * chosen.repeats)
+            print(f"{ours:14}{n:5}{k:9}  {state:<15}{slow * 1e3:11.2f}{fast * 1e3:10.2f}{slow / fast:7.1f}")
+    for (case, n, k), state in product((("rank_kendall", 8, 32768), ("pld", 64, 32768)), STATES):
+        with machine_state(state):
+            (fast,) = seconds((case,), n, k, 1)
+        print(f"{case:14}{n:5}{k:9}  {state:<15}{'':11}{fast * 1e3:10.0f}")
     for case, n in (("rank_kendall", 512), ("textbook_rank", 64)):
         print(f"{case}: {in_subprocess(case, n, 1000):.0f} MB extra at n={n}, 1000 classes")
 

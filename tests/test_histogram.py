@@ -316,3 +316,19 @@ def test_quantiles_are_interpolated_within_a_bin():
 
     found = quantiles(np.array([[4, 4]]), np.array([2.0, 4.0]), 2.0, (0.25, 0.5, 0.75))
     assert found.tolist() == [[3.0, 4.0, 5.0]]
+
+
+def test_the_ranking_losss_gradient_says_what_it_costs_and_may_be_left_out(monkeypatch):
+    from kdviz.analysis import cost
+    from kdviz.analysis import histogram as module
+
+    generator = np.random.default_rng(0)
+    nets, said = tuple(generator.standard_normal((2, 40, 6))), []
+    monkeypatch.setattr(cost, "SURELY_SHORT", 0)
+    monkeypatch.setattr(cost, "seconds_per_pair", lambda *, gradient: 1.0)
+    module.histogram(nets, rank_samples=30, announce=said.append)
+    # 30 samples of 6 * 5 / 2 pairs, at a second each
+    assert said == ["the ranking loss' gradient over 30 samples of 6 channels will take about 7 min 30 s"]
+    monkeypatch.setattr(module, "rank_kendall", None)  # a call would fail
+    assert module.histogram(nets, rank_samples=0, announce=said.append)["loss"].values.tolist() == ["kd"]
+    assert len(said) == 1

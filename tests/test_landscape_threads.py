@@ -1,5 +1,7 @@
 """Chunks in threads: order, errors, cores, and the same logits."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from test_landscape_evaluator import Strange, exact, images, measuring, net
 
-from kdviz.analysis.landscape.threads import in_threads
+from kdviz.base.threads import in_threads
 
 
 @pytest.fixture
@@ -41,6 +43,31 @@ def test_each_thread_uses_one_core_and_the_callers_number_stays(two_cores):
     fresh.start()
     fresh.join()
     assert seen == [2]
+
+
+def test_items_are_reported_once_they_are_done():
+    for count in (1, 3):
+        told = []
+        in_threads(lambda i: -i, range(10), count, done=told.append)
+        assert sorted(told) == list(range(10))
+
+
+def test_without_a_number_there_are_as_many_threads_as_torch_has(two_cores):
+    inner = in_threads(lambda _: in_threads(lambda _: threading.get_ident(), range(5)), range(8))
+    assert len({ident for each in inner for ident in each}) <= 2
+    assert all(len(set(each)) == 1 for each in inner), "a thread of one core starts no others"
+    assert in_threads(lambda _: threading.get_ident(), [0]) == [threading.get_ident()], "a lone item is the caller's"
+
+
+def test_a_forked_process_starts_threads_of_its_own():
+    code = (
+        "import os, signal\nfrom kdviz.base.threads import in_threads\n"
+        "assert in_threads(abs, range(4), 2) == [0, 1, 2, 3]\n"
+        "child = os.fork()\n"
+        "if not child:\n    signal.alarm(40)\n    os._exit(in_threads(abs, range(4), 2) != [0, 1, 2, 3])\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
 
 
 def test_no_more_items_are_taken_than_threads_work_on():

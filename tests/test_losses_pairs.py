@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdviz.losses import fused, rank_kendall
+from kdviz.losses import fused, pairwise, rank_kendall
 from kdviz.losses.pairwise import blocked, textbook
 
 FORMS = {
@@ -37,6 +37,51 @@ def test_blocks_and_formula_agree(form, k, half):
     value, none = blocked(student, teacher, form, half, gradient=False)
     torch.testing.assert_close(value, plain, atol=1e-10, rtol=1e-10)
     assert none.numel() == 0
+
+
+@pytest.fixture
+def threads():
+    kept = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(kept)
+
+
+@pytest.mark.parametrize("form", [1, 2, 3])
+def test_the_number_of_threads_changes_no_digit(form, threads):
+    student, teacher = nets(37, 200)
+    found = []
+    for count in (1, 2, 3):
+        threads(count)
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # a thread of its own would not know of it
+            found.append(blocked(student, teacher, form, 0.5))
+    torch.testing.assert_close(found[0], textbook(student, teacher, form, 0.5), atol=1e-9, rtol=1e-9)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_losses_in_threads_keep_gradients_inference_mode_and_vmap(threads):
+    threads(2)
+    student, teacher = nets(24, 120)
+    assert torch.autograd.gradcheck(
+        lambda x: rank_kendall(x, teacher), student.clone().requires_grad_(), fast_mode=True
+    )
+    expected = rank_kendall(student, teacher)
+    with torch.inference_mode():
+        assert rank_kendall(student.clone(), teacher.clone()) == expected
+    several = torch.vmap(rank_kendall, in_dims=(0, None))(torch.stack([student, student.flip(0)]), teacher)
+    assert several[0] == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_each_thread_holds_one_block_whatever_the_samples(threads, monkeypatch):
+    """Buffers are kept for the next piece of the same thread; no tensor elsewhere has all pairs of a sample."""
+    made, real = [], pairwise._buffers
+    monkeypatch.setattr(pairwise, "_buffers", lambda *rest: made.append(real(*rest)) or made[-1])
+    threads(2)
+    for n in (64, 256):
+        made.clear()
+        blocked(*nets(n, 300, torch.float32), 1, 0.5)
+        assert all(each.a.numel() <= 2 * pairwise.BLOCK for each in made)
+        assert len(made) <= 2 * 4, "for each thread, blocks and the last one, of whole pieces and of the last one"
 
 
 class Largest(TorchDispatchMode):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scipy import stats
 from kdviz import metrics
 from kdviz.base.check import KdvizError
 from kdviz.metrics import kendall
+from kdviz.metrics.inversions import inversions
 
 
 def reference(x, y, variant):
@@ -43,11 +45,60 @@ def test_tau_is_scipys(k, ties, variant):
     np.testing.assert_allclose(ours, reference(x, y, variant), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("k", [4096, 33000])
+@pytest.mark.parametrize("k", [4096, 32768, 33000, 70000])  # one integer holds two ranks up to the second
 def test_tau_of_long_rows(k):
-    x, y = rows(2, k, ties=True)
+    x, y = rows(3, k, ties=True)
+    x[0, ::3], y[0, 1::3], x[1] = -np.inf, np.inf, 2.0
     ours = metrics.kendall_tau(torch.from_numpy(x), torch.from_numpy(y))
     np.testing.assert_allclose(ours, reference(x, y, "b"), atol=1e-12, rtol=0)
+    assert ours[1].isnan()
+
+
+@pytest.mark.parametrize("k", [1, 2, 64, 127, 128, 129, 145, 1023, 1024, 1025, 2049, 2500])
+@pytest.mark.parametrize("below", [1, 3, 100, 1 << 16, 1 << 20])
+def test_inversions_are_those_of_the_pairs_themselves(k, below):
+    """Lengths around the ends of leaves, stretches and groups; values from all alike to hardly any alike."""
+    found = np.random.default_rng(k).integers(0, below, (3, k))
+    found[1] = np.sort(found[1])[::-1]
+    upper = np.triu_indices(k, 1)
+    expected = [(row[upper[0]] > row[upper[1]]).sum() for row in found]
+    assert inversions(found, below).tolist() == expected
+
+
+@pytest.fixture
+def two_threads():
+    kept = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(kept)
+
+
+def test_threads_count_what_one_counts(two_threads, monkeypatch):
+    monkeypatch.setattr(kendall, "BLOCK", 2000)  # two rows of the long ones
+    for k in (40, 1000):
+        x, y = rows(31, k, ties=True)
+        ours = metrics.kendall_tau(torch.from_numpy(x), torch.from_numpy(y))
+        np.testing.assert_allclose(ours, reference(x, y, "b"), atol=1e-12, rtol=0)
+
+
+def test_the_memory_of_tau_does_not_grow_with_the_rows(monkeypatch):
+    """Of numpy's arrays, which are all that is large here: bounded by the block, and far below the pairs."""
+    monkeypatch.setattr(kendall, "BLOCK", 1 << 14)
+
+    def peak(n, k):
+        x, y = (torch.from_numpy(one) for one in rows(n, k, ties=True))
+        tracemalloc.start()
+        metrics.kendall_tau(x, y)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(8, 1024)  # what is made once
+    assert (
+        peak(160, 1024) < peak(16, 1024) + 160 * 1000
+    )  # an eighth of a row for each, where all rows at once would be six
+    assert peak(16, 1024) < 100 * (1 << 14)  # bytes for each number of the block
+    assert peak(1, 16384) < 100 * 16384  # all pairs of one row would be 268 million
 
 
 @pytest.mark.parametrize("k", [130, 1000, 40000])
@@ -89,6 +140,9 @@ def test_tau_is_nan_where_scipys_is(variant):
     ours = metrics.kendall_tau(torch.from_numpy(x), torch.from_numpy(y), variant=variant)
     assert ours.isnan().tolist() == [variant != "a", True, True, False]
     assert ours[3] == 1 or variant == "c"
+    wide = [np.tile(one, (1, 60)) for one in (x, y)]  # long rows take another way
+    found = metrics.kendall_tau(*map(torch.from_numpy, wide), variant=variant)
+    assert found.isnan().tolist() == [variant != "a", True, True, False]
     assert math.isnan(metrics.kendall_tau(torch.ones(1), torch.ones(1), variant=variant))
 
 
@@ -153,10 +207,11 @@ def test_spearman_of_a_constant_row_is_nan():
     assert metrics.spearman(torch.tensor([[1.0, torch.nan, 2]]), torch.arange(3.0)[None]).isnan().all()
 
 
-def test_overlap_counts_common_channels():
-    x, y = (torch.from_numpy(one) for one in rows(30, 12, ties=False))
+@pytest.mark.parametrize("ties", [False, True])
+def test_overlap_counts_common_channels(ties):
+    x, y = (torch.from_numpy(one.round() if ties else one) for one in rows(30, 12, ties=False))
     for k in (1, 5, 12):
-        sets = [[set(np.argsort(-row)[:k]) for row in one.numpy()] for one in (x, y)]
+        sets = [[set(np.argsort(-row, kind="stable")[:k]) for row in one.numpy()] for one in (x, y)]
         expected = [len(a & b) / k for a, b in zip(*sets, strict=True)]
         assert metrics.topk_overlap(x, y, k=k).tolist() == pytest.approx(expected)
     with pytest.raises(KdvizError, match="k must be from 1 to the 12 classes, got 13"):

@@ -59,8 +59,8 @@ def test_shares_of_the_teachers_channels():
     t += np.linspace(0, 0.01, 20)  # without ties there is one ranking
     result = tau((s, t), shares=(0.1, 0.3, 1.0))
     for share, count in ((0.1, 2), (0.3, 6), (1.0, 20)):
-        for end, sign in (("top", -1), ("min", 1)):
-            which = np.argsort(sign * t, axis=1)[:, :count]
+        for end, first in (("top", 0), ("middle", 10 - count // 2), ("min", 20 - count)):
+            which = np.argsort(-t, axis=1)[:, first : first + count]
             expected = scipy_taus(np.take_along_axis(s, which, 1), np.take_along_axis(t, which, 1))
             found = float(result.share_mean.sel(end=end, share=share))
             assert found == pytest.approx(np.nanmean(expected), abs=1e-12)
@@ -93,6 +93,70 @@ def test_smooth_tau_tends_to_the_exact_one():
     assert float(result.smooth_error.sel(steepness=1e5)) < 1e-9 < float(result.smooth_error.sel(steepness=0.5))
     assert result.attrs["smooth_samples"] == 50
     assert "smooth_mean" not in tau((s, t), smooth_samples=0)
+
+
+def test_threads_measure_what_one_measures_and_report_every_sample(monkeypatch):
+    import torch
+
+    from kdviz.analysis import ranks
+
+    s, t, y = logits()
+    whole, told = tau((s, t, y)), []
+    monkeypatch.setattr(ranks, "PIECE", 20 * 7)  # seven samples
+    kept = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        pieces = tau((s, t, y), progress=lambda *numbers: told.append(numbers))
+    finally:
+        torch.set_num_threads(kept)
+    for name, values in whole.data_vars.items():
+        np.testing.assert_array_equal(pieces[name], values, err_msg=str(name))
+    assert len(told) == 9
+    assert told[-1] == (60, 60)
+    assert sorted(done for done, _ in told) == [done for done, _ in told]
+
+
+def test_what_the_smooth_tau_costs_is_said_before_it_starts(monkeypatch):
+    from kdviz.analysis import cost, ranks
+
+    monkeypatch.setattr(cost, "seconds_per_pair", lambda *, gradient: 1e-9 if not gradient else None)
+    said = []
+    monkeypatch.setattr(ranks, "_smooth", lambda *_: said.append("starts") or [np.zeros(2)])
+    generator = np.random.default_rng(0)
+    s, t = generator.standard_normal((2, 3, 80_000)).astype(np.float32)
+    tau((s, t), shares=(), steepness=(1.0, 2.0), bootstrap=Bootstrap(resamples=5), announce=said.append)
+    # 3 samples, 80 000 * 79 999 / 2 pairs, twice: 19.2e9 pairs at 1 ns
+    sentence = (
+        "the differentiable tau (--no-smooth leaves it out) over 3 samples of 80,000 channels will take about 19 s"
+    )
+    assert said == [sentence, "starts"]
+
+
+def test_a_smooth_tau_that_is_left_out_is_neither_computed_nor_announced(monkeypatch):
+    from kdviz.analysis import cost, ranks
+
+    def never(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(ranks, "rank_kendall", never)
+    monkeypatch.setattr(cost, "seconds_per_pair", never)
+    assert "smooth_mean" not in tau(logits(), smooth_samples=0, announce=never)
+
+
+def test_a_trial_of_the_cost_is_near_what_it_costs():
+    """The trial's own pairs, by hand: 8 samples of 2048 channels; far wrong would be a factor of the channels."""
+    import time
+
+    import torch
+
+    from kdviz.analysis.cost import seconds_per_pair
+    from kdviz.losses import rank_kendall
+
+    nets = torch.randn(2, 4, 3000, dtype=torch.float64)
+    start = time.process_time()
+    rank_kendall(*nets)
+    spent = (time.process_time() - start) / (4 * 3000 * 2999 / 2)
+    assert spent / 100 < seconds_per_pair(gradient=False) < 100 * spent
 
 
 def test_a_stream_in_chunks_is_the_same_result():

@@ -259,6 +259,49 @@ def test_chunks_of_samples_give_what_all_samples_give():
         np.testing.assert_allclose(parts[name].values, whole[name].values, rtol=1e-12)
 
 
+def test_without_the_ranking_loss_it_is_not_computed_and_the_rest_stays(monkeypatch):
+    from kdviz.analysis import cost
+
+    module = sys.modules["kdviz.analysis.suboptimal.criteria"]  # the package gives its name to the function
+    nets = random_logits(50, seed=4)
+    whole, both = mine_samples(nets), mine_students([nets, nets])
+
+    def never(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(module, "rank_kendall", never)
+    monkeypatch.setattr(cost, "SURELY_SHORT", 0)
+    monkeypatch.setattr(cost, "seconds_per_pair", never)
+    few = mine_samples(nets, ranking=False, announce=never)
+    assert few["criterion"].values.tolist() == ["kl", "pld"]
+    for name in ("loss", "angle", "pairs", "share", "case_loss"):
+        np.testing.assert_array_equal(few[name], whole[name].sel(criterion=["kl", "pld"]), err_msg=name)
+    duels = mine_students([nets, nets], ranking=False)
+    np.testing.assert_array_equal(duels["mean"], both["mean"].sel(criterion=["kl", "pld"]))
+
+
+def test_the_ranking_loss_says_what_it_costs_and_threads_change_nothing(monkeypatch):
+    from kdviz.analysis import cost
+    from kdviz.analysis.suboptimal import mining
+
+    nets, said, told = random_logits(50, seed=4), [], []
+    whole = mine_samples(nets)
+    monkeypatch.setattr(cost, "SURELY_SHORT", 0)
+    monkeypatch.setattr(cost, "seconds_per_pair", lambda *, gradient: 1.0)
+    monkeypatch.setattr(mining, "NUMBERS", 5 * 8)  # eight samples
+    kept = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        pieces = mine_samples(nets, announce=said.append, progress=lambda *numbers: told.append(numbers))
+    finally:
+        torch.set_num_threads(kept)
+    # 50 samples of 5 * 4 / 2 pairs, at a second each
+    assert said == ["the ranking loss over 50 samples of 5 channels will take about 8 min 20 s"]
+    assert told[-1] == (50, 50)
+    for name in ("loss", "angle", "pairs", "case_sample"):
+        np.testing.assert_allclose(pieces[name].values, whole[name].values, rtol=1e-12)
+
+
 def test_truth_by_teacher_and_by_both():
     student, teacher, target = random_logits(60, seed=5)
     best = teacher.argmax(1)

@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 
 from kdviz.analysis.attributes import loss_naming, meaning
+from kdviz.analysis.cost import Announce, announce_pairs
 from kdviz.analysis.counts import Counts, quantiles, shared
 from kdviz.analysis.sources import Chunk, chunks, open_logits, where
 from kdviz.base.check import KdvizError, positive, require
@@ -34,6 +35,7 @@ def histogram(
     drop_nonfinite: bool = False,
     label: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    announce: Announce | None = None,
 ) -> xr.Dataset:
     """Histograms of logits, raw and after softmax(logits / temperature), and what each channel's rank means for KL.
 
@@ -47,7 +49,8 @@ def histogram(
         small: the share of channels, from the smallest up, that is called small; in (0, 1).
         rank_samples: samples behind the ranking loss' gradient, whose cost is quadratic in channels; 0 leaves it out.
         drop_nonfinite, label: as `open_logits` and its chunks.
-        progress: called with (samples done, 0).
+        progress: called with (samples done, samples in all, 0 where that is unknown).
+        announce: called with a sentence that says how long the ranking loss' gradient will take, if that is long.
     Returns: kind "histogram". counts_logit (net, logit) and counts_probability (net, probability), whose coordinates
         are the bins' left edges and whose attribute `width` is the bins' width; band_logit, band_probability (net,
         rank, quantile), to within a bin of logits or of ln p; mass (net, rank), the mean probability of the k-th
@@ -62,10 +65,14 @@ def histogram(
     opened = open_logits(source, label=label)
     sums, tally = None, {}
     for chunk in chunks(opened, who="histogram", drop_nonfinite=drop_nonfinite, teacher=False, tally=tally):
-        sums = sums or _Sums(chunk, temperature, bins, rank_samples)
+        if sums is None:
+            sums = _Sums(chunk, temperature, bins, rank_samples)
+            few = min(rank_samples, opened.count or rank_samples)
+            if chunk.teacher is not None:
+                announce_pairs(announce, "the ranking loss' gradient", few, sums.channels)
         sums.add(chunk)
         if progress:
-            progress(sums.samples, 0)
+            progress(sums.samples, opened.count or 0)
     if sums is None:
         raise KdvizError(f"{opened.name}: no samples")
     settings = {"temperature": temperature, "bins": bins, "small": small, "rank_samples": sums.ranked}
@@ -105,7 +112,7 @@ class _Sums:
         p, q = (_log_softmax(one.numpy().astype(np.float64), self.temperature) for one in (student, teacher))
         self.gradient["kd"] += self._shares(np.abs(np.exp(p) - np.exp(q)), order)
         few = max(0, min(len(student), self.rank_samples - self.ranked))
-        for start in range(0, few, 64):  # pairs of channels are many
+        for start in range(0, few, 64):  # numbers in float64
             part = slice(start, min(start + 64, few))
             leaf = student[part].double().requires_grad_()
             loss = rank_kendall(leaf, teacher[part].double(), reduction="none").sum()

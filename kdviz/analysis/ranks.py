@@ -15,14 +15,17 @@ from torch import Tensor
 from kdviz import metrics
 from kdviz.analysis.attributes import meaning, naming
 from kdviz.analysis.bootstrap import INTERVALS, Bootstrap, mean_interval
+from kdviz.analysis.cost import Announce, announce_pairs
 from kdviz.analysis.sources import Chunk, chunks, open_logits, where
 from kdviz.base.check import positive, require
 from kdviz.base.files import versions
+from kdviz.base.threads import in_threads
 from kdviz.losses import rank_kendall
 
 SHARES = (0.1, 0.3, 0.5, 1.0)
 STEEPNESS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-ENDS = ("top", "min")
+ENDS = ("top", "middle", "min")
+PIECE = 1 << 18  # logits of one net that a thread takes at once
 BINS = 10  # of confidence, equally many samples in each
 MEASURES = {
     "tau_a": (r"$\tau_a$", "Kendall's tau-a"),
@@ -43,18 +46,22 @@ def tau(
     drop_nonfinite: bool = False,
     label: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    announce: Announce | None = None,
 ) -> xr.Dataset:
     """Kendall's tau between the rankings of student and teacher, sample by sample, and what it goes with.
 
     Args:
         source: as `kdviz.analysis.sources.open_logits`; one pass is made.
-        shares: of the channels, in (0, 1], the largest ("top") or the smallest ("min") by the teacher's ranking.
+        shares: of the channels, in (0, 1], the largest ("top"), those in the middle or the smallest ("min") by the
+            teacher's ranking.
         topk: depths of the overlap of the largest channels; those beyond the number of classes are left out.
         steepness: of the differentiable tau_d = mean over pairs of tanh(k dt / 2) tanh(k ds / 2), raw logits.
-        smooth_samples: samples behind tau_d, whose cost is quadratic in channels; 0 leaves it out.
+        smooth_samples: samples behind tau_d, whose cost is quadratic in channels, as that of nothing else here; 0
+            leaves it out.
         bootstrap: coverage, resamples and seed of the intervals of means over samples.
         drop_nonfinite, label: as `open_logits` and its chunks.
-        progress: called with (samples done, 0).
+        progress: called with (samples done, samples in all, 0 where that is unknown).
+        announce: called with a sentence that says how long tau_d will take, before it starts, if that is long.
     Returns: kind "tau". Per sample: tau_a, tau_b, tau_c, spearman, confidence (the teacher's largest probability),
         and with labels correct and target. Of means, each with `_low` and `_high`: mean (measure; tau's variants,
         spearman, top1, top5, ... overlap), share_mean (end, share), group_mean (group: student right or wrong),
@@ -67,15 +74,24 @@ def tau(
     _check(shares, steepness)
     opened, tally, parts = open_logits(source, label=label), {}, []
     done, smooth = 0, []
+
+    def count(piece: Chunk) -> None:
+        nonlocal done
+        done += len(piece.student)
+        if progress:
+            progress(done, opened.count or 0)
+
     for chunk in chunks(opened, who="tau", drop_nonfinite=drop_nonfinite, tally=tally):
-        parts.append(_per_sample(chunk, shares, topk))
+        if not done:
+            few = min(smooth_samples, opened.count or smooth_samples)
+            size = few, chunk.student.shape[1]
+            what = "the differentiable tau (--no-smooth leaves it out)"
+            announce_pairs(announce, what, *size, rounds=len(steepness), gradient=False)
+        parts.append(_measures(chunk, shares, topk, count))
         few = max(0, min(len(chunk.student), smooth_samples - len(smooth)))
         student, teacher = chunk.pair()
         smooth.extend(_smooth(student[:few], teacher[:few], steepness))
-        done += len(chunk.student)
-        if progress:
-            progress(done, 0)
-    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    values = _joined(parts)
     attrs = {
         "label": "student",
         **opened.attrs,
@@ -112,10 +128,8 @@ def over_epochs(
     require(sources, "tau: the run kept no epochs; train with --keep-epochs 1")
     rows = []
     for done, epoch in enumerate(sorted(sources), 1):
-        found = []
-        for chunk in chunks(open_logits(sources[epoch]), who="tau", drop_nonfinite=drop_nonfinite):
-            found.append(_per_sample(chunk, (), ()))
-        values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        read = chunks(open_logits(sources[epoch]), who="tau", drop_nonfinite=drop_nonfinite)
+        values = _joined([_measures(chunk, (), ()) for chunk in read])
         mean, low, high = mean_interval(values["tau_b"], bootstrap)
         row = {"mean": mean, "mean_low": low, "mean_high": high, "agreement": values["agree"].mean()}
         rows.append(row | ({"top1": values["correct"].mean()} if "correct" in values else {}))
@@ -135,11 +149,12 @@ def over_epochs(
 
 def _caption(attrs: Mapping[str, Any]) -> str:
     """The open choices of the figures, for their caption."""
+    many = attrs["smooth_samples"]
+    smooth = f"; the differentiable tau takes raw logits, over {many:,} samples" if many else ""
     return (
         f"Kendall's tau between the channels' order by student and by teacher, over {attrs['samples']:,}"
-        f" samples{where(attrs)}; bars are {attrs['level']:.0%} bootstrap intervals of the mean. The largest (top) and"
-        " smallest (min) channels are those by the teacher's ranking; the differentiable tau takes raw logits, over"
-        f" {attrs['smooth_samples']:,} samples."
+        f" samples{where(attrs)}; bars are {attrs['level']:.0%} bootstrap intervals of the mean. The largest (top),"
+        f" middle and smallest (min) channels are those by the teacher's ranking{smooth}."
     )
 
 
@@ -148,6 +163,17 @@ def _check(shares: Sequence[float], steepness: Sequence[float]) -> None:
         require(0 < share <= 1, f"tau: a share of channels must be above 0 and at most 1, got {share}")
     for value in steepness:
         positive("tau", steepness=value)
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _measures(
+    chunk: Chunk, shares: Sequence[float], topk: Sequence[int], done: Callable[[Chunk], None] | None = None
+) -> dict[str, np.ndarray]:
+    """`_per_sample` of pieces of the chunk, which threads take in turn: name -> [n]."""
+    return _joined(in_threads(lambda piece: _per_sample(piece, shares, topk), chunk.pieces(PIECE), done=done))
 
 
 def _per_sample(chunk: Chunk, shares: Sequence[float], topk: Sequence[int]) -> dict[str, np.ndarray]:
@@ -162,7 +188,8 @@ def _per_sample(chunk: Chunk, shares: Sequence[float], topk: Sequence[int]) -> d
     order = teacher.argsort(dim=1, descending=True, stable=True)
     for share in shares:
         count = max(2, math.ceil(share * classes))
-        for end, channels in zip(ENDS, (order[:, :count], order[:, -count:]), strict=True):
+        for end, first in zip(ENDS, (0, (classes - count) // 2, classes - count), strict=True):
+            channels = order[:, first : first + count]
             some = student.gather(1, channels), teacher.gather(1, channels)
             found[f"{end} {share}"] = found["tau_b"] if count == classes else metrics.kendall_tau(*some)
     found["confidence"] = teacher.double().softmax(1).amax(1)

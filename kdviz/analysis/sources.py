@@ -31,6 +31,13 @@ class Chunk(NamedTuple):
     target: Tensor | None
     ids: Tensor
 
+    def pieces(self, numbers: int) -> "list[Chunk]":
+        """The chunk cut for threads, about so many logits of one net in each; whole on a device other than the CPU."""
+        n, k = self.student.shape
+        step = max(1, numbers // k) if self.student.device.type == "cpu" else n
+        cuts = [slice(start, start + step) for start in range(0, n, step)]
+        return [Chunk(*(None if one is None else one[cut] for one in self)) for cut in cuts]  # pyright: ignore
+
     def pair(self) -> tuple[Tensor, Tensor]:
         """Student and teacher, where there is a teacher (`chunks` sees to it)."""
         if self.teacher is None:
@@ -46,11 +53,13 @@ class Logits:
         name: who to name in errors.
         chunks: a fresh iterator at each call.
         attrs: what is known of their origin, carried into results.
+        count: how many samples, where that is known before they are read.
     """
 
     name: str
     chunks: Callable[[], Iterable[tuple]]
     attrs: Mapping[str, Any] = field(default_factory=dict)
+    count: int | None = None
 
 
 def open_logits(source: Any, *, label: str | None = None) -> Logits:
@@ -80,7 +89,7 @@ def open_logits(source: Any, *, label: str | None = None) -> Logits:
     else:
         require(isinstance(source, Iterable), f"logits: cannot read a {type(source).__name__}")
         opened = Logits("logits", lambda: iter(source))
-    return Logits(opened.name, opened.chunks, labelled(opened.attrs, label))
+    return Logits(opened.name, opened.chunks, labelled(opened.attrs, label), opened.count)
 
 
 def chunks(
@@ -292,7 +301,8 @@ def _from_netcdf(path: Path) -> Logits:
             yield from _from_dataset(dataset, str(path)).chunks()
 
     with opened() as dataset:
-        return Logits(str(path), passes, _from_dataset(dataset, str(path)).attrs)
+        found = _from_dataset(dataset, str(path))
+        return Logits(str(path), passes, found.attrs, found.count)
 
 
 def _from_dataset(dataset: Any, name: str) -> Logits:
@@ -316,4 +326,4 @@ def _from_arrays(arrays: tuple, name: str, attrs: Mapping[str, Any] | None = Non
             stop = min(start + step, len(first))  # some readers of HDF5 fill up a slice beyond the end
             yield tuple(None if one is None else one[start:stop] for one in arrays)
 
-    return Logits(name, passes, attrs or {})
+    return Logits(name, passes, attrs or {}, len(first))

@@ -16,6 +16,7 @@ from kdviz.analysis.grid import curvatures
 from kdviz.base.check import one_of, positive, require
 from kdviz.base.files import versions
 from kdviz.base.seeds import torch_generator
+from kdviz.base.threads import in_threads
 from kdviz.losses import loss_value, resolve, validate_logits
 
 # Values and ranges are in the unit of each panel's loss, which the coordinate `unit` names.
@@ -34,7 +35,7 @@ MEANINGS = {
 LOGITS = ("logits_student", "logits_teacher", "target")
 STEP = 1e-3  # of the second differences, in lengths of t but 3e-3 logits at most: rounding and truncation are small
 TRUNCATION = 1e-4  # of the larger curvature, which second differences over such a step may miss
-ROWS = 1 << 21  # numbers of one batch of points
+NUMBERS = 1 << 18  # numbers of one batch of points, which a thread takes
 Evaluate = Callable[[Tensor], Tensor]
 
 LARGEST = 1e6  # of span and temperatures; far beyond, logits overflow
@@ -216,12 +217,16 @@ def _plane_function(
         return loss_value(name, rows, teacher.expand(n, -1), labels, settings=settings, reduction="none")
 
     values: Evaluate = batch if separable else torch.vmap(single)
+    held = len(teacher) if separable else len(teacher) ** 2  # for each point: what couples may hold a matrix of classes
+
+    def work(part: Tensor) -> np.ndarray:
+        with torch.no_grad():
+            return values(teacher + part @ axes).numpy().copy()  # a view would keep what it was taken from
 
     def function(points: np.ndarray) -> np.ndarray:
         flat = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64)).reshape(-1, 2)
-        # rank_kendall holds k^2 numbers for each row
-        parts = flat.split(max(1, ROWS // len(teacher) ** 2))
-        return torch.cat([values(teacher + part @ axes) for part in parts]).numpy().reshape(points.shape[:-1])
+        parts = in_threads(work, flat.split(max(1, NUMBERS // held)))
+        return np.concatenate(parts).reshape(points.shape[:-1])
 
     return function
 

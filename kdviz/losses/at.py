@@ -15,7 +15,7 @@ def _attention(maps: Tensor) -> Tensor:
     return functional.normalize(maps.square().mean(1).flatten(1))
 
 
-@loss(AT, unit="1", long_name="attention transfer loss")
+@loss(AT, unit="1", long_name="attention transfer loss", shift_invariant=False)
 def at(features_student: Maps, features_teacher: Maps, *, reduction: Reduction = "mean") -> Tensor:
     """Squared difference of the nets' attention maps, summed over stages.
 

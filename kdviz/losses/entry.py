@@ -24,7 +24,8 @@ class Loss:
         long_name: what an axis calls it, "cross-entropy".
         title: what a panel or a legend calls it, "CE".
         source: its paper.
-        shift_invariant: whether a number added to all logits of a sample leaves it as it is.
+        shift_invariant: whether a number added to all logits of a sample leaves it as it is; for a loss of features, a
+            number added to all of them. The contract tests hold it to either.
     """
 
     name: str

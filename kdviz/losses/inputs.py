@@ -1,5 +1,6 @@
 """What every loss does to its tensors before and after its formula; nothing here waits for the device."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -10,6 +11,7 @@ from kdviz.base.check import one_of, require, same_shape
 
 Reduction = Literal["mean", "none"]
 Normalize = Literal["none", "zscore"]
+GRAIN = 1 << 15  # numbers from which on torch splits an operation over threads
 
 
 def wide(tensor: Tensor) -> Tensor:
@@ -65,6 +67,17 @@ def normalized(who: str, logits: tuple[Tensor, Tensor], normalize: str) -> tuple
     """Both nets' logits as they are ("none") or z-scored ("zscore")."""
     one_of(who, ("none", "zscore"), normalize=normalize)
     return logits if normalize == "none" else (standard(logits[0]), standard(logits[1]))
+
+
+def by_pieces(function: Callable[[Tensor], Tensor], tensor: Tensor) -> Tensor:
+    """The function of rows `[n, k]` that know nothing of each other; on a CPU in pieces too small for torch to split.
+
+    Each operation that torch splits over its threads waits for the slowest of them, long on busy cores.
+    """
+    step = max(1, (GRAIN - 1) // tensor.shape[1])
+    if tensor.device.type != "cpu" or len(tensor) <= step:
+        return function(tensor)
+    return torch.cat([function(piece) for piece in tensor.split(step)])
 
 
 def reduce(who: str, values: Tensor, reduction: str) -> Tensor:

@@ -15,7 +15,7 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.mT).square().mean((1, 2))
 
 
-@loss(NST, unit="1", long_name="NST loss")
+@loss(NST, unit="1", long_name="NST loss", shift_invariant=False)
 def nst(features_student: Maps, features_teacher: Maps, *, reduction: Reduction = "mean") -> Tensor:
     """Squared maximum mean discrepancy of the channels' patterns, summed over stages.
 

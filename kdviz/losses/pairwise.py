@@ -9,18 +9,25 @@ A hyperbolic tangent (or a sign) is held as its chance P = (1 - tanh) / 2, which
 Pairs are taken by their cyclic distance d: (i, i + d mod k) for d < k/2 names every pair once; d = k/2 names them twice
 and counts half. The samples stand innermost, so that all pairs of one distance are one long run of memory, and a block
 of distances is a strided window of the channels doubled: no index, no copy.
+
+On a CPU the samples are cut into pieces, each of which one thread takes. How they are cut does not depend on the number
+of threads, and so no digit of the sums does.
 """
 
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from kdviz.base.threads import in_threads
 from kdviz.losses.inputs import unmixed
 
 BLOCK = 1 << 19  # pairs at once: large against the cost of a call, small enough for the last cache
 DISTANCES = 16  # at least so many at once, where k allows, before more samples are taken
+PIECES = 4  # of the samples at least, so that threads have equal shares of them; fewer where a piece has under
+PIECE = 1 << 16  # pairs, as one has whose blocks are too small for torch to split them
 ROOM = 1 << 24  # pairs at once on a device other than the CPU
 
 
@@ -110,9 +117,15 @@ def _concord(a: Tensor, b: Tensor, weights: Tensor, form: int, gradient: bool) -
 
 
 def _some(
-    student: Tensor, teacher: Tensor, form: int, half: float, many: int, gradient: bool, held: dict[tuple, Buffers]
+    student: Tensor,
+    teacher: Tensor,
+    form: int,
+    half: float,
+    many: int,
+    gradient: bool,
+    held: dict[tuple[int, ...], Buffers],
 ) -> tuple[Tensor, Tensor]:
-    """V `[r]` of some samples and its derivative `[r, k]`, over 4h; held keeps the buffers for the next ones."""
+    """V `[r]` of some samples and its derivative `[r, k]`; held keeps this thread's buffers for the next."""
     (s, s_how), (t, t_how) = _sides(student, teacher, form, half)
     (r, k), turns = student.shape, len(s) - 1
     weights = student.new_ones(turns)
@@ -120,10 +133,10 @@ def _some(
         weights[-1].fill_(0.5)
     value, slope = student.new_zeros(r), student.new_zeros(turns + k if gradient else 0, r)
     for first, number in _distances(k, many):
-        shape, weight = (number, k, r), weights[first - 1 : first - 1 + number]
-        if shape not in held:
-            held[shape] = _buffers(s, *shape)
-        a, b, slant_a, slant_b = held[shape]
+        weight, mine = weights[first - 1 : first - 1 + number], (threading.get_ident(), number, r)
+        if mine not in held:
+            held[mine] = _buffers(s, number, k, r)
+        a, b, slant_a, slant_b = held[mine]
         _fill(slant_a, t[0], t[first : first + number], t_how)
         _fill(slant_b, s[0], s[first : first + number], s_how)
         value += _concord(a, b, weight, form, gradient).view(-1, r).sum(0)
@@ -131,10 +144,10 @@ def _some(
             slope[:k] += (weight @ slant_a).view(-1, r)
             slope[first : first + k + number - 1] -= (weight @ a).view(-1, r)
     slope[:turns] += slope[k:]
-    return value if form == 2 else k * (k - 1) / 2 - 2 * value, slope[:k].t()
+    slope = slope[:k].t()
+    return (value, slope) if form == 2 else (k * (k - 1) / 2 - 2 * value, 4 * half * slope)
 
 
-@torch.no_grad()
 def blocked(
     student: Tensor, teacher: Tensor, form: int, half: float, *, gradient: bool = True, pairs: int | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -148,15 +161,22 @@ def blocked(
         pairs: how many at once.
     """
     n, k = student.shape
-    pairs = pairs or (BLOCK if student.device.type == "cpu" else ROOM)
-    few = min(max(pairs // (k * DISTANCES), 1), n)
+    on_cpu = student.device.type == "cpu"
+    pieces = min(PIECES, 1 + n * k * (k - 1) // 2 // PIECE) if on_cpu else 1
+    pairs = pairs or (BLOCK if on_cpu else ROOM)
+    few = min(max(pairs // (k * DISTANCES), 1), -(-n // pieces))
     many = min(max(pairs // (k * few), 1), k // 4 + 1)  # a block is wider than its pairs by this
-    held: dict[tuple, Buffers] = {}
-    cuts = zip(student.split(few), teacher.split(few), strict=True)
-    with unmixed(student.device):
-        parts = [_some(s, t, form, half, many, gradient, held) for s, t in cuts]
-    value, slope = (torch.cat(each) for each in zip(*parts, strict=True))
-    return value, slope if form == 2 or not gradient else 4 * half * slope
+    held: dict[tuple[int, ...], Buffers] = {}
+
+    def work(cut: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        with torch.no_grad(), unmixed(student.device):
+            return _some(*cut, form, half, many, gradient, held)
+
+    cuts = list(zip(student.split(few), teacher.split(few), strict=True))
+    parts = in_threads(work, cuts, None if on_cpu else 1)
+    with torch.no_grad():
+        value, slope = (torch.cat(each) for each in zip(*parts, strict=True))
+        return value, slope
 
 
 def textbook(student: Tensor, teacher: Tensor, form: int, half: float) -> tuple[Tensor, Tensor]:

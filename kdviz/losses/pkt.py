@@ -18,7 +18,7 @@ def _probabilities(pooled: Tensor) -> Tensor:
     return similarity / similarity.sum(1, keepdim=True)
 
 
-@loss(PKT, unit="nats", long_name="PKT loss")
+@loss(PKT, unit="nats", long_name="PKT loss", shift_invariant=False)
 def pkt(pooled_student: Tensor, pooled_teacher: Tensor) -> Tensor:
     """KL divergence between the nets' similarities of samples, mean over all pairs.
 

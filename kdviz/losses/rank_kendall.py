@@ -8,7 +8,7 @@ from torch import Tensor
 from kdviz.base.check import one_of, positive, require
 from kdviz.losses.entry import loss
 from kdviz.losses.fused import fused
-from kdviz.losses.inputs import Reduction, pair, reduce
+from kdviz.losses.inputs import Reduction, by_pieces, pair, reduce
 from kdviz.losses.pairwise import blocked, textbook
 from kdviz.losses.papers import RKKD
 
@@ -63,11 +63,13 @@ def zscored(rows: Tensor) -> Tensor:
 
 def _normalized(logits: Tensor, kind: str) -> Tensor:
     """Rows as they are, z-scored, or of unit length, which 1e-14 keeps finite as it does in `zscored`."""
-    if kind == "zscore":
-        return zscored(logits)
-    if kind == "l2":
-        return logits / (logits.square().sum(1, keepdim=True) + 1e-14).sqrt()
-    return logits
+    if kind == "none":
+        return logits
+    return by_pieces(zscored if kind == "zscore" else _unit, logits)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return rows / (rows.square().sum(1, keepdim=True) + 1e-14).sqrt()
 
 
 def smooth_tau(student: Tensor, teacher: Tensor, *, form: int, steepness: float) -> Tensor:

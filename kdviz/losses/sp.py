@@ -15,7 +15,7 @@ def _similarities(maps: Tensor) -> Tensor:
     return functional.normalize(flat @ flat.mT)
 
 
-@loss(SP, unit="1", long_name="similarity-preserving loss")
+@loss(SP, unit="1", long_name="similarity-preserving loss", shift_invariant=False)
 def sp(features_student: Maps | Tensor, features_teacher: Maps | Tensor) -> Tensor:
     """Squared difference of the last maps' similarities between samples.
 

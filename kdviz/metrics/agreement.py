@@ -56,8 +56,9 @@ def topk_overlap(logits_student: Tensor, logits_teacher: Tensor, *, k: int = 5) 
 
 def _first(k: int, logits: Tensor) -> Tensor:
     """Which channels are among the k largest: [n, classes] bool."""
-    order = logits.argsort(dim=1, descending=True, stable=True)[:, :k]
-    return torch.zeros(logits.shape, dtype=torch.bool, device=logits.device).scatter_(1, order, True)
+    least = logits.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True)
+    above, level = logits > least, logits == least
+    return above | (level & (level.cumsum(1) <= k - above.sum(1, keepdim=True)))
 
 
 def spearman(x: Tensor, y: Tensor) -> Tensor:
@@ -80,7 +81,9 @@ def spearman(x: Tensor, y: Tensor) -> Tensor:
 
 def _average_ranks(x: Tensor) -> Tensor:
     """Ranks of each row, doubled; ties share their mean rank (doubled, so that every rank is whole)."""
-    ordered = x.detach().sort(dim=1).values.contiguous()
-    values = x.detach().contiguous()
-    below = torch.searchsorted(ordered, values)
-    return (below + torch.searchsorted(ordered, values, right=True)).double()
+    ordered, places = x.detach().sort(dim=1)
+    new = ordered[:, 1:] != ordered[:, :-1]
+    at = torch.arange(x.shape[1], device=x.device).expand_as(x)
+    first = at.masked_fill(torch.nn.functional.pad(~new, (1, 0)), 0).cummax(1).values
+    last = at.masked_fill(torch.nn.functional.pad(~new, (0, 1)), x.shape[1] - 1).flip(1).cummin(1).values.flip(1)
+    return torch.empty(x.shape, dtype=torch.float64, device=x.device).scatter_(1, places, (first + last).double())

@@ -1,7 +1,8 @@
 """Kendall's tau of many rows at once, exact, with ties as scipy handles them.
 
-On a CPU the discordant pairs of a row are the inversions of y in the order of x, counted by whole arrays of small
-integers: sorts and comparisons of adjacent numbers vectorise, merge trees not. Elsewhere pairs are compared in blocks.
+On a CPU the discordant pairs of a row are the inversions of y in the order of x, which `inversions` counts in
+O(k log k). Blocks of long rows are spread over threads; short ones are many operations so brief that threads would wait
+for one another's turn at the interpreter. Elsewhere pairs are compared in blocks, O(k^2).
 """
 
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 
 from kdviz.base.check import one_of, require, same_shape
+from kdviz.base.threads import in_threads
+from kdviz.metrics.inversions import LEAF, inversions
 
-BLOCK = 1 << 17  # numbers held at once on the CPU: what fits the second-level cache
+BLOCK = 1 << 18  # numbers that a thread holds at once on the CPU
 PAIRS = 1 << 25  # pairs held at once elsewhere
-SMALL = 128  # the longest column whose inversions fit int8
 
 
 def kendall_tau(x: Tensor, y: Tensor, *, variant: str = "b") -> Tensor:
@@ -50,14 +52,17 @@ def kendall_taus(x: Tensor, y: Tensor, *, variants: str = "abc") -> dict[str, Te
     require(x.ndim in (1, 2), f"kendall_tau: rows must be [n, k] or [k], got {tuple(x.shape)}")
     require(not (x.is_complex() or y.is_complex()), "kendall_tau: complex numbers have no order")
     rows, others = torch.atleast_2d(x.detach()), torch.atleast_2d(y.detach())
-    taus = {name: rows.new_full(rows.shape[:1], torch.nan, dtype=torch.float64) for name in variants}
-    if rows.shape[1] > 1:
+    if 0 in rows.shape or rows.shape[1] < 2:
+        taus = {name: rows.new_full(rows.shape[:1], torch.nan, dtype=torch.float64) for name in variants}
+    else:
         blocks = _cpu_blocks if x.device.type == "cpu" else _pair_blocks
-        for part, counts in blocks(rows, others):
-            undefined = rows[part].isnan().any(1) | others[part].isnan().any(1)
-            for name, tau in taus.items():
-                tau[part] = _ratio(name, rows.shape[1], *counts).masked_fill(undefined, torch.nan)
+        parts = [_ratios(variants, rows.shape[1], *counts) for counts in blocks(rows, others)]
+        taus = {name: torch.cat([part[name] for part in parts]) for name in variants}
     return taus if x.ndim == 2 else {name: tau[0] for name, tau in taus.items()}
+
+
+def _ratios(variants: str, k: int, undefined: Tensor, *counts: Tensor) -> dict[str, Tensor]:
+    return {name: _ratio(name, k, *counts).masked_fill(undefined, torch.nan) for name in variants}
 
 
 def _ratio(variant: str, k: int, surplus: Tensor, untied_x: Tensor, untied_y: Tensor, distinct: Tensor) -> Tensor:
@@ -71,21 +76,20 @@ def _ratio(variant: str, k: int, surplus: Tensor, untied_x: Tensor, untied_y: Te
     return torch.where((untied_x > 0) & (untied_y > 0), tau.clamp(-1, 1), torch.nan)
 
 
-def _pair_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
-    """Counts by comparing all pairs, PAIRS at once; every ordered pair is seen, hence the halves."""
+def _pair_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Rows with a NaN, and `_counts` by comparing all pairs, PAIRS at once; both orders are seen, hence the halves."""
     k = x.shape[1]
     strip = max(1, min(k, PAIRS // k))
     step = max(1, PAIRS // (k * strip))
     for start in range(0, len(x), step):
-        part = slice(start, start + step)
-        a, b = x[part], y[part]
+        a, b = x[start : start + step], y[start : start + step]
         counts = torch.zeros(3, len(a), dtype=torch.int64, device=x.device)
         for low in range(0, k, strip):
             sign_a, sign_b = _signs(a, low, strip), _signs(b, low, strip)
             for count, signs in zip(counts, (sign_a * sign_b, sign_a.abs(), sign_b.abs()), strict=True):
                 count += signs.sum((1, 2), dtype=torch.int64)
         distinct = [rows.sort(dim=1).values.diff(dim=1).ne(0).sum(1) + 1 for rows in (a, b)]
-        yield part, (*(counts // 2), torch.minimum(*distinct))
+        yield a.isnan().any(1) | b.isnan().any(1), *(counts // 2), torch.minimum(*distinct)
 
 
 def _signs(rows: Tensor, low: int, strip: int) -> Tensor:
@@ -94,11 +98,17 @@ def _signs(rows: Tensor, low: int, strip: int) -> Tensor:
     return (left > right).to(torch.int8) - (left < right).to(torch.int8)  # [n, strip, k]
 
 
-def _cpu_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
+def _cpu_blocks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Rows with a NaN, and `_counts`, of blocks of rows, which threads take in turn where that pays."""
     step = max(1, BLOCK // x.shape[1])
-    for start in range(0, len(x), step):
-        part = slice(start, start + step)
-        yield part, tuple(map(torch.from_numpy, _counts(_array(x[part]), _array(y[part]))))
+    cuts = list(zip(x.split(step), y.split(step), strict=True))
+
+    def work(cut: tuple[Tensor, Tensor]) -> tuple[np.ndarray, ...]:
+        a, b = map(_array, cut)
+        return np.logical_or(np.isnan(a).any(axis=1), np.isnan(b).any(axis=1)), *_counts(a, b)
+
+    for found in in_threads(work, cuts, None if x.shape[1] > LEAF else 1):
+        yield tuple(map(torch.from_numpy, found))
 
 
 def _array(rows: Tensor) -> np.ndarray:
@@ -112,11 +122,11 @@ def _counts(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, ...]:
     total = k * (k - 1) // 2
     rank_x, tied_x, distinct_x = _dense_ranks(x)
     rank_y, tied_y, distinct_y = _dense_ranks(y)
-    bits = k.bit_length()
+    bits = (k - 1).bit_length()
     keys = rank_x << bits | rank_y
     keys.sort(axis=1)  # by x, ties by y: then the pairs out of order in y are the discordant ones
     tied_both = _tied(_changes(keys))
-    discordant = _inversions(keys & ((1 << bits) - 1))
+    discordant = inversions(keys & ((1 << bits) - 1), k)
     surplus = total - tied_x - tied_y + tied_both - 2 * discordant
     return surplus, total - tied_x, total - tied_y, np.minimum(distinct_x, distinct_y)
 
@@ -127,7 +137,7 @@ def _dense_ranks(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     order = x.argsort(axis=1)
     order += np.arange(0, n * k, k)[:, None]
     changes = _changes(x.ravel().take(order))
-    wide = np.int32 if k < 1 << 15 else np.int64  # two ranks share one integer later
+    wide = np.int32 if k <= 1 << 15 else np.int64  # two ranks share one integer later
     ranks = np.empty(n * k, wide)
     rising = changes.cumsum(axis=1, dtype=wide)
     ranks[order] = rising
@@ -143,59 +153,11 @@ def _changes(rows: np.ndarray) -> np.ndarray:
 
 def _tied(changes: np.ndarray) -> np.ndarray:
     """Pairs of equal values of each row: the sum of t (t - 1) / 2 over its runs of t equal ones."""
-    n, k = changes.shape
-    starts = changes.copy()
+    pairs = np.zeros(len(changes), np.int64)
+    some = np.flatnonzero(~changes[:, 1:].all(axis=1))  # most rows have no ties, if logits are float32
+    starts = changes[some]
     starts[:, 0] = True
     firsts = np.flatnonzero(starts)
-    if len(firsts) == n * k:
-        return np.zeros(n, np.int64)
-    lengths = np.diff(firsts, append=n * k)
-    return np.bincount(firsts // k, weights=lengths * (lengths - 1) / 2, minlength=n).astype(np.int64)
-
-
-def _inversions(ranks: np.ndarray) -> np.ndarray:
-    """The pairs i < j with ranks[i] > ranks[j] of each row of [n, k]; equal ranks are in order.
-
-    Long rows are cut into blocks by position and, once more, by value. A pair is then in one block by position
-    (compared there), else in one by value (compared there, by position's block), else counted from the table of how
-    many numbers lie in each pair of blocks. With blocks of sqrt(k) that is k^1.5 comparisons instead of k^2 / 2.
-    """
-    n, k = ranks.shape
-    if k <= SMALL:
-        return _column_inversions(np.ascontiguousarray(ranks.T.astype(np.int8)))
-    size = min(max(32, 1 << (k.bit_length() // 2)), SMALL)
-    blocks = -(-k // size)
-    padded = np.full((n, blocks * size), k, ranks.dtype)  # equal values at the end add no inversion
-    padded[:, :k] = ranks
-    bits = (blocks * size - 1).bit_length()
-    held = padded << bits | np.arange(blocks * size, dtype=ranks.dtype)
-    held.sort(axis=1)
-    held &= (1 << bits) - 1  # the position that holds each value, by rising value
-    held //= size
-    inside = _column_inversions(_columns(padded, size)) + _column_inversions(_columns(held, size))
-    return inside.reshape(n, blocks).sum(axis=1) + _block_inversions(held.reshape(n * blocks, size), blocks)
-
-
-def _columns(rows: np.ndarray, size: int) -> np.ndarray:
-    """Rows cut into blocks, one per column, in the smallest integers that hold them."""
-    narrow = np.int16 if rows.shape[1] < 1 << 15 else rows.dtype
-    return np.ascontiguousarray(rows.reshape(-1, size).T.astype(narrow))
-
-
-def _column_inversions(columns: np.ndarray) -> np.ndarray:
-    """Inversions of each column of [size, m], size at most SMALL: one comparison of whole slabs per distance."""
-    counts = np.zeros(columns.shape, np.int8)
-    greater = np.empty(columns.shape, bool)
-    for distance in range(1, len(columns)):
-        found = np.greater(columns[:-distance], columns[distance:], out=greater[distance:])
-        counts[distance:] += found.view(np.int8)
-    return counts.sum(axis=0, dtype=np.int64)
-
-
-def _block_inversions(held: np.ndarray, blocks: int) -> np.ndarray:
-    """Pairs whose blocks of value and of position are both different, and out of order; held is [n * blocks, size]."""
-    cells = held + np.arange(0, len(held) * blocks, blocks)[:, None]
-    table = np.bincount(cells.ravel(), minlength=len(held) * blocks).reshape(-1, blocks, blocks)  # value, position
-    later = table[:, :, ::-1].cumsum(axis=2)[:, :, ::-1] - table
-    smaller_and_later = later.cumsum(axis=1) - later
-    return (smaller_and_later * table).sum(axis=(1, 2))
+    lengths = np.diff(firsts, append=starts.size)
+    pairs[some] = np.bincount(firsts // changes.shape[1], weights=lengths * (lengths - 1) / 2, minlength=len(some))
+    return pairs

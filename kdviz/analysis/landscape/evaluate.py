@@ -15,9 +15,9 @@ from kdviz.analysis.landscape.network import Network
 from kdviz.analysis.landscape.options import Measurement
 from kdviz.analysis.landscape.processes import local_device
 from kdviz.analysis.landscape.replay import recorded
-from kdviz.analysis.landscape.threads import in_threads
 from kdviz.base.check import one_of, require
 from kdviz.base.files import versions
+from kdviz.base.threads import in_threads
 from kdviz.data import Data
 from kdviz.losses import loss_value, resolve, validate_logits
 from kdviz.models import net_of

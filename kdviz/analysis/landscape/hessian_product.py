@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdviz.analysis.landscape.threads import in_threads
 from kdviz.base.check import require
+from kdviz.base.threads import in_threads
 
 KEPT = 2**31  # bytes of graphs
 Weights = Mapping[str, Tensor]

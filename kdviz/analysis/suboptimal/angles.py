@@ -24,18 +24,43 @@ def gradients(
     >>> found["ce"].tolist(), [round(one, 4) for one in found["kl"][0].tolist()]
     ([[-0.5, 0.5]], [-0.2311, 0.2311])
     """
+    return with_gradients(logits_student, logits_teacher, target, settings)[1]
+
+
+def with_gradients(
+    logits_student: Tensor,
+    logits_teacher: Tensor,
+    target: Tensor,
+    settings: CriteriaSettings = REAL,
+    *,
+    ranking: bool = True,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """`criteria` and `gradients` at once, so that each loss is computed once.
+
+    Args:
+        logits_student, logits_teacher, target, settings: as `criteria`.
+        ranking: whether the ranking loss is among them, alone and beside KL.
+    Returns: (name -> `[n]`, name -> `[n, k]`), the criteria in the order of their names; "ce" comes before them in the
+        second.
+    """
     student = logits_student.detach()
     one_hot = torch.nn.functional.one_hot(target, student.shape[1])
     temperature = settings.temperature
     softer = (student / temperature).softmax(1) - (logits_teacher / temperature).softmax(1)
-    found = {"ce": student.softmax(1) - one_hot, "kl": temperature * softer}
-    with torch.enable_grad():
-        for name in ("rank_kendall", "pld"):
+    values = {"kl": criterion("kl", student, logits_teacher, target, settings)}
+    slopes = {"ce": student.softmax(1) - one_hot, "kl": temperature * softer}
+    for name in ("rank_kendall", "pld") if ranking else ("pld",):
+        with torch.enable_grad():
             leaf = student.clone().requires_grad_()
-            value = criterion(name, leaf, logits_teacher, target, settings).sum()
-            (found[name],) = torch.autograd.grad(value, leaf)
-    found["kl+rk"] = settings.alpha * found["kl"] + settings.gamma * found["rank_kendall"]
-    return {name: found[name] for name in ("ce", *NAMES)}
+            value = criterion(name, leaf, logits_teacher, target, settings)
+            (slopes[name],) = torch.autograd.grad(value.sum(), leaf)
+        values[name] = value.detach()
+    if ranking:
+        weight = settings.alpha * temperature**2
+        values["kl+rk"] = weight * values["kl"] + settings.gamma * values["rank_kendall"]
+        slopes["kl+rk"] = settings.alpha * slopes["kl"] + settings.gamma * slopes["rank_kendall"]
+    order = [name for name in NAMES if name in values]
+    return {name: values[name] for name in order}, {name: slopes[name] for name in ("ce", *order)}
 
 
 def angle(first: Tensor, second: Tensor) -> Tensor:

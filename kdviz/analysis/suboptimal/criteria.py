@@ -22,6 +22,7 @@ CRITERIA = {  # name -> title and unit
     "pld": _LOSS["pld"],
 }
 NAMES = tuple(CRITERIA)
+RANKING = ("rank_kendall", "kl+rk")  # those whose cost is quadratic in channels
 
 
 @dataclass(frozen=True)

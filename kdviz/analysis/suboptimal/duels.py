@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from kdviz.analysis.attributes import meaning, student_naming
+from kdviz.analysis.cost import Announce
 from kdviz.analysis.sources import open_logits
 from kdviz.analysis.suboptimal.criteria import (
     LOSS,
@@ -24,10 +25,10 @@ from kdviz.analysis.suboptimal.mining import (
     TRUTHS,
     Progress,
     Scan,
+    Scanner,
     add_images,
     add_names,
     pick,
-    scan,
     softened,
 )
 from kdviz.base.check import require
@@ -45,7 +46,9 @@ def mine_students(
     top: int = 6,
     data: "Data | None" = None,
     drop_nonfinite: bool = False,
+    ranking: bool = True,
     progress: Progress | None = None,
+    announce: Announce | None = None,
 ) -> xr.Dataset:
     """Every sample and ordered pair (this, that) of students with loss_this < loss_that, this wrong and that right.
 
@@ -53,7 +56,7 @@ def mine_students(
         logits: two sources or more, as `mine_samples` takes them, over the same samples of the same teacher.
         labels: the students' names in figures.
         top: cases to keep, one for each sample: its pair of largest regret, KL_that - KL_this.
-        settings, truth, data, drop_nonfinite, progress: as `mine_samples`.
+        settings, truth, data, drop_nonfinite, ranking, progress, announce: as `mine_samples`.
     Returns: dataset: pairs (criterion, this, that) and candidates (this, that; this wrong, that right) in samples,
         share = pairs / candidates; per case: case_sample, case_label, case_this, case_that, regret (case),
         case_loss (case, side, criterion), probability (case, net, channel; teacher, this, that) and, with data, image.
@@ -66,7 +69,8 @@ def mine_students(
     named: Sequence[str | None] = labels or [None] * len(logits)
     require(len(named) == len(logits), f"{who}: {len(logits)} students but {len(named)} labels")
     sources = [open_logits(one, label=name) for one, name in zip(logits, named, strict=True)]
-    scans = [scan(who, source, truth, settings, drop_nonfinite, progress) for source in sources]
+    scanner = Scanner(who, truth, settings, drop_nonfinite, ranking, progress, announce)
+    scans = [scanner.scan(source) for source in sources]
     names = _unique([str(source.attrs.get("label", f"student {at + 1}")) for at, source in enumerate(sources)])
     loss, right, ids, classes = _aligned(who, names, scans, [dict(source.attrs) for source in sources])
     pairs, candidates = _count(loss, right)
@@ -94,7 +98,7 @@ def mine_students(
             "case_that": ("case", known[that]),
             "case_loss": (("case", "side", "criterion"), values, LOSS),
         },
-        {"criterion": criterion_coordinate(), **students, "side": SIDES},
+        {"criterion": criterion_coordinate(scans[0].names), **students, "side": SIDES},
     )
     rows = np.stack([pick(source, ids[at], drop_nonfinite) for source in sources])  # [student, case, 2, k]
     nets = np.stack([rows[this, case, 0], rows[this, case, 1], rows[that, case, 1]], 1)

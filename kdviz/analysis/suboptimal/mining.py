@@ -9,19 +9,21 @@ import torch
 import xarray as xr
 
 from kdviz.analysis.attributes import meaning
+from kdviz.analysis.cost import Announce, announce_pairs
 from kdviz.analysis.sources import Chunk, Logits, chunks, open_logits
-from kdviz.analysis.suboptimal.angles import angle, gradients
+from kdviz.analysis.suboptimal.angles import angle, with_gradients
 from kdviz.analysis.suboptimal.criteria import (
     LOSS,
     NAMES,
     PROBABILITY,
+    RANKING,
     REAL,
     CriteriaSettings,
     attributes,
-    criteria,
     criterion_coordinate,
 )
 from kdviz.base.check import KdvizError, one_of, require
+from kdviz.base.threads import in_threads
 
 if TYPE_CHECKING:
     from kdviz.data import Data
@@ -33,7 +35,7 @@ TRUTHS = {
     "agreed": "the label, over the samples on which the teacher has it",
 }
 SIDES = np.array(["wrong", "right"], dtype=object)
-SQUARES = 1 << 22  # squared classes times samples of one piece
+NUMBERS = 1 << 18  # logits of one net in a piece, of which some twenty copies are held in float64
 ORIGIN = (
     "label",
     "title",
@@ -54,6 +56,7 @@ REGRET = meaning("nats", "KL of the right one minus KL of the wrong one", "metri
 class Scan:
     """One pass: loss `[criterion, n]`, angle `[criterion, n]` in degrees, right `[n]`, ids `[n]`, labels `[n]`."""
 
+    names: list[str]
     loss: np.ndarray
     angle: np.ndarray
     right: np.ndarray
@@ -71,7 +74,9 @@ def mine_samples(
     data: "Data | None" = None,
     drop_nonfinite: bool = False,
     label: str | None = None,
+    ranking: bool = True,
     progress: Progress | None = None,
+    announce: Announce | None = None,
 ) -> xr.Dataset:
     """Every pair (i, j) of samples with loss_i < loss_j where i has the wrong class and j the right one.
 
@@ -88,7 +93,11 @@ def mine_samples(
         data: the images of the samples, kept for the cases.
         drop_nonfinite: leave out samples with NaN or infinite logits instead of refusing.
         label: the student's name in figures.
-        progress: called with (samples done, 0).
+        ranking: whether the ranking loss, alone and beside KL, is among the criteria; its cost is quadratic in
+            channels, as that of nothing else here.
+        progress: called with (samples done, samples in all, 0 where that is unknown).
+        announce: called with a sentence that says how long the ranking loss will take, before it starts, if that is
+            long.
     Returns: dataset: loss (criterion, sample), angle (criterion, sample; degrees to the gradient of cross-entropy),
         right (sample); pairs, share (criterion) and candidates; per case: case_sample, case_label, case_loss (case,
         side, criterion), regret (case), probability (case, side, net, channel) and, with data, image (case, side, ...).
@@ -98,7 +107,7 @@ def mine_samples(
     who = "suboptimal"
     require(top > 0, f"{who}: top must be above 0, got {top}")
     source = open_logits(logits, label=label)
-    found = scan(who, source, truth, settings, drop_nonfinite, progress)
+    found = Scanner(who, truth, settings, drop_nonfinite, ranking, progress, announce).scan(source)
     dataset, cases = _counted(found, top)
     rows = pick(source, found.ids[cases], drop_nonfinite)
     dataset["probability"] = (("case", "side", "net", "channel"), softened(rows, settings.temperature), PROBABILITY)
@@ -130,7 +139,7 @@ def _counted(found: Scan, top: int) -> tuple[xr.Dataset, np.ndarray]:
             "case_label": (("case", "side"), found.labels[cases]),
             "case_loss": (("case", "side", "criterion"), np.moveaxis(found.loss[:, cases], 0, -1), LOSS),
         },
-        {"criterion": criterion_coordinate(), "sample": found.ids, "side": SIDES},
+        {"criterion": criterion_coordinate(found.names), "sample": found.ids, "side": SIDES},
     )
     return dataset, cases
 
@@ -144,56 +153,62 @@ def _caption(truth: str, settings: CriteriaSettings) -> str:
     )
 
 
-def scan(
-    who: str, source: Logits, truth: str, settings: CriteriaSettings, drop_nonfinite: bool, progress: Progress | None
-) -> Scan:
-    """One pass over the logits that keeps a few numbers of each sample."""
-    one_of(who, TRUTHS, truth=truth)
-    parts: list[tuple[np.ndarray, ...]] = []
-    tally: dict[str, Any] = {}
-    done = 0
-    for chunk in chunks(source, who=who, drop_nonfinite=drop_nonfinite, tally=tally):
-        step = max(1, SQUARES // chunk.student.shape[1] ** 2)
-        for start in range(0, len(chunk.student), step):
-            rows = slice(start, start + step)
-            if truth != "agreed" or _agreed(chunk, rows):
-                parts.append(_numbers(chunk, rows, truth, settings))
-            done += len(chunk.student[rows])
-            if progress:
-                progress(done, 0)
-    require(parts, f"{source.name}: the teacher has no sample's label, so that nothing is agreed; try --truth teacher")
-    loss, angles, right, ids, labels = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
-    return Scan(loss, angles, right, ids, labels, tally.get("dropped", 0))
+@dataclass(frozen=True)
+class Scanner:
+    """How logits are read: the settings of `mine_samples` under their names there."""
 
+    who: str
+    truth: str
+    settings: CriteriaSettings
+    drop_nonfinite: bool
+    ranking: bool
+    progress: Progress | None
+    announce: Announce | None
 
-def _agreed(chunk: Chunk, rows: slice) -> bool:
-    """Whether the teacher has the label of any of the rows."""
-    if chunk.teacher is None or chunk.target is None:
-        return True  # refused by `_numbers`
-    return bool((chunk.teacher[rows].argmax(1) == chunk.target[rows]).any())
+    def scan(self, source: Logits) -> Scan:
+        """One pass over the logits that keeps a few numbers of each sample."""
+        one_of(self.who, TRUTHS, truth=self.truth)
+        parts: list[tuple[np.ndarray, ...]] = []
+        tally: dict[str, Any] = {}
+        done = 0
 
+        def count(piece: Chunk) -> None:
+            nonlocal done
+            done += len(piece.student)
+            if self.progress:
+                self.progress(done, source.count or 0)
 
-def _numbers(chunk: Chunk, rows: slice, truth: str, settings: CriteriaSettings) -> tuple[np.ndarray, ...]:
-    student, teacher = chunk.student[rows].double(), chunk.teacher
-    require(teacher is not None, "suboptimal: needs the teacher's logits")
-    against = torch.as_tensor(teacher)[rows].double()
-    best = against.argmax(1)
-    if truth != "teacher" and chunk.target is None:
-        raise KdvizError(
-            "suboptimal: the logits have no labels; take the teacher's argmax for right by --truth teacher"
+        for chunk in chunks(source, who=self.who, drop_nonfinite=self.drop_nonfinite, tally=tally):
+            if not done and self.ranking:
+                samples = source.count or len(chunk.student)
+                announce_pairs(self.announce, "the ranking loss", samples, chunk.student.shape[1])
+            found = in_threads(self._numbers, chunk.pieces(NUMBERS), done=count)
+            parts.extend(one for one in found if one)
+        require(
+            parts, f"{source.name}: the teacher has no sample's label, so that nothing is agreed; try --truth teacher"
         )
-    target = best if truth == "teacher" else torch.as_tensor(chunk.target)[rows]
-    ids = chunk.ids[rows].to(student.device)
-    if truth == "agreed":
-        keep = best == target
-        student, against, target, ids = student[keep], against[keep], target[keep], ids[keep]
-    with torch.no_grad():
-        losses = criteria(student, against, target, settings)
-    found = gradients(student, against, target, settings)
-    angles = torch.stack([angle(found[name], found["ce"]) for name in NAMES])
-    loss = torch.stack([losses[name] for name in NAMES])
-    arrays = (loss, angles, student.argmax(1) == target, ids, target)
-    return tuple(one.cpu().numpy() for one in arrays)
+        loss, angles, right, ids, labels = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
+        names = [name for name in NAMES if self.ranking or name not in RANKING]
+        return Scan(names, loss, angles, right, ids, labels, tally.get("dropped", 0))
+
+    def _numbers(self, piece: Chunk) -> tuple[np.ndarray, ...] | None:
+        """The numbers of some samples; None if none of them counts."""
+        student, against = (one.double() for one in piece.pair())
+        best, ids = against.argmax(1), piece.ids.to(student.device)
+        if self.truth != "teacher" and piece.target is None:
+            raise KdvizError(
+                "suboptimal: the logits have no labels; take the teacher's argmax for right by --truth teacher"
+            )
+        target = best if self.truth == "teacher" else torch.as_tensor(piece.target)
+        if self.truth == "agreed":
+            keep = best == target
+            if not keep.any():
+                return None
+            student, against, target, ids = student[keep], against[keep], target[keep], ids[keep]
+        losses, slopes = with_gradients(student, against, target, self.settings, ranking=self.ranking)
+        angles = torch.stack([angle(slopes[name], slopes["ce"]) for name in losses])
+        arrays = (torch.stack([*losses.values()]), angles, student.argmax(1) == target, ids, target)
+        return tuple(one.cpu().numpy() for one in arrays)
 
 
 def count_pairs(wrong: np.ndarray, right: np.ndarray) -> int:
