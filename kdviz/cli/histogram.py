@@ -8,7 +8,7 @@ from kdviz.cli import completion
 from kdviz.cli.common import write, write_figures
 from kdviz.cli.logits import LogitOptions, drawable, file_names, gather, place, requests
 from kdviz.cli.options import FigureOptions, with_option_records
-from kdviz.cli.pace import progress
+from kdviz.cli.pace import announce, progress
 from kdviz.cli.requests import finished
 
 NEEDS_ARGUMENTS = True
@@ -20,6 +20,9 @@ def command(
     temperature: Annotated[float, typer.Option(help="Of the softmax, above 0.")] = 4.0,
     bins: Annotated[int, typer.Option(help="Most bins of a histogram, 16 or more.")] = 1024,
     small: Annotated[float, typer.Option(help="The share of channels, from the smallest up, called small.")] = 0.9,
+    ranking: Annotated[
+        bool, typer.Option("--ranking/--no-ranking", help="Also the ranking loss' gradient, slow on many classes.")
+    ] = True,
     style: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,6 +43,7 @@ def command(
     found, results = gather(source, figures), []
     files = file_names("histogram", found)
     chosen = {"temperature": temperature, "bins": bins, "small": small, "drop_nonfinite": source.drop_nonfinite}
+    chosen |= {} if ranking else {"rank_samples": 0}
     asked = requests("histogram", found, chosen)
     where = place(asked, found, files, figures)
     for one, file, request in zip(found, files, asked, strict=True):
@@ -48,7 +52,7 @@ def command(
             results += held
             continue
         with progress(f"histogram of {one.label}", one.samples) as advance:
-            result = histogram(one.logits, label=one.label, progress=advance, **chosen)
+            result = histogram(one.logits, label=one.label, progress=advance, announce=announce, **chosen)
         results.append(request.signed(result))
         write(results[-1], where / file)
     for index, result in enumerate(results):

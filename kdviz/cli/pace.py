@@ -56,6 +56,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def announce(sentence: str) -> None:
+    """Say, before it starts, what a long computation will cost."""
+    typer.echo(sentence, err=True)
+
+
 @contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
     """A function (done, total) that says about how long it will take and, on a terminal, moves a bar.

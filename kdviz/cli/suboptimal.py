@@ -10,7 +10,7 @@ from kdviz.cli import completion
 from kdviz.cli.common import write, write_figures
 from kdviz.cli.logits import LogitOptions, NamedLogits, file_names, gather, place, requests
 from kdviz.cli.options import FigureOptions, with_option_records
-from kdviz.cli.pace import progress
+from kdviz.cli.pace import announce, progress
 from kdviz.cli.requests import Request, finished, place_for
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ def command(
     alpha: Annotated[float, typer.Option(help="Weight of T^2 KL in KL+ranking.")] = 0.9,
     gamma: Annotated[float, typer.Option(help="Weight of the ranking loss in KL+ranking.")] = 0.9,
     top: Annotated[int, typer.Option(help="Cases to keep.")] = 6,
+    ranking: Annotated[
+        bool, typer.Option("--ranking/--no-ranking", help="Also the ranking losses, slow on many classes.")
+    ] = True,
     source: LogitOptions,
     figures: FigureOptions,
 ) -> None:
@@ -55,7 +58,7 @@ def command(
     found, results = gather(source, figures, needs_teacher=True), []
     settings = CriteriaSettings(4.0 if temperature is None else temperature, alpha, gamma)
     images = _images(found, source)
-    options = {"truth": truth, "top": top, "drop_nonfinite": source.drop_nonfinite}
+    options = {"truth": truth, "top": top, "drop_nonfinite": source.drop_nonfinite, "ranking": ranking}
     files, pictures = file_names("suboptimal", found), images and images.sha256
     asked = requests("suboptimal", found, {**options, "criteria": settings, "images": pictures})
     where = place(asked, found, files, figures)
@@ -66,7 +69,7 @@ def command(
             results += held
             continue
         with progress(f"cases of {one.label}", one.samples) as advance:
-            mined = mine_samples(one.logits, settings, label=one.label, progress=advance, **options)
+            mined = mine_samples(one.logits, settings, label=one.label, progress=advance, announce=announce, **options)
         results.append(request.signed(mined))
         write(results[-1], where / file)
     typer.echo(_table(results))
@@ -84,7 +87,7 @@ def command(
         else:
             with progress("pairs of students", found[0].samples) as advance:
                 many = [one.logits for one in found]
-                duels = mine_students(many, settings, labels=labels, progress=advance, **options)
+                duels = mine_students(many, settings, labels=labels, progress=advance, announce=announce, **options)
             duels = together.signed(duels)
             write(duels, where / "suboptimal_students.nc")
         typer.echo(_duels_table(duels))

@@ -9,7 +9,7 @@ from kdviz.cli import completion
 from kdviz.cli.common import write, write_figures
 from kdviz.cli.logits import LogitOptions, drawable, file_names, gather, place, requests
 from kdviz.cli.options import FigureOptions, with_option_records
-from kdviz.cli.pace import progress
+from kdviz.cli.pace import announce, progress
 from kdviz.cli.requests import finished
 
 NEEDS_ARGUMENTS = True
@@ -64,7 +64,7 @@ def command(
             results += held
             continue
         with progress(f"tau of {one.label}", one.samples) as advance:
-            result = ranks.tau(one.logits, label=one.label, progress=advance, **chosen)
+            result = ranks.tau(one.logits, label=one.label, progress=advance, announce=announce, **chosen)
         if one.epochs is not None and (kept := one.epochs.logits()):
             again = {name: chosen[name] for name in ("bootstrap", "drop_nonfinite")}
             result = result.merge(ranks.over_epochs(kept, **again))
