@@ -7,9 +7,19 @@ import numpy as np
 
 from kdviz.base.check import require
 from kdviz.base.variables import belonging
-from kdviz.plots.landscape import paint, scale
-from kdviz.plots.landscape_panels import ACCURACY, chosen, compact, label_of, levels_of, long_name, titled
-from kdviz.plots.style import BLACK, COLOURS, VENUES, dash, figure, letter, look, title
+from kdviz.plots.landscape import dark, paint, scale
+from kdviz.plots.landscape_panels import (
+    ACCURACY,
+    chosen,
+    compact,
+    label_of,
+    levels_of,
+    long_name,
+    on_log_scale,
+    smoothness,
+    titled,
+)
+from kdviz.plots.style import BLACK, COLOURS, VENUES, dash, figure, legend, letter, look, title
 
 # What the figure of a comparison shows unless other numbers are asked for.
 SHOWN = ("centre", "convex_share", "flatness_radius", "minima", "top_eigenvalue", "trace")
@@ -110,15 +120,18 @@ def trajectory(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: s
         KdvizError: several results, or one without a trajectory.
     Source: ours, after Li et al. 2018, fig. 9.
     """
+    from matplotlib.ticker import MaxNLocator
+
     require(len(datasets) == 1, f"trajectory: one run at a time, got {len(datasets)}")
     (one,) = datasets
     require("trajectory_alpha" in one, "trajectory: the result has no trajectory")
     name = chosen([one], loss)[0]
     text = VENUES[venue][1]
     fig = figure(text, 0.42 * text)
-    left, right = fig.subplots(1, 2, width_ratios=[1.15, 1])
-    levels, _log = levels_of([one[name]])
-    scale(fig, paint(left, one, name, levels), left, levels).set_label(titled(one, name))
+    left, right = fig.subplots(1, 2, width_ratios=[1.15, 1], gridspec_kw={"wspace": 0.1})
+    levels, logarithmic = levels_of([one[name]])
+    filled = paint(left, one, name, levels, logarithmic)
+    scale(fig, filled, left, levels, on_log_scale(titled(one, name), logarithmic))
     shares = [f"{100 * share:.0f} % of the variance" for share in np.atleast_1d(one.attrs["explained_variance"])]
     left.set_xlabel(f"first component ({shares[0]})")
     left.set_ylabel(f"second component ({shares[1]})")
@@ -126,6 +139,7 @@ def trajectory(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: s
     right.plot(epochs, one["trajectory_loss"], "-o", color=BLACK, markersize=3, label="true")
     right.plot(epochs, one["trajectory_projected"], "--s", color=COLOURS[1], markersize=3, label="on the plane")
     right.set_xlabel("epoch")
+    right.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     right.set_ylabel(titled(one, chosen([one])[0]))
     values = np.concatenate([one["trajectory_loss"], one["trajectory_projected"]])
     if values.min() > 0 and values.max() > 10 * values.min():
@@ -134,6 +148,8 @@ def trajectory(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: s
     right.grid(axis="y")
     right.legend()
     letter([left, right], [long_name(one, name), "what the plane leaves out"])
+    marks, names = left.get_legend_handles_labels()
+    legend(fig, [dark(mark) for mark in marks], names, title=smoothness([one]) or None, title_fontsize=7)
     return fig
 
 

@@ -14,13 +14,18 @@ POINTS = 81  # along an axis, from which on a surface at a column's width shows 
 VIEW, HEIGHT = {"elev": 28.0, "azim": -57.0}, 0.9  # of a box, over its width
 
 
+def is_fine(count: int, points: int = POINTS) -> bool:
+    """Whether an axis of so many points is drawn as it is: it shows no facets, or it is too short for a spline."""
+    return count < 4 or 2 * count > points
+
+
 def smooth(x: np.ndarray, y: np.ndarray, values: np.ndarray, points: int = POINTS) -> tuple[np.ndarray, ...]:
     """A measured grid on a finer one that holds all of its points, by cubic splines through them.
 
     Args:
         x, y: the grid, increasing, [n] and [m].
         values: [n, m].
-        points: how many the finer grid has along an axis at least.
+        points: how many the finer grid has along an axis at least; a grid of half of them is left as it is.
     Returns:
         Finer x, y and values; those given where they are fine enough, too few for a spline (4) or not finite. The
         splines stay within the range of the measured values.
@@ -30,9 +35,9 @@ def smooth(x: np.ndarray, y: np.ndarray, values: np.ndarray, points: int = POINT
     >>> fine[0].tolist(), float(fine[2][1, 0])  # at x = -.75, y = -1
     ([-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0], -1.421875)
     """
-    parts = [-(-(points - 1) // (len(one) - 1)) for one in (x, y)] if min(len(x), len(y)) >= 4 else [1, 1]
-    if max(parts) == 1 or not np.isfinite(values).all():
+    if any(is_fine(len(one), points) for one in (x, y)) or not np.isfinite(values).all():
         return x, y, values
+    parts = [-(-(points - 1) // (len(one) - 1)) for one in (x, y)]
     from scipy.interpolate import RectBivariateSpline
 
     fine = [
@@ -119,13 +124,18 @@ def fit(axis: Any, left: float, bottom: float, width: float, height: float) -> N
     axis.set_position((*(corner / page), *(side / page)))
 
 
-def flat_axes(fig: Any, left: float, bottom: float, width: float, height: float) -> "Axes":
-    """Plain axes on a rectangle of the page, in inches."""
+def flat_axes(fig: Any, left: float, bottom: float, width: float, height: float, label: str = "") -> "Axes":
+    """Plain axes on a rectangle of the page, in inches; `label` says what they are for."""
     page = fig.get_figwidth(), fig.get_figheight()
-    return fig.add_axes((left / page[0], bottom / page[1], width / page[0], height / page[1]))
+    return fig.add_axes((left / page[0], bottom / page[1], width / page[0], height / page[1]), label=label)
 
 
-def head(axis: Any, left: float, top: float) -> None:
+def bar_axes(fig: Any, left: float, bottom: float, width: float, height: float) -> "Axes":
+    """Axes for a colour bar, as `flat_axes`, under the name that matplotlib's own have."""
+    return flat_axes(fig, left, bottom, width, height, "<colorbar>")
+
+
+def place_title(axis: Any, left: float, top: float) -> None:
     """Move a panel's title so that it begins and ends at a place of the page, in inches."""
     fig = axis.figure
     x, y = axis.transAxes.inverted().transform(fig.dpi * np.array([left, top]))

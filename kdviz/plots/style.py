@@ -117,7 +117,7 @@ def outlined() -> list[Any]:
 
 
 def ink(levels: np.ndarray) -> list[str]:
-    """Colours of level lines and numbers that can be seen on SEQUENTIAL over these levels: white on dark, dark on light.
+    """Colours of level lines and numbers on SEQUENTIAL over these levels: white on dark, dark on light.
 
     >>> ink(np.arange(4))
     ['#ffffff', '#ffffff', '#333333', '#333333']

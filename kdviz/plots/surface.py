@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import one_of
-from kdviz.plots.relief import fit, flat_axes, head, relief
+from kdviz.plots.relief import bar_axes, fit, flat_axes, place_title, relief
 from kdviz.plots.style import MARK, SEQUENTIAL, VENUES, figure, ink, legend, letter, outlined, titles_of
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ def _drawn(datasets: "Sequence[xr.Dataset]", venue: str, scale: str, *, boxes: b
         if contours:
             axis = flat_axes(fig, left, top - deep - side, side, side)
             _contour(axis, panel, steps, first=at % columns == 0)
-            _bar(axis, flat_axes(fig, left + side + 0.05, top - deep - side, 0.07, side), panel, steps)
+            _bar(axis, bar_axes(fig, left + side + 0.05, top - deep - side, 0.07, side), panel, steps)
             heads += [] if boxes else [axis]
     letter(heads, [_name(panel) for panel in panels])
     for at, axis in enumerate(heads):
-        head(axis, LEFT + at % columns * pitch, fig.get_figheight() - at // columns * row - 0.06)
+        place_title(axis, LEFT + at % columns * pitch, fig.get_figheight() - at // columns * row - 0.06)
     if contours:
         _legend(fig)
     return fig
