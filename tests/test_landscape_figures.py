@@ -167,5 +167,8 @@ def test_a_sampled_path_carries_its_interval(results):
 def test_many_profiles_stand_two_abreast(results):
     one = results["landscape"][0]
     fig = plots.draw(one.assign(dict.fromkeys(("kd", "pld", "dist"), one.ce)), "profile")
-    assert [axis.get_subplotspec().colspan.start for axis in fig.axes] == [0, 1, 0, 1, 0]
-    assert [bool(axis.get_xlabel()) for axis in fig.axes] == [False, False, False, True, True]
+    *axes, beside = fig.axes
+    assert [axis.get_subplotspec().colspan.start for axis in axes] == [0, 1, 0, 1, 0]
+    assert [bool(axis.get_xlabel()) for axis in axes] == [False, False, False, True, True]
+    assert not beside.axison
+    assert [text.get_text() for text in beside.get_legend().get_texts()] == [r"along $\alpha$", r"along $\beta$"]

@@ -173,7 +173,8 @@ def test_a_comparison_has_each_loss_in_its_own_unit(results):
     assert one["centre"].attrs["units"] == "unit of the loss"
     assert "nats" not in one.attrs["caption"]
     fig = plots.draw(one)
-    assert [axis.get_ylabel() for axis in fig.axes if axis.get_ylabel()] == ["cross-entropy (nats)", "ranking loss"]
+    assert [row.get_suptitle().partition(";")[0] for row in fig.subfigs] == ["cross-entropy", "ranking loss"]
+    assert [row.axes[0].get_title(loc="left") for row in fig.subfigs] == ["loss\nnats", "loss"]
     assert "trace stderr" not in rows(one)[0]
     trace = rows(one)[1][rows(one)[0].index("trace")]
     assert trace == f"{float(one.trace[0, 0]):.3g} ± {float(one.trace_stderr[0, 0]):.2g}"

@@ -74,6 +74,9 @@ def labelled(axis, way):
     if getattr(axis, f"get_{way}label")():
         return True
     place = axis.get_position(original=True)
+    if way == "x":  # said below the lowest of a column
+        column = [one for one in panels(axis.figure) if abs(one.get_position(original=True).x0 - place.x0) < 1e-6]
+        return bool(min(column, key=lambda one: one.get_position(original=True).y0).get_xlabel())
     row = [one for one in axis.figure.axes if abs(one.get_position(original=True).y0 - place.y0) < 1e-6]
     first = min(row, key=lambda one: one.get_position().x0)
     return way == "y" and bool(first.get_ylabel())

@@ -88,7 +88,7 @@ def paint(axis: "Axes", dataset: "xr.Dataset", name: str, levels: np.ndarray, lo
     """
     from matplotlib.colors import BoundaryNorm
 
-    alpha, beta, heights = _heights(dataset, name, levels, logarithmic)
+    alpha, beta, heights = smooth(*_heights(dataset, name, levels, logarithmic))
     values = (10**heights if logarithmic else heights).clip(levels[0], levels[-1]).T
     filled = axis.contourf(alpha, beta, values, levels=levels, norm=BoundaryNorm(levels, 256), cmap=SEQUENTIAL)
     drawn = {"colors": ink(levels)[1:-1], "linewidths": 0.4, "linestyles": "solid"}
@@ -139,19 +139,20 @@ def surface(
         levels, logarithmic = levels_of([one[name] for one in datasets])
         ticks = ticks_of(levels, logarithmic)
         height = np.log10 if logarithmic else np.asarray
-        ends = tuple(map(float, height(levels[[0, -1]])))
+        ends = float(height(levels[0])), float(height(levels[-1]))
         for one, cell in zip(datasets, line, strict=True):
             axes.append(axis := fig.add_subplot(projection="3d"))
-            relief(axis, *_heights(one, name, levels, logarithmic, fine=False), ends)
+            relief(axis, *_heights(one, name, levels, logarithmic), ends)
             _pin(axis, places(one, name), lambda v, h=height, e=levels: h(np.clip(v, e[0], e[-1])))
-            axis.set_zticks(height(ticks), ["" if alone else compact(tick) for tick in ticks])
+            axis.set_zticks(height(ticks), labels=["" if alone else compact(tick) for tick in ticks])
             axis.locator_params("x", nbins=2)
             axis.locator_params("y", nbins=2)
             axis.view_init(elevation, azimuth)
             fit(axis, *cell[:4])
             longest = max(len(f"{tick:g}") for tick in (*axis.get_xticks(), *axis.get_yticks()))
-            for side, sign in ((axis.set_xlabel, r"$\alpha$"), (axis.set_ylabel, r"$\beta$")):
-                side(sign, labelpad=-11 + 2 * min(longest, 5))  # beyond the longest number
+            beyond = -11 + 2 * min(longest, 5)  # the longest number
+            axis.set_xlabel(r"$\alpha$", labelpad=beyond)
+            axis.set_ylabel(r"$\beta$", labelpad=beyond)
             if cell.last:
                 beside = cell.left + cell.width + room.bar - 0.62, cell.bottom + 0.15 * cell.height
                 bar = bar_axes(fig, *beside, 0.09, 0.7 * cell.height)
@@ -169,19 +170,18 @@ def _height_scale(axis: "Axes", ends: Any, places: np.ndarray, ticks: np.ndarray
     from matplotlib.colors import Normalize
 
     bar = axis.figure.colorbar(ScalarMappable(Normalize(*ends), SEQUENTIAL), cax=axis)
-    bar.set_ticks(places, labels=[compact(tick) for tick in ticks])
+    bar.set_ticks(places.tolist(), labels=[compact(tick) for tick in ticks])
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=7, pad=2)
     bar.set_label(name, fontsize=8, labelpad=2)
 
 
 def _heights(
-    dataset: "xr.Dataset", name: str, levels: np.ndarray, logarithmic: bool, *, fine: bool = True
-) -> tuple[np.ndarray, ...]:
+    dataset: "xr.Dataset", name: str, levels: np.ndarray, logarithmic: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Alpha, beta and the heights over them, [alpha, beta]: values within the levels, or their logarithms."""
     values = np.clip(dataset[name].transpose("alpha", "beta").values, levels[0], levels[-1])
-    grid = dataset["alpha"].values, dataset["beta"].values, np.log10(values) if logarithmic else values
-    return smooth(*grid) if fine else grid
+    return dataset["alpha"].values, dataset["beta"].values, np.log10(values) if logarithmic else values
 
 
 def _scale_name(datasets: "Sequence[xr.Dataset]", rows: Sequence[str], name: str, logarithmic: bool) -> str:
@@ -207,7 +207,7 @@ def _rows(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str]) -> list[s
 def _number(axis: "Axes", lines: Any, levels: np.ndarray, marked: list[tuple[float, float]]) -> None:
     """Numbers on some of the levels; none that the frame cuts, something marked hides or another number touches."""
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
-    inches = axis.get_window_extent().size / axis.figure.dpi
+    inches = np.array(axis.get_window_extent().size) / axis.figure.dpi
     per_unit = inches / (right - left, top - bottom)
     colours = dict(zip(map(compact, levels), ink(levels), strict=True))
     drawn, kept = {"fmt": compact, "fontsize": 6}, []

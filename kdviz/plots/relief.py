@@ -10,6 +10,7 @@ from kdviz.plots.style import BLACK, SEQUENTIAL
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Grid = tuple[np.ndarray, np.ndarray, np.ndarray]  # x [n], y [m] and the values over them [n, m]
 POINTS = 81  # along an axis, from which on a surface at a column's width shows no facets
 VIEW, HEIGHT = {"elev": 28.0, "azim": -57.0}, 0.9  # of a box, over its width
 
@@ -19,7 +20,7 @@ def is_fine(count: int, points: int = POINTS) -> bool:
     return count < 4 or 2 * count > points
 
 
-def smooth(x: np.ndarray, y: np.ndarray, values: np.ndarray, points: int = POINTS) -> tuple[np.ndarray, ...]:
+def smooth(x: np.ndarray, y: np.ndarray, values: np.ndarray, points: int = POINTS) -> Grid:
     """A measured grid on a finer one that holds all of its points, by cubic splines through them.
 
     Args:
@@ -40,11 +41,12 @@ def smooth(x: np.ndarray, y: np.ndarray, values: np.ndarray, points: int = POINT
     parts = [-(-(points - 1) // (len(one) - 1)) for one in (x, y)]
     from scipy.interpolate import RectBivariateSpline
 
-    fine = [
+    fine_x, fine_y = (
         np.interp(np.arange((len(one) - 1) * part + 1), np.arange(len(one)) * part, one)
         for one, part in zip((x, y), parts, strict=True)
-    ]
-    return *fine, RectBivariateSpline(x, y, values)(*fine).clip(values.min(), values.max())
+    )
+    found = np.asarray(RectBivariateSpline(x, y, values)(fine_x, fine_y))
+    return fine_x, fine_y, found.clip(values.min(), values.max())
 
 
 def relief(
@@ -113,15 +115,15 @@ def fit(axis: Any, left: float, bottom: float, width: float, height: float) -> N
     from mpl_toolkits.mplot3d import proj3d
 
     fig = axis.figure
-    page = np.array([fig.get_figwidth(), fig.get_figheight()])
-    axis.set_position((0, 0, *(1 / page)))  # a square inch, to measure in
+    page = fig.get_figwidth(), fig.get_figheight()
+    axis.set_position((0, 0, 1 / page[0], 1 / page[1]))  # a square inch, to measure in
     corners = np.array([*product(axis.get_xlim(), axis.get_ylim(), axis.get_zlim())])
     x, y, _ = proj3d.proj_transform(*corners.T, axis.get_proj())
     found = axis.transData.transform(np.column_stack([x, y])) / fig.dpi
     low, size = found.min(0), np.ptp(found, axis=0)
     side = float((np.array([width, height]) / size).min())
-    corner = np.array([left + width / 2, bottom + height / 2]) - side * (low + size / 2)
-    axis.set_position((*(corner / page), *(side / page)))
+    x, y = np.array([left + width / 2, bottom + height / 2]) - side * (low + size / 2)
+    axis.set_position((x / page[0], y / page[1], side / page[0], side / page[1]))
 
 
 def flat_axes(fig: Any, left: float, bottom: float, width: float, height: float, label: str = "") -> "Axes":
