@@ -78,7 +78,7 @@ def test_heights_of_a_surface_and_of_a_page_stand_over_their_alpha_and_beta(monk
     assert (np.ptp(x), np.ptp(y)) == (2, 2)
     assert (axis.get_xlabel(), axis.get_ylabel()) == (r"$\alpha$", r"$\beta$")
     page = plots.draw(valley(), "html")
-    (trace,) = [one for one in traces(page) if one["visible"]]
+    (trace,) = [one for one in traces(page) if one["visible"] and one["type"] == "surface"]
     heights = numbers(trace["customdata"]).reshape(9, 9)  # rows along y, as plotly has it
     np.testing.assert_allclose(heights, np.tile(1 + 9 * (numbers(trace["x"]) - 0.5) ** 2, (9, 1)))
     assert '"xaxis":{"title":{"text":"\\u03b1"}' in page

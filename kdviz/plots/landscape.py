@@ -141,7 +141,8 @@ def surface(
         height = np.log10 if logarithmic else np.asarray
         ends = float(height(levels[0])), float(height(levels[-1]))
         for one, cell in zip(datasets, line, strict=True):
-            axes.append(axis := fig.add_subplot(projection="3d"))
+            axis: Any = fig.add_subplot(projection="3d")
+            axes.append(axis)
             relief(axis, *_heights(one, name, levels, logarithmic), ends)
             _pin(axis, places(one, name), lambda v, h=height, e=levels: h(np.clip(v, e[0], e[-1])))
             axis.set_zticks(height(ticks), labels=["" if alone else compact(tick) for tick in ticks])
