@@ -111,7 +111,7 @@ def test_shared_measurements_stand_side_by_side(tmp_path):
         landscape(tmp_path / f"{path.stem}.nc", sha256(path))
     text = page(gather(paths, results=[tmp_path]))
     assert "Side by side" in text
-    assert text.count("<img") == 5  # one together, a contour and a surface for each
+    assert text.count("<img") == 2  # contours and profiles together, and none of them again
 
 
 def test_a_plane_through_several_subjects_is_shown_once(tmp_path):
@@ -121,7 +121,7 @@ def test_a_plane_through_several_subjects_is_shown_once(tmp_path):
     landscape(tmp_path / "plane.nc", f"{sha256(paths[0])} {sha256(paths[1])}")
     subjects = gather(paths, results=[tmp_path])
     assert [len(subject.results) for subject in subjects] == [1, 1]
-    assert page(subjects).count("<img") == page(subjects[:1]).count("<img") == 2  # a contour and a surface
+    assert page(subjects).count("<img") == page(subjects[:1]).count("<img") == 2  # a contour and a profile
 
 
 def test_a_page_holds_everything_it_shows(tmp_path):
@@ -131,6 +131,11 @@ def test_a_page_holds_everything_it_shows(tmp_path):
     assert not {"script", "link", "iframe", "object", "base"} & set(found.tags)
     assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"base64,[^\"]*", "", text))
     sources = [value for name, value in found.attributes if name in ("src", "href", "srcset", "data", "poster")]
+    ids = {value for name, value in found.attributes if name == "id"}
+    links = [value for value in sources if value.startswith("#")]
+    assert links
+    assert {link[1:] for link in links} == ids
+    sources = [value for value in sources if value not in links]
     assert sources
     for source in sources:
         kind, _, data = source.partition(";base64,")

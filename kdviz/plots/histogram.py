@@ -66,9 +66,9 @@ def _ratios(axis: "Axes", datasets: "Sequence[xr.Dataset]", left: np.ndarray, st
     most = float(np.quantile(logs, 0.85)) if logs.size else 0.0  # what lies beyond leaves the panel
     reach = float(np.clip(np.exp(1.3 * most), 1.3, 10))
     axis.set(yscale="log", ylim=(1 / reach, reach), ylabel="÷ teacher's")
-    ticks = [tick for tick in (0.1, 0.2, 0.5, 0.8, 1, 1.25, 2, 5, 10) if 1 / reach <= tick <= reach]
-    ticks = [tick for tick in ticks if reach < 1.9 or tick not in (0.8, 1.25)]
-    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    outer = next((tick for tick in (8.0, 5.0, 3.0, 2.0, 1.5, 1.2) if tick <= reach), 1.2)
+    ticks = (1 / outer, 1.0, outer)
+    axis.set_yticks(ticks, [f"{tick:.2g}" for tick in ticks])
     axis.minorticks_off()
 
 

@@ -132,8 +132,8 @@ def trajectory(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: s
     levels, logarithmic = levels_of([one[name]])
     filled = paint(left, one, name, levels, logarithmic)
     scale(fig, filled, left, levels, on_log_scale(titled(one, name), logarithmic))
-    shares = [f"{100 * share:.0f} % of the variance" for share in np.atleast_1d(one.attrs["explained_variance"])]
-    left.set_xlabel(f"first component ({shares[0]})")
+    shares = [f"{100 * share:.0f} %" for share in np.atleast_1d(one.attrs["explained_variance"])]
+    left.set_xlabel(f"first component ({shares[0]} of the variance)")
     left.set_ylabel(f"second component ({shares[1]})")
     epochs = one["trajectory_epoch"]
     right.plot(epochs, one["trajectory_loss"], "-o", color=BLACK, markersize=3, label="true")
