@@ -102,7 +102,7 @@ def paint(axis: "Axes", dataset: "xr.Dataset", name: str, levels: np.ndarray, lo
 
 def scale(fig: "Figure", filled: Any, axis: "Axes", levels: np.ndarray, name: str) -> Any:
     """The colour bar of `paint`, beside the last panel of a line, numbered at the levels that the lines are."""
-    bar = fig.colorbar(filled, cax=axis.inset_axes((1.05, 0, 0.055, 1)))
+    bar = fig.colorbar(filled, cax=axis.inset_axes((1.05, 0, 0.055, 1), label="<colorbar>"))
     bar.set_ticks(numbered(levels).tolist())
     bar.ax.yaxis.set_major_formatter(lambda value, _: compact(value))
     bar.ax.minorticks_off()

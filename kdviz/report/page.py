@@ -199,12 +199,7 @@ def _agreement(subject: Subject) -> str:
     rows = []
     for name in found["measure"].values:
         mean, low, high = (float(found[f"mean{end}"].sel(measure=name)) for end in ("", "_low", "_high"))
-        rows.append(
-            [
-                MEASURES.get(str(name)) or f"overlap of the {str(name).replace('top', 'top ')}",
-                f"{mean:.3f}",
-                f"{low:.3f} to {high:.3f}",
-            ]
-        )
+        known = MEASURES.get(str(name)) or f"overlap of the {name}".replace("top", "top ")
+        rows.append([known, f"{mean:.3f}", f"{low:.3f} to {high:.3f}"])
     interval = f"{100 * float(found.attrs.get('level', 0.95)):g} % interval"
     return table(["student against teacher", "mean", interval], rows, numbers=2)
