@@ -118,7 +118,7 @@ def fit(axis: Any, left: float, bottom: float, width: float, height: float) -> N
     page = fig.get_figwidth(), fig.get_figheight()
     axis.set_position((0, 0, 1 / page[0], 1 / page[1]))  # a square inch, to measure in
     corners = np.array([*product(axis.get_xlim(), axis.get_ylim(), axis.get_zlim())])
-    x, y, _ = proj3d.proj_transform(*corners.T, axis.get_proj())
+    x, y, _ = proj3d.proj_transform(corners[:, 0], corners[:, 1], corners[:, 2], axis.get_proj())
     found = axis.transData.transform(np.column_stack([x, y])) / fig.dpi
     low, size = found.min(0), np.ptp(found, axis=0)
     side = float((np.array([width, height]) / size).min())
