@@ -85,10 +85,13 @@ def test_the_table_has_a_row_for_every_net_and_loss(compared):
 def test_the_figure_has_a_panel_for_every_measure(compared):
     with plots.style():
         fig = plots.draw(compared[2])
-    titles = [axis.get_title() for axis in fig.axes]
-    assert titles[:2] == ["loss", "convex share"]
-    assert fig.axes[0].get_ylabel() == "cross-entropy (nats)"
-    assert len(titles) == 6
+    found = compared[2].sel(loss="ce")
+    same = len(np.unique(found.minima)) == 1  # then it is said in a word, as dots would not add to it
+    titles = [axis.get_title(loc="left") for axis in fig.axes]
+    assert titles[:2] == ["loss\nnats", "convex share\nfraction"]
+    assert fig.subfigs[0].get_suptitle().startswith("cross-entropy")
+    assert (f"minima: {float(found.minima[0, 0]):g} on every plane" in fig.subfigs[0].get_suptitle()) == same
+    assert len(titles) == 6 - same
     dots = [line for line in fig.axes[2].lines if line.get_linestyle() == "None"]
     np.testing.assert_allclose(dots[1].get_ydata(), compared[2].flatness_radius.sel(net="kd", loss="ce"))
 

@@ -7,6 +7,7 @@ from base64 import b64decode
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from test_plots import labelled, panels
 from torch import nn
@@ -20,6 +21,7 @@ from kdviz.analysis.landscape.trajectory import trajectory
 from kdviz.base.variables import half_width
 from kdviz.data import Data
 from kdviz.plots.landscape_panels import levels_of
+from kdviz.plots.relief import smooth
 
 LABELS = ("ce", "kd", "kd+rk"), ("pld", "dist", "a long_name of $5$ from a user")
 GRID = Grid(steps=5)
@@ -66,6 +68,9 @@ def test_every_figure_is_drawn_under_every_name(kind, name, labels, results):
         flat = [axis for axis in panels(fig) if axis.name != "3d"]
         assert all(labelled(axis, "y") for axis in flat)
         fig.draw_without_rendering()
+        width, height = fig.get_size_inches()
+        ink = fig.get_tightbbox()
+        assert min(ink.x0, ink.y0, width - ink.x1, height - ink.y1) > -0.02, f"clipped: {ink} of {width} x {height}"
 
 
 def test_surfaces_of_a_page_stand_in_boxes_of_the_same_heights(results):
@@ -150,6 +155,65 @@ def test_an_oblong_plane_is_not_drawn_to_scale(results, stretch, aspect):
     assert axis.get_aspect() == aspect
 
 
+def test_numbers_on_the_lines_of_a_contour_are_those_of_its_colour_bar(results):
+    fig = plots.draw(scaled(results["landscape"][0], 40, -30), "contour")
+    fig.draw_without_rendering()
+    (axis,) = panels(fig)
+    (bar,) = axis.child_axes
+    numbers = {text.get_text() for text in axis.texts}
+    assert numbers
+    assert numbers <= {text.get_text() for text in bar.get_yticklabels()}
+
+
+def test_the_best_value_on_the_trained_weights_hides_no_cross(results):
+    one = results["landscape"][0]
+    bowl = (one.alpha**2 + one.beta**2 + 1).transpose(*one.ce.dims).assign_attrs(one.ce.attrs)
+    (axis,) = panels(plots.draw(one.assign(ce=bowl), "contour"))
+    marks = {line.get_label(): line for line in axis.lines}
+    cross, ring = marks["trained weights"], marks["least on the grid"]
+    assert (*ring.get_xdata(), *ring.get_ydata()) == (0, 0)
+    assert ring.get_markerfacecolor() == "none"
+    assert ring.get_markersize() > cross.get_markersize() + 2
+
+
+def test_a_scale_says_that_it_is_logarithmic(results):
+    one = results["landscape"][0]
+    bowl = (0.01 + one.alpha**2 + one.beta**2) ** 3
+    steep = bowl.transpose(*one.ce.dims).assign_attrs(one.ce.attrs)
+    for values, said in ((steep, True), (3 + 0 * one.ce + 0.1 * one.alpha, False)):
+        shown = one.assign(ce=values.transpose(*one.ce.dims).assign_attrs(one.ce.attrs))
+        for name in ("contour", "surface"):
+            fig = plots.draw(shown, name)
+            bars = [one for one in fig.findobj(Axes) if one.get_label() == "<colorbar>"]
+            assert [bar.get_ylabel().endswith(", log scale") for bar in bars] == [said]
+
+
+def test_a_coarse_grid_is_drawn_smoothly_through_its_points_and_says_so(results):
+    one = results["landscape"][0]
+    x = one.alpha.values
+    fine_x, fine_y, z = smooth(x, x, x[:, None] ** 3 - x)  # which a cubic spline has exactly
+    np.testing.assert_allclose(z, fine_x[:, None] ** 3 - fine_y, atol=1e-12)
+    assert np.isin(x, fine_x).all()
+    for name in ("contour", "surface"):
+        texts = [text.get_text() for text in plots.draw(one, name).texts]
+        assert "drawn smoothly through the 5 × 5 points of the grid" in texts
+    unknown = np.where(np.eye(len(x)) > 0, np.nan, 1.0)
+    assert smooth(x, x, unknown)[2] is unknown
+
+
+def test_a_page_fits_a_phone_and_follows_the_readers_colours(results):
+    page = str(plots.draw(results["landscape"][0], "html"))
+    head = page.partition("<script")[0]
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in head
+    assert "prefers-color-scheme: dark" in head
+    shown = [trace for trace in traces(page) if trace["visible"]]
+    assert [trace.get("text") for trace in shown][-1] == ["trained weights"]
+    (alpha, beta) = (numbers(shown[-1][axis])[0] for axis in "xy")
+    assert (alpha, beta) == (0, 0)
+    lines = shown[0]["contours"]["z"]
+    assert (lines["end"] - lines["start"]) / lines["size"] >= 8  # on the floor
+
+
 def test_a_sampled_path_carries_its_interval(results):
     one = results["path"][0]
     assert not [band for axis in plots.draw(one).axes for band in axis.collections]
@@ -167,5 +231,8 @@ def test_a_sampled_path_carries_its_interval(results):
 def test_many_profiles_stand_two_abreast(results):
     one = results["landscape"][0]
     fig = plots.draw(one.assign(dict.fromkeys(("kd", "pld", "dist"), one.ce)), "profile")
-    assert [axis.get_subplotspec().colspan.start for axis in fig.axes] == [0, 1, 0, 1, 0]
-    assert [bool(axis.get_xlabel()) for axis in fig.axes] == [False, False, False, True, True]
+    *axes, beside = fig.axes
+    assert [axis.get_subplotspec().colspan.start for axis in axes] == [0, 1, 0, 1, 0]
+    assert [bool(axis.get_xlabel()) for axis in axes] == [False, False, False, True, True]
+    assert not beside.axison
+    assert [text.get_text() for text in beside.get_legend().get_texts()] == [r"along $\alpha$", r"along $\beta$"]

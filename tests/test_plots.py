@@ -59,7 +59,7 @@ def results():
         "descent": [suboptimal.descent(steps=40, keep=20)],
         "cases": [suboptimal.mine_samples(one, label=name, top=2) for name, one in students.items()],
         "duels": [suboptimal.mine_students(list(students.values()), labels=list(students))],
-        "surface": [surfaces.surface(["dist", "kd", "pld"], steps=11, classes=8)],
+        "surface": [surfaces.surface(["dist", "kd", "pld"], steps=41, classes=8)],
         "training": [journal("kd"), journal("pld")],
     }
 
@@ -73,9 +73,13 @@ def labelled(axis, way):
     """Whether the panel, or the first of its row for the vertical axis, says what it shows."""
     if getattr(axis, f"get_{way}label")():
         return True
-    spec = axis.get_subplotspec()
-    row = [one for one in axis.figure.axes if one.get_subplotspec() and one.get_subplotspec().rowspan == spec.rowspan]
-    return way == "y" and any(one.get_ylabel() for one in row if one.get_subplotspec().colspan.start == 0)
+    place = axis.get_position(original=True)
+    if way == "x":  # said below the lowest of a column
+        column = [one for one in panels(axis.figure) if abs(one.get_position(original=True).x0 - place.x0) < 1e-6]
+        return bool(min(column, key=lambda one: one.get_position(original=True).y0).get_xlabel())
+    row = [one for one in axis.figure.axes if abs(one.get_position(original=True).y0 - place.y0) < 1e-6]
+    first = min(row, key=lambda one: one.get_position().x0)
+    return way == "y" and bool(first.get_ylabel())
 
 
 @pytest.mark.parametrize(("kind", "name"), DRAWN)
@@ -88,11 +92,105 @@ def test_every_figure_is_whole_and_labelled(kind, name, results):
     for axis in panels(fig):
         assert labelled(axis, "x"), axis.get_title(loc="left")
         assert labelled(axis, "y"), axis.get_title(loc="left")
-    fig.get_layout_engine().execute(fig)
+    fig.draw_without_rendering()
     ink = fig.get_tightbbox()
     assert min(ink.x0, ink.y0, width - ink.x1, height - ink.y1) > -0.02, f"clipped: {ink} of {width} x {height}"
     sizes = {text.get_fontsize() for text in fig.findobj(Text) if text.get_visible() and text.get_text().strip()}
     assert min(sizes) >= 7  # points
+
+
+def words(fig):
+    """The visible texts of a drawn figure, each with its box on the page, in inches."""
+    fig.draw_without_rendering()
+    found = [one for one in fig.findobj(Text) if one.get_visible() and one.get_text().strip()]
+    return [(one.get_text(), one.get_window_extent().transformed(fig.dpi_scale_trans.inverted())) for one in found]
+
+
+@pytest.mark.parametrize("venue", ["icml", "neurips"])
+@pytest.mark.parametrize("name", ["both", "surface", "contour"])
+@pytest.mark.parametrize("count", [1, 3, 4, 6])
+def test_titles_of_surfaces_are_on_the_page_and_nothing_is_written_over_them(venue, name, count, results):
+    one = results["surface"][0].isel(panel=np.arange(count) % 3)
+    fig = plots.draw(one, name, venue=venue)
+    width, height = fig.get_size_inches()
+    every = words(fig)
+    titles = [(text, box) for text, box in every if text.startswith("(") or (count == 1 and "=" in text)]
+    assert len(titles) == count
+    for text, box in titles:
+        assert 0 <= box.x0 < box.x1 <= width, text
+        assert 0 <= box.y0 < box.y1 <= height, text
+        assert not [other for other, place in every if other != text and place.overlaps(box)]
+
+
+def test_a_surface_stands_over_its_contour(results):
+    """The 3-D box of every column between the left edge of its contour and the right edge of its colour bar."""
+    from mpl_toolkits.mplot3d import proj3d
+
+    fig = plots.draw(results["surface"], "both")
+    fig.draw_without_rendering()
+    boxes = [axis for axis in fig.axes if axis.name == "3d"]
+    contours = [axis for axis in panels(fig) if axis.name != "3d"]
+    bars = [axis for axis in fig.axes if axis.get_label() == "<colorbar>"]
+    assert len(boxes) == len(contours) == len(bars) == 3
+    for box, contour, bar in zip(boxes, contours, bars, strict=True):
+        corners = np.array([(x, y, z) for x in box.get_xlim() for y in box.get_ylim() for z in box.get_zlim()])
+        x, y, _ = proj3d.proj_transform(*corners.T, box.get_proj())
+        place = fig.transFigure.inverted().transform(box.transData.transform(np.column_stack([x, y])))
+        assert contour.get_position().x0 - 0.03 < place[:, 0].min()
+        assert place[:, 0].max() < bar.get_position().x1 + 0.01
+        assert place[:, 1].min() > contour.get_position().y1
+
+
+def test_numbers_of_a_colour_bar_are_lines_of_the_drawing(results):
+    from matplotlib.contour import QuadContourSet
+
+    fig = plots.draw(results["surface"], "contour")
+    fig.draw_without_rendering()
+    for axis, bar in zip(panels(fig), (one for one in fig.axes if one.get_label() == "<colorbar>"), strict=True):
+        (levels,) = [one.levels for one in axis.collections if isinstance(one, QuadContourSet) and one.filled]
+        ticks = bar.yaxis.get_ticklocs()
+        assert len(ticks) >= 3
+        assert np.abs(ticks[:, None] - levels).min(1) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_run_of_one_epoch_has_whole_epochs_on_its_axis(results):
+    one = results["training"][0].isel(epoch=[0])
+    for name in ("curves", "terms"):
+        fig = plots.draw(one, name)
+        fig.draw_without_rendering()
+        for axis in fig.axes:
+            low, high = axis.get_xlim()
+            assert [text.get_text() for text in axis.get_xticklabels() if low <= text.get_position()[0] <= high] == [
+                "1"
+            ]
+
+
+def test_every_student_has_its_histograms_of_right_and_wrong(results):
+    left = plots.draw(results["cases"], "overlap").axes[0]
+    names = [text.get_text().partition("\n")[0] for text in left.get_yticklabels()]
+    assert names == ["PLD", r"a long name of \$5\$ from a user", "KD"]  # from the lowest up
+
+
+def test_a_matrix_takes_no_more_room_than_its_students_need():
+    from kdviz.analysis import suboptimal
+
+    pair = suboptimal.mine_students([logits(1.0), logits(2.0)], labels=["kd", "pld"])
+    width, height = plots.draw(pair, "matrix").get_size_inches()
+    assert height < 2.5
+    assert width <= VENUES["icml"][1]
+
+
+def test_ratios_to_the_teacher_by_hand():
+    """200 values each, in bins of width 1: 100 and 100 of the teacher, 150 and 50 of the student."""
+    counts = np.array([[100, 100], [150, 50]])
+    bins = {"logit": ("logit", [0.0, 1.0], {"width": 1.0}), "probability": ("probability", [0.0, 1.0], {"width": 1.0})}
+    variables = {f"counts_{name}": (("net", name), counts) for name in bins} | {"small_mass": ("net", [0.1, 0.1])}
+    attrs = {"kind": "histogram", "label": "kd", "temperature": 4.0, "small": 0.9}
+    one = xr.Dataset(variables, {"net": ["teacher", "student"], **bins}, attrs)
+    fig = plots.draw(one, "values")
+    for axis in fig.axes[2:]:
+        (steps,) = [patch for patch in axis.patches if hasattr(patch, "get_data")]
+        np.testing.assert_allclose(steps.get_data().values, [1.5, 0.5])
 
 
 def test_one_student_is_drawn_too(results):

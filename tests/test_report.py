@@ -13,10 +13,10 @@ import pytest
 import xarray as xr
 
 from kdviz.base.check import KdvizError
-from kdviz.base.files import write_dataset
+from kdviz.base.files import sha256, write_dataset
 from kdviz.checkpoints import save_checkpoint
 from kdviz.models import build
-from kdviz.report import gather, page
+from kdviz.report import gather, measured, page
 from kdviz.report.tables import flat, table
 
 EVIL = '<script>alert("x")</script>&"\''
@@ -60,7 +60,7 @@ def checkpoint(path, *, method="kd", top1=0.8125, **changes):
         "teacher": {"path": "t.pt", "sha256": "0" * 64, "name": "resnet20"},
         **changes,
     }
-    return save_checkpoint(path, model=build("resnet8", classes=10, seed=0), **facts)
+    return save_checkpoint(path, model=build("resnet8", classes=facts["classes"], seed=0), **facts)
 
 
 def run_folder(folder, **changes):
@@ -90,8 +90,6 @@ def test_the_journal_becomes_curves(tmp_path):
 
 
 def test_results_are_found_by_the_checkpoints_sha256(tmp_path):
-    from kdviz.base.files import sha256
-
     run = run_folder(tmp_path / "run")
     landscape(tmp_path / "results" / "mine.nc", sha256(run / "last.pt"))
     landscape(tmp_path / "results" / "other.nc", "f" * 64)
@@ -104,24 +102,20 @@ def test_results_are_found_by_the_checkpoints_sha256(tmp_path):
 
 
 def test_shared_measurements_stand_side_by_side(tmp_path):
-    from kdviz.base.files import sha256
-
     paths = [checkpoint(tmp_path / f"{name}.pt", method=name) for name in ("kd", "pld")]
     for path in paths:
         landscape(tmp_path / f"{path.stem}.nc", sha256(path))
     text = page(gather(paths, results=[tmp_path]))
     assert "Side by side" in text
-    assert text.count("<img") == 5  # one together, a contour and a surface for each
+    assert text.count("<img") == 2  # contours and profiles together, and none of them again
 
 
 def test_a_plane_through_several_subjects_is_shown_once(tmp_path):
-    from kdviz.base.files import sha256
-
     paths = [checkpoint(tmp_path / f"{name}.pt", method=name) for name in ("kd", "pld")]
     landscape(tmp_path / "plane.nc", f"{sha256(paths[0])} {sha256(paths[1])}")
     subjects = gather(paths, results=[tmp_path])
     assert [len(subject.results) for subject in subjects] == [1, 1]
-    assert page(subjects).count("<img") == page(subjects[:1]).count("<img") == 2  # a contour and a surface
+    assert page(subjects).count("<img") == page(subjects[:1]).count("<img") == 2  # a contour and a profile
 
 
 def test_a_page_holds_everything_it_shows(tmp_path):
@@ -131,6 +125,11 @@ def test_a_page_holds_everything_it_shows(tmp_path):
     assert not {"script", "link", "iframe", "object", "base"} & set(found.tags)
     assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"base64,[^\"]*", "", text))
     sources = [value for name, value in found.attributes if name in ("src", "href", "srcset", "data", "poster")]
+    ids = {value for name, value in found.attributes if name == "id"}
+    links = [value for value in sources if value.startswith("#")]
+    assert links
+    assert {link[1:] for link in links} == ids
+    sources = [value for value in sources if value not in links]
     assert sources
     for source in sources:
         kind, _, data = source.partition(";base64,")
@@ -222,6 +221,27 @@ def test_zero_warm_ups_set_no_runs_apart(tmp_path):
     assert "warmup" not in text
     late = checkpoint(tmp_path / "late.pt", recipe={"settings": {"kd.weight": 0.9, "kd.warmup": 20}})
     assert "settings.kd.warmup" in page(gather([*paths, late]))
+
+
+def test_a_run_without_results_is_measured_beside_its_teacher(tmp_path):
+    """A student that is its own teacher ranks all channels as that one does: every tau and overlap is 1."""
+    path = checkpoint(tmp_path / "teacher.pt", classes=100, method=None, teacher=None)
+    student = {"path": "teacher.pt", "sha256": sha256(path), "name": "resnet8"}
+    run = run_folder(tmp_path / "run", classes=100, teacher={**student, "path": str(path)})
+    (subject,) = (measured(one, samples=100) for one in gather([run]))
+    assert subject.unmeasured == ""
+    assert [one.attrs["kind"] for one in subject.results] == ["histogram", "tau"]
+    assert np.allclose(subject.results[1]["mean"], 1)
+    text = page([subject])
+    assert ">1.000<" in text
+    assert "Kendall" in text
+
+
+def test_a_run_that_cannot_be_measured_says_why(tmp_path):
+    (subject,) = gather([run_folder(tmp_path / "run")])  # of 10 classes, where glyphs100 has 100
+    subject = measured(subject)
+    assert subject.results == ()
+    assert "10 classes but glyphs100 has 100" in Reader(page([subject])).text
 
 
 def test_a_result_without_a_caption_says_what_it_is():

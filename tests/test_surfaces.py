@@ -169,7 +169,8 @@ def test_the_surface_has_the_first_direction_along_x():
     np.testing.assert_allclose(10 * x + y, z, atol=1e-9)
     assert (x.min(), x.max(), y.min(), y.max()) == (-2, 2, -2, 2)
     assert (axis.get_xlabel(), axis.get_ylabel()) == (r"$a$ ($\Vert t\Vert$)", r"$b$ ($\Vert t\Vert$)")
-    colours = axis.collections[0].get_facecolor()[:, :3].sum(1).reshape(8, 8)
+    colours = axis.collections[0].get_facecolor()[:, :3].sum(1)
+    colours = colours.reshape((round(len(colours) ** 0.5),) * 2)
     assert colours[0].mean() < colours[-1].mean()  # the map rises with a
 
 

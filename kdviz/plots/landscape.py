@@ -9,24 +9,33 @@ from kdviz.base.check import require
 from kdviz.plots.landscape_panels import (
     RED,
     Places,
+    Room,
     chosen,
     compact,
+    foot,
     head,
     larger_is_better,
     levels_of,
+    numbered,
+    on_log_scale,
     panels,
     places,
-    thin,
+    smoothness,
     ticks_of,
     titled,
 )
-from kdviz.plots.style import SEQUENTIAL, box, title
+from kdviz.plots.relief import bar_axes, fit, flat_axes, place_title, relief, smooth
+from kdviz.plots.style import MARK, SEQUENTIAL, ink, outlined, title
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FLAT = Room()
+DEEP = Room(left=0.2, between=0.4, bar=1.04, below=0.3, foot=0.2)  # numbers of heights, then the colour bar
+CLOSE = DEEP._replace(between=0.1, bar=0.78)  # the colour bar alone, whose numbers are the heights'
+DEPTH = 1.0  # of a 3-D box on the page, over its width
 PLATE = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
 
@@ -51,50 +60,54 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: str 
     extents = [[float(np.ptp(one[name].values)) for name in ("alpha", "beta")] for one in datasets]
     ratio = max(b / a if a > 0 else 1.0 for a, b in extents)
     alike = 0.5 < ratio < 2  # a run's plane may be too oblong to be drawn true to scale
-    fig, axes, abreast = panels(datasets, rows, venue, ratio if alike else 0.8)
-    fig.set_layout_engine("compressed")  # made for panels of fixed aspect; "constrained" cuts their labels off
-    for name, line in zip(rows, axes, strict=True):
-        levels, _log = levels_of([one[name] for one in datasets])
-        filled = None
-        for axis, one in zip(line, datasets, strict=True):
-            filled = paint(axis, one, name, levels)
+    fig, cells = panels(len(datasets), len(rows), venue, ratio if alike else 0.8, FLAT)
+    axes = []
+    for name, line in zip(rows, cells, strict=True):
+        levels, logarithmic = levels_of([one[name] for one in datasets])
+        for one, cell in zip(datasets, line, strict=True):
+            axis = flat_axes(fig, *cell[:4])
+            filled = paint(axis, one, name, levels, logarithmic)
             axis.set_aspect("equal" if alike else "auto", adjustable="box")
-        scale(fig, filled, line[-1], levels).set_label(titled(datasets[0], name))
+            axis.locator_params(nbins=4)
+            axis.tick_params(labelbottom=cell.lowest, labelleft=cell.first)
+            axis.set_xlabel(_named("alpha", one) if cell.lowest else "")
+            axis.set_ylabel(_named("beta", one) if cell.first else "", labelpad=2)
+            if cell.last:
+                scale(fig, filled, axis, levels, _scale_name(datasets, rows, name, logarithmic))
+            axes.append(axis)
     head(axes, datasets, rows)
-    for axis in axes.flat:
-        axis.locator_params(nbins=4)
-        axis.tick_params(labelbottom=False, labelleft=False)
-    for axis in axes.flat[-abreast:]:  # read row by row, the last ones are the lowest of every column
-        axis.set_xlabel(_named("alpha", datasets[0]))
-        axis.tick_params(labelbottom=True)
-    for axis in axes.flat[::abreast]:
-        axis.set_ylabel(_named("beta", datasets[0]))
-        axis.tick_params(labelleft=True)
-    marks = {label: mark for axis in axes.flat for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    fig.legend(marks.values(), marks, loc="outside lower center", ncols=4, handletextpad=0.3, columnspacing=1.2)
+    marks = {label: mark for axis in axes for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    foot(fig, {label: dark(mark) for label, mark in marks.items()}, smoothness(datasets))
     return fig
 
 
-def paint(axis: "Axes", dataset: "xr.Dataset", name: str, levels: np.ndarray) -> Any:
-    """One panel: filled contours with labelled lines and the marks; returns what a colour bar wants."""
+def paint(axis: "Axes", dataset: "xr.Dataset", name: str, levels: np.ndarray, logarithmic: bool) -> Any:
+    """One panel: filled contours with labelled lines and the marks; returns what a colour bar wants.
+
+    Lines run smoothly through the grid's points, between logarithms where the levels step by ratio.
+    """
     from matplotlib.colors import BoundaryNorm
 
-    values = np.clip(dataset[name].transpose("beta", "alpha"), levels[0], levels[-1])
-    grid = dataset["alpha"], dataset["beta"], values
-    filled = axis.contourf(*grid, levels=levels, norm=BoundaryNorm(levels, 256), cmap=SEQUENTIAL)
-    lines = axis.contour(*grid, levels[1:-1], colors="white", linewidths=0.4, linestyles="solid")
-    _number(axis, lines, levels, places(dataset, name))
-    _mark(axis, dataset, name)
+    alpha, beta, heights = smooth(*_heights(dataset, name, levels, logarithmic))
+    values = (10**heights if logarithmic else heights).clip(levels[0], levels[-1]).T
+    filled = axis.contourf(alpha, beta, values, levels=levels, norm=BoundaryNorm(levels, 256), cmap=SEQUENTIAL)
+    drawn = {"colors": ink(levels)[1:-1], "linewidths": 0.4, "linestyles": "solid"}
+    lines = axis.contour(alpha, beta, values, levels[1:-1], **drawn)
+    axis.set(xlim=(alpha[0], alpha[-1]), ylim=(beta[0], beta[-1]))
+    marked = _mark(axis, dataset, name)
+    _number(axis, lines, levels, marked)
     axis.spines[["top", "right"]].set_visible(True)
     return filled
 
 
-def scale(fig: "Figure", filled: Any, axis: "Axes", levels: np.ndarray) -> Any:
-    """The colour bar of `paint`, beside the last panel of a row."""
-    bar = fig.colorbar(filled, cax=axis.inset_axes((1.05, 0, 0.055, 1)))
-    bar.set_ticks(thin(levels, 7).tolist())
+def scale(fig: "Figure", filled: Any, axis: "Axes", levels: np.ndarray, name: str) -> Any:
+    """The colour bar of `paint`, beside the last panel of a line, numbered at the levels that the lines are."""
+    bar = fig.colorbar(filled, cax=axis.inset_axes((1.05, 0, 0.055, 1), label="<colorbar>"))
+    bar.set_ticks(numbered(levels).tolist())
     bar.ax.yaxis.set_major_formatter(lambda value, _: compact(value))
     bar.ax.minorticks_off()
+    bar.ax.tick_params(pad=2)
+    bar.set_label(name, labelpad=2)
     return bar
 
 
@@ -118,25 +131,66 @@ def surface(
     Source: ours, after Li et al. 2018, fig. 1.
     """
     rows = _rows(datasets, loss)
-    fig, axes, _abreast = panels(datasets, rows, venue, 0.95, subplot_kw={"projection": "3d"})
-    for name, line in zip(rows, axes, strict=True):
+    alone = len(datasets) == 1 < len(rows)  # each surface with a colour bar beside it, which has the heights' numbers
+    room = CLOSE if alone else DEEP
+    fig, cells = panels(len(datasets), len(rows), venue, DEPTH, room)
+    axes = []
+    for name, line in zip(rows, cells, strict=True):
         levels, logarithmic = levels_of([one[name] for one in datasets])
         ticks = ticks_of(levels, logarithmic)
         height = np.log10 if logarithmic else np.asarray
-        for axis, one in zip(line, datasets, strict=True):
-            values = one[name].transpose("beta", "alpha").values
-            _relief(axis, one, height(np.clip(values, levels[0], levels[-1])), *height(levels[[0, -1]]))
+        ends = float(height(levels[0])), float(height(levels[-1]))
+        for one, cell in zip(datasets, line, strict=True):
+            axis: Any = fig.add_subplot(projection="3d")
+            axes.append(axis)
+            relief(axis, *_heights(one, name, levels, logarithmic), ends)
             _pin(axis, places(one, name), lambda v, h=height, e=levels: h(np.clip(v, e[0], e[-1])))
-            axis.set_zticks(height(ticks), [compact(tick) for tick in ticks])
-            axis.set_xlabel(r"$\alpha$", labelpad=-8)
-            axis.set_ylabel(r"$\beta$", labelpad=-8)
+            axis.set_zticks(height(ticks), labels=["" if alone else compact(tick) for tick in ticks])
             axis.locator_params("x", nbins=2)
             axis.locator_params("y", nbins=2)
             axis.view_init(elevation, azimuth)
-            axis.set_box_aspect((1, 1, 0.8), zoom=1.0)
-            box(axis)
-    head(axes, datasets, rows, units=True)
+            fit(axis, *cell[:4])
+            longest = max(len(f"{tick:g}") for tick in (*axis.get_xticks(), *axis.get_yticks()))
+            beyond = -11 + 2 * min(longest, 5)  # the longest number
+            axis.set_xlabel(r"$\alpha$", labelpad=beyond)
+            axis.set_ylabel(r"$\beta$", labelpad=beyond)
+            if cell.last:
+                beside = cell.left + cell.width + room.bar - 0.62, cell.bottom + 0.15 * cell.height
+                bar = bar_axes(fig, *beside, 0.09, 0.7 * cell.height)
+                _height_scale(bar, ends, height(ticks), ticks, _scale_name(datasets, rows, name, logarithmic))
+    head(axes, datasets, rows)
+    for axis, cell in zip(axes, (cell for line in cells for cell in line), strict=True):
+        place_title(axis, cell.left - 0.1, cell.bottom + cell.height + room.title - 0.06)
+    foot(fig, {}, smoothness(datasets))
     return fig
+
+
+def _height_scale(axis: "Axes", ends: Any, places: np.ndarray, ticks: np.ndarray, name: str) -> None:
+    """The colour bar of a line of surfaces, numbered as their vertical axes are."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    bar = axis.figure.colorbar(ScalarMappable(Normalize(*ends), SEQUENTIAL), cax=axis)
+    bar.set_ticks(places.tolist(), labels=[compact(tick) for tick in ticks])
+    bar.ax.minorticks_off()
+    bar.ax.tick_params(labelsize=7, pad=2)
+    bar.set_label(name, fontsize=8, labelpad=2)
+
+
+def _heights(
+    dataset: "xr.Dataset", name: str, levels: np.ndarray, logarithmic: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Alpha, beta and the heights over them, [alpha, beta]: values within the levels, or their logarithms."""
+    values = np.clip(dataset[name].transpose("alpha", "beta").values, levels[0], levels[-1])
+    return dataset["alpha"].values, dataset["beta"].values, np.log10(values) if logarithmic else values
+
+
+def _scale_name(datasets: "Sequence[xr.Dataset]", rows: Sequence[str], name: str, logarithmic: bool) -> str:
+    """What stands beside a colour bar: the loss, unless the panel's title is the loss, the unit, the kind of scale."""
+    unit = str(datasets[0][name].attrs.get("units", "1"))
+    heading = len(datasets) == 1 and len(rows) > 1
+    bare = (unit if unit != "1" else "") if heading else titled(datasets[0], name)
+    return on_log_scale(bare, logarithmic)
 
 
 def _named(axis: str, dataset: "xr.Dataset") -> str:
@@ -151,99 +205,66 @@ def _rows(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str]) -> list[s
     return chosen(datasets, loss)
 
 
-def _number(axis: "Axes", lines: Any, levels: np.ndarray, marked: Places | None) -> None:
-    """Numbers on some of the levels, dark on light colours; none that the frame cuts or something marked hides."""
+def _number(axis: "Axes", lines: Any, levels: np.ndarray, marked: list[tuple[float, float]]) -> None:
+    """Numbers on some of the levels; none that the frame cuts, something marked hides or another number touches."""
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
-    nets = marked or (np.empty(0), np.empty(0))
-    shown, light = thin(levels[1:-1], 6), {compact(level) for level in levels[round(0.75 * len(levels)) :]}
+    inches = np.array(axis.get_window_extent().size) / axis.figure.dpi
+    per_unit = inches / (right - left, top - bottom)
+    colours = dict(zip(map(compact, levels), ink(levels), strict=True))
     drawn, kept = {"fmt": compact, "fontsize": 6}, []
-    for text in axis.clabel(lines, shown, inline=False, **drawn):
-        x, y = text.get_position()
-        edge = min(x - left, right - x) / (right - left), min(y - bottom, top - y) / (top - bottom)
-        distance = np.hypot((nets[0] - x) / (right - left), (nets[1] - y) / (top - bottom)).min(initial=1)
-        if min(edge) > 0.04 and distance > 0.07:
-            kept.append((x, y))
+    taken = [per_unit * place for place in marked]
+    for text in axis.clabel(lines, numbered(levels), inline=False, **drawn):
+        at = per_unit * text.get_position()
+        edge = np.minimum(at - per_unit * (left, bottom), per_unit * (right, top) - at).min()
+        near = min((float(np.hypot(*(at - other))) for other in taken), default=np.inf)
+        if edge > 0.1 and near > 0.24:
+            kept.append(text.get_position())
+            taken.append(at)
         text.remove()
-    for text in axis.clabel(lines, shown, inline_spacing=2, manual=kept, **drawn):
-        text.set_color("#222222" if text.get_text() in light else "white")
+    for text in axis.clabel(lines, numbered(levels), inline_spacing=2, manual=kept, **drawn):
+        text.set_color(colours[text.get_text()])
 
 
-def _mark(axis: "Axes", dataset: "xr.Dataset", name: str) -> None:
-    """The trajectory, the marked checkpoints, the trained weights and the best value."""
+def _mark(axis: "Axes", dataset: "xr.Dataset", name: str) -> list[tuple[float, float]]:
+    """The trajectory, the marked checkpoints, the trained weights and, as a ring around whatever lies there, the best
+    value; returns where they are."""
+    found = []
     if "trajectory_alpha" in dataset:
         path = dataset["trajectory_alpha"], dataset["trajectory_beta"]
         axis.plot(*path, "-o", color=RED, markersize=2.2, linewidth=0.9, label="training", zorder=4)
+        found += [*zip(*(map(float, one) for one in path), strict=True)]
     if "mark_alpha" in dataset:
         for a, b, text in zip(dataset["mark_alpha"], dataset["mark_beta"], dataset["mark"].values, strict=True):
             axis.plot(a, b, "D", color="white", markeredgecolor="black", markersize=4, markeredgewidth=0.7, zorder=5)
-            axis.annotate(
-                title(str(text)),
-                (float(a), float(b)),
-                (-5, -5),
-                textcoords="offset points",
-                ha="right",
-                va="top",
-                fontsize=7,
-                zorder=6,
-                bbox=PLATE,
-            )
+            look = {
+                "textcoords": "offset points",
+                "ha": "right",
+                "va": "top",
+                "fontsize": 7,
+                "zorder": 6,
+                "bbox": PLATE,
+            }
+            axis.annotate(title(str(text)), (float(a), float(b)), (-5, -5), **look)
+            found.append((float(a), float(b)))
     else:
-        axis.plot(
-            0,
-            0,
-            "P",
-            color="white",
-            markeredgecolor="black",
-            markersize=5.5,
-            markeredgewidth=0.7,
-            linestyle="none",
-            label="trained weights",
-            zorder=5,
-        )
+        axis.plot(0, 0, "+", label="trained weights", zorder=6, path_effects=outlined(), **MARK)
+        found.append((0.0, 0.0))
     better = larger_is_better(dataset[name])
     best = (dataset[name].argmax if better else dataset[name].argmin)(["alpha", "beta"])
-    a, b = dataset["alpha"][best["alpha"]], dataset["beta"][best["beta"]]
-    star, text = ("^", "greatest on the grid") if better else ("*", "least on the grid")
-    axis.plot(
-        a,
-        b,
-        star,
-        color=RED,
-        markeredgecolor="white",
-        markersize=6,
-        markeredgewidth=0.5,
-        linestyle="none",
-        label=text,
-        zorder=6,
-    )
+    a, b = float(dataset["alpha"][best["alpha"]]), float(dataset["beta"][best["beta"]])
+    ring, text = ("s", "greatest on the grid") if better else ("o", "least on the grid")
+    axis.plot(a, b, ring, label=text, zorder=5, path_effects=outlined(), **{**MARK, "markersize": 8})
+    return [*found, (a, b)]
 
 
-def _relief(axis: Any, dataset: "xr.Dataset", z: np.ndarray, low: float, high: float) -> None:
-    """A surface coloured by height and lit from the left, with its contours on the floor."""
-    import matplotlib as mpl
-    from matplotlib.colors import LightSource, Normalize
+def dark(mark: Any) -> Any:
+    """A mark as the legend shows it, on white."""
+    from matplotlib.lines import Line2D
 
-    a, b = np.meshgrid(dataset["alpha"], dataset["beta"])
-    colours = mpl.colormaps[SEQUENTIAL](Normalize(low, high)(z))[..., :3]
-    steepness = 0.5 * float(a.max() - a.min()) / max(high - low, 1e-12)
-    lit = LightSource(azdeg=225, altdeg=45).shade_rgb(
-        colours, z, blend_mode="soft", vert_exag=steepness, dx=float(a[0, 1] - a[0, 0]), dy=float(b[1, 0] - b[0, 0])
-    )
-    floor = low - 0.3 * (high - low)
-    axis.contour(a, b, z, 10, zdir="z", offset=floor, cmap=SEQUENTIAL, linewidths=0.6)
-    axis.plot_surface(
-        a,
-        b,
-        z,
-        facecolors=lit,
-        rcount=len(b),
-        ccount=len(a),
-        linewidth=0.1,
-        edgecolor=(0, 0, 0, 0.2),
-        antialiased=True,
-        shade=False,
-    )
-    axis.set_zlim(floor, high)
+    if mark.get_color() != MARK["color"]:
+        return mark
+    size = min(mark.get_markersize(), 6)
+    return Line2D([], [], **{**MARK, "color": "black", "marker": mark.get_marker(), "markersize": size})
 
 
 def _pin(axis: Any, found: Places | None, height: Any) -> None:

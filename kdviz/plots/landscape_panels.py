@@ -8,6 +8,7 @@ from scipy.interpolate import interpn
 
 from kdviz.base.check import require, unknown
 from kdviz.base.variables import with_role
+from kdviz.plots.relief import is_fine
 from kdviz.plots.style import COLOURS, VENUES, figure, letter, title
 
 if TYPE_CHECKING:
@@ -48,34 +49,99 @@ def chosen(datasets: "Sequence[xr.Dataset]", loss: str | Sequence[str] = ()) -> 
     return wanted
 
 
-def panels(
-    datasets: "Sequence[xr.Dataset]", rows: Sequence[str], venue: str, ratio: float, **kwargs: Any
-) -> "tuple[Figure, Any, int]":
-    """A figure with a panel for every loss (rows) and net (columns), its axes [rows, columns], how many are abreast.
+class Room(NamedTuple):
+    """Inches around the panels of a figure.
 
-    One panel takes a column's width, more take the text's; `ratio` is a panel's height over its width. The losses of a
-    single net are wrapped, two or three abreast.
+    left: of the first panel of a line; between: two panels; bar: right of a panel with a colour bar; title: above a
+    panel; below: each line; foot: below the last line, with the legend and the note.
+    """
+
+    left: float = 0.5
+    between: float = 0.22
+    bar: float = 0.72
+    title: float = 0.24
+    below: float = 0.06
+    foot: float = 0.78
+
+
+class Cell(NamedTuple):
+    """A panel's place on the page in inches (left and bottom edge, width and height), and where in the figure it is."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+    first: bool  # of its line
+    last: bool  # of its line, or the only one with its scale: a colour bar stands beside it
+    lowest: bool  # of its column
+
+
+def panels(nets: int, losses: int, venue: str, ratio: float, room: Room) -> "tuple[Figure, list[list[Cell]]]":
+    """A figure with a place for every loss (outer list) and net (inner list).
+
+    One panel takes a column's width, more take the text's. The losses of a single net are wrapped, two or three to a
+    line, each with a scale of its own; the nets of one loss, four to a line at most, share theirs.
+
+    Args:
+        nets, losses: how many.
+        venue: its widths.
+        ratio: a panel's height over its width.
+        room: what to leave around the panels.
     """
     column, text = VENUES[venue]
-    count, abreast = len(rows) * len(datasets), len(datasets)
-    if abreast == 1 < count:
-        abreast = 2 if count in (2, 4) else 3
-    down = -(-count // abreast)
-    width = min(column, 3.4) if abreast == 1 else text * min(1.0, (0.25 + abreast * 0.32))
-    margin = 0.9 if abreast == len(datasets) else 0.8 * abreast  # room for the colour bars
-    fig = figure(
-        width, (ratio * ((width - margin) / abreast) + (0.26 if abreast == len(datasets) else 0.5)) * down + 0.35
-    )
-    axes = fig.subplots(down, abreast, squeeze=False, **kwargs).flatten()
-    for axis in axes[count:]:
-        axis.remove()
-    return fig, axes[:count].reshape(len(rows), len(datasets)), abreast
+    many = losses if nets == 1 else nets
+    abreast = many if many < 4 else 2 if many == 4 else 3
+    loss_of = range(losses)
+    lines = _chunks([(loss, 0) for loss in loss_of], abreast) if nets == 1 else []
+    for loss in loss_of if nets > 1 else ():
+        lines += _chunks([(loss, net) for net in range(nets)], abreast)
+    width = min(column, 3.4) if abreast == 1 else text * min(1.0, 0.25 + abreast * 0.32)
+    between = room.bar + room.between if nets == 1 else room.between
+    side = (width - room.left - room.bar - (abreast - 1) * between) / abreast
+    high = room.title + ratio * side + room.below
+    fig = figure(width, len(lines) * high + room.foot)
+    fig.set_layout_engine("none")
+    cells = [[Cell(0, 0, 0, 0, False, False, False)] * nets for _ in loss_of]
+    for down, line in enumerate(lines):
+        bottom = room.foot + (len(lines) - 1 - down) * high + room.below
+        for at, (loss, net) in enumerate(line):
+            place = room.left + at * (side + between), bottom, side, ratio * side
+            last = nets == 1 or at == len(line) - 1
+            cells[loss][net] = Cell(*place, at == 0, last, at >= len([*lines, []][down + 1]))
+    return fig, cells
+
+
+def _chunks(sequence: list[Any], size: int) -> list[list[Any]]:
+    return [sequence[at : at + size] for at in range(0, len(sequence), size)]
+
+
+def foot(fig: "Figure", marks: "dict[str, Any]", note: str) -> None:
+    """The legend of the marks and, below it, a note, at the foot of a figure of `panels`."""
+    if marks:
+        spot = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.12 / fig.get_figheight())}
+        fig.legend(marks.values(), marks, ncols=4, handletextpad=0.3, columnspacing=1.2, borderaxespad=0.1, **spot)
+    if note:
+        fig.text(0.5, 0.04 / fig.get_figheight(), note, ha="center", va="bottom", fontsize=7, color="#555555")
+
+
+def smoothness(datasets: "Sequence[xr.Dataset]") -> str:
+    """What a figure says of a grid that it draws smoothly; nothing where the grid is fine enough as it is."""
+    counts = sorted({(one.sizes["alpha"], one.sizes["beta"]) for one in datasets})
+    if all(is_fine(count) for pair in counts for count in pair):
+        return ""
+    return "drawn smoothly through the " + ", ".join(f"{a} × {b}" for a, b in counts) + " points of the grid"
+
+
+def on_log_scale(name: str, logarithmic: bool) -> str:
+    """The label of a scale, which says where it is logarithmic."""
+    return f"{name}, log scale" if logarithmic else name
 
 
 def levels_of(arrays: "Sequence[xr.DataArray]") -> tuple[np.ndarray, bool]:
     """Ten to twenty round levels over all finite values, and whether they step by ratio.
 
-    Positive losses that span more than a factor of two have levels such as 1, 1.5, 2, 3, 5, 7, 10; others even ones.
+    Positive losses that span more than a factor of two, and lie mostly in the lower half of what they span, have levels
+    such as 1, 1.5, 2, 3, 5, 7, 10; others (a loss that saturates, an accuracy) even ones.
     """
     values, better = np.concatenate([np.ravel(one) for one in arrays]).astype(float), larger_is_better(arrays[0])
     values = values[np.isfinite(values)]
@@ -83,7 +149,8 @@ def levels_of(arrays: "Sequence[xr.DataArray]") -> tuple[np.ndarray, bool]:
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-9 * max(abs(high), 1e-300):
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-    if high > 0 and low >= 0 and high > 2 * low and not better:
+    low_lying = float(np.median(values)) < (low + high) / 2 if values.size else False
+    if high > 0 and low >= 0 and high > 2 * low and low_lying and not better:
         found = nice(max(low, high * 1e-5), high)
         return found, True
     from matplotlib.ticker import MaxNLocator
@@ -122,6 +189,11 @@ def ticks_of(levels: np.ndarray, logarithmic: bool) -> np.ndarray:
 def thin(levels: np.ndarray, count: int) -> np.ndarray:
     """About `count` of the levels, evenly spread."""
     return levels[:: max(1, round(len(levels) / count))]
+
+
+def numbered(levels: np.ndarray) -> np.ndarray:
+    """The levels that have numbers, on the lines and on the colour bar alike."""
+    return thin(levels[1:-1], 6)
 
 
 def compact(value: float) -> str:
@@ -200,13 +272,14 @@ def places(dataset: "xr.Dataset", name: str) -> Places | None:
     return Places(alpha, beta, values, names, run)
 
 
-def head(axes: Any, datasets: "Sequence[xr.Dataset]", rows: Sequence[str], *, units: bool = False) -> None:
-    """Letters and titles: the net, and the loss where there are several (or, with its unit, always)."""
+def head(axes: Sequence[Any], datasets: "Sequence[xr.Dataset]", rows: Sequence[str]) -> None:
+    """Letters and titles: of several nets their names (the scale beside a line says the loss), of several losses of one
+    net theirs, with the net's name in front where it has one."""
     titles = []
     for name in rows:
         for index, one in enumerate(datasets):
             named = "label" in one.attrs and "mark" not in one.coords  # marked nets have their names beside them
             parts = [name_of(one, index)] if named or len(datasets) > 1 else []
-            parts += [titled(one, name) if units else long_name(one, name)] if units or len(rows) > 1 else []
+            parts += [long_name(one, name)] if len(rows) > 1 and len(datasets) == 1 else []
             titles.append(", ".join(parts))
-    letter(axes.flat, titles)
+    letter(axes, titles)

@@ -7,9 +7,19 @@ import numpy as np
 
 from kdviz.base.check import require
 from kdviz.base.variables import belonging
-from kdviz.plots.landscape import paint, scale
-from kdviz.plots.landscape_panels import ACCURACY, chosen, compact, label_of, levels_of, long_name, titled
-from kdviz.plots.style import BLACK, COLOURS, VENUES, dash, figure, letter, look, title
+from kdviz.plots.landscape import dark, paint, scale
+from kdviz.plots.landscape_panels import (
+    ACCURACY,
+    chosen,
+    compact,
+    label_of,
+    levels_of,
+    long_name,
+    on_log_scale,
+    smoothness,
+    titled,
+)
+from kdviz.plots.style import BLACK, COLOURS, VENUES, dash, figure, legend, letter, look, title
 
 # What the figure of a comparison shows unless other numbers are asked for.
 SHOWN = ("centre", "convex_share", "flatness_radius", "minima", "top_eigenvalue", "trace")
@@ -110,22 +120,26 @@ def trajectory(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: s
         KdvizError: several results, or one without a trajectory.
     Source: ours, after Li et al. 2018, fig. 9.
     """
+    from matplotlib.ticker import MaxNLocator
+
     require(len(datasets) == 1, f"trajectory: one run at a time, got {len(datasets)}")
     (one,) = datasets
     require("trajectory_alpha" in one, "trajectory: the result has no trajectory")
     name = chosen([one], loss)[0]
     text = VENUES[venue][1]
     fig = figure(text, 0.42 * text)
-    left, right = fig.subplots(1, 2, width_ratios=[1.15, 1])
-    levels, _log = levels_of([one[name]])
-    scale(fig, paint(left, one, name, levels), left, levels).set_label(titled(one, name))
-    shares = [f"{100 * share:.0f} % of the variance" for share in np.atleast_1d(one.attrs["explained_variance"])]
-    left.set_xlabel(f"first component ({shares[0]})")
+    left, right = fig.subplots(1, 2, width_ratios=[1.15, 1], gridspec_kw={"wspace": 0.1})
+    levels, logarithmic = levels_of([one[name]])
+    filled = paint(left, one, name, levels, logarithmic)
+    scale(fig, filled, left, levels, on_log_scale(titled(one, name), logarithmic))
+    shares = [f"{100 * share:.0f} %" for share in np.atleast_1d(one.attrs["explained_variance"])]
+    left.set_xlabel(f"first component ({shares[0]} of the variance)")
     left.set_ylabel(f"second component ({shares[1]})")
     epochs = one["trajectory_epoch"]
     right.plot(epochs, one["trajectory_loss"], "-o", color=BLACK, markersize=3, label="true")
     right.plot(epochs, one["trajectory_projected"], "--s", color=COLOURS[1], markersize=3, label="on the plane")
     right.set_xlabel("epoch")
+    right.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     right.set_ylabel(titled(one, chosen([one])[0]))
     values = np.concatenate([one["trajectory_loss"], one["trajectory_projected"]])
     if values.min() > 0 and values.max() > 10 * values.min():
@@ -134,6 +148,8 @@ def trajectory(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: s
     right.grid(axis="y")
     right.legend()
     letter([left, right], [long_name(one, name), "what the plane leaves out"])
+    marks, names = left.get_legend_handles_labels()
+    legend(fig, [dark(mark) for mark in marks], names, title=smoothness([one]) or None, title_fontsize=7)
     return fig
 
 
@@ -194,29 +210,46 @@ def numbers(
     require(len(datasets) == 1, f"numbers: one comparison at a time, got {len(datasets)}")
     (one,) = datasets
     names = [loss] if isinstance(loss, str) else list(loss) or [str(name) for name in one["loss"].values]
-    shown = [name for name in quantities if name in one]
-    text = VENUES[venue][1]
-    fig = figure(text, 1.65 * len(names) + 0.3)
-    axes = fig.subplots(len(names), len(shown), squeeze=False)
-    for row, name in zip(axes, names, strict=True):
+    for name in names:
         require(name in one["loss"].values, f"numbers: the comparison has no loss {name!r}")
-        for axis, key in zip(row, shown, strict=True):
+    asked = [name for name in quantities if name in one]
+    same = [name for name in asked if one[name].attrs.get("units") == "1" and _constant(one[name].sel(loss=names))]
+    shown = [name for name in asked if name not in same] or asked
+    text = VENUES[venue][1]
+    fig = figure(text, 1.75 * len(names) + 0.35)
+    rows = np.ravel(fig.subfigures(len(names), 1, squeeze=False))
+    for row, name in zip(rows, names, strict=True):
+        axes = row.subplots(1, len(shown), squeeze=False)[0]
+        for axis, key in zip(axes, shown, strict=True):
             error = belonging(one, key, "error")
             _dots(axis, one[key].sel(loss=name), one[error].sel(loss=name) if error else None)
-            axis.set_title(long_name(one, key), fontsize=8)
-        row[0].set_ylabel(_of_loss(one, name), fontsize=9)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+            axis.set_title(_heading(one, key, name), fontsize=8, loc="left")
+        facts = [f"{long_name(one, key)}: {float(one[key].values.flat[0]):g} on every plane" for key in same]
+        head = [_of_loss(one, name), *(facts if shown != asked else [])]
+        row.suptitle("; ".join(head), x=0.01, ha="left", fontsize=9)
+    legend(rows[-1], *fig.axes[0].get_legend_handles_labels())
     return fig
 
 
+def _constant(values: "xr.DataArray") -> bool:
+    """Whether a count is the same for all nets on all planes, so that dots would say no more than the number."""
+    return values.size > 1 and "seed" in values.dims and bool((values == values.values.flat[0]).all())
+
+
+def _heading(comparison: "xr.Dataset", key: str, loss: str) -> str:
+    """A quantity's name with its unit below."""
+    unit = str(comparison[key].attrs.get("units", "1"))
+    if "loss_units" in comparison.coords:
+        unit = unit.replace("unit of the loss", str(comparison.sel(loss=loss)["loss_units"].values))
+    short = {"1": "", "length of the direction": "length of direction"}
+    short["nats per squared unit of weight"] = "nats / weight²"
+    return f"{long_name(comparison, key)}\n{short.get(unit, unit)}".rstrip()
+
+
 def _of_loss(comparison: "xr.Dataset", loss: str) -> str:
-    """A loss of a comparison with its unit, in which the numbers of its row are."""
-    if "loss_long_name" not in comparison.coords:
-        return title(loss)
-    one = comparison.sel(loss=loss)
-    unit = str(one["loss_units"].values)
-    return str(one["loss_long_name"].values) + (f" ({unit})" if unit != "1" else "")
+    """What a loss of a comparison is called."""
+    known = "loss_long_name" in comparison.coords
+    return str(comparison.sel(loss=loss)["loss_long_name"].values) if known else title(loss)
 
 
 def _dots(axis: "Axes", values: "xr.DataArray", stderr: "xr.DataArray | None") -> None:

@@ -31,7 +31,7 @@ def profile(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: str 
     """
     names = chosen(datasets, loss)
     names += [ACCURACY] if ACCURACY not in names and all(ACCURACY in one for one in datasets) else []
-    fig, axes, abreast = _panels(names, [is_fraction(datasets[0][name]) for name in names], venue)
+    fig, axes, abreast, vacant = _panels(names, [is_fraction(datasets[0][name]) for name in names], venue)
     for axis, name in zip(axes, names, strict=True):
         for index, one in enumerate(datasets):
             _lines(axis, one, name, index, len(datasets) > 1)
@@ -43,15 +43,19 @@ def profile(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: str 
         axis.tick_params(labelbottom=True)
     handles, labels = axes[0].get_legend_handles_labels()
     if len(labels) > 1 or any("seed" in one.dims for one in datasets):
-        fig.legend(handles, labels, loc="outside upper center", ncols=1 if "seed" in datasets[0].dims else 2)
+        if vacant is None:
+            fig.legend(handles, labels, loc="outside upper center", ncols=1 if "seed" in datasets[0].dims else 2)
+        else:
+            vacant.legend(handles, labels, loc="center")
     fig.align_ylabels()
     return fig
 
 
-def _panels(names: Sequence[str], low: Sequence[bool], venue: str) -> "tuple[Figure, Sequence[Axes], int]":
+def _panels(names: Sequence[str], low: Sequence[bool], venue: str) -> "tuple[Figure, list[Axes], int, Axes | None]":
     """A panel for every variable: up to four in a column of the venue, more two abreast over the width of its text.
 
-    A row of variables that are all `low` (fractions, with little to see) is less high.
+    Returns the panels, how many are abreast, and the empty axes beside the last one where there is room left. A row of
+    variables that are all `low` (fractions, with little to see) is less high.
     """
     abreast = 1 if len(names) < 5 else 2
     rows = [low[at : at + abreast] for at in range(0, len(names), abreast)]
@@ -59,9 +63,10 @@ def _panels(names: Sequence[str], low: Sequence[bool], venue: str) -> "tuple[Fig
     width = min(VENUES[venue][0], 3.4) if abreast == 1 else VENUES[venue][1]
     fig = figure(width, sum(heights) + 0.55)
     axes = fig.subplots(len(rows), abreast, sharex=True, squeeze=False, height_ratios=heights).flatten()
-    for axis in axes[len(names) :]:
-        axis.remove()
-    return fig, list(axes[: len(names)]), abreast
+    left_over = axes[len(names) :]
+    for axis in left_over:
+        axis.set_axis_off()
+    return fig, list(axes[: len(names)]), abreast, left_over[0] if len(left_over) else None
 
 
 def _lines(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several: bool) -> None:

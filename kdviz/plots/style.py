@@ -54,6 +54,15 @@ _FIXED = {
     "mlkd": (COLOURS[6], "p", 3),
 }
 SEQUENTIAL, DIVERGING = "viridis", "PuOr"
+# A mark on a coloured plane: an open white shape, with `outlined()` visible on every colour and in grey.
+MARK: dict[str, Any] = {
+    "color": "white",
+    "markerfacecolor": "none",
+    "markersize": 4.5,
+    "markeredgewidth": 1.1,
+    "clip_on": False,
+    "linestyle": "none",
+}
 
 # Times-like, as the venues' own text; both families come with matplotlib, so a figure is the same everywhere.
 SETTINGS: dict[Any, Any] = {
@@ -98,6 +107,23 @@ def look(name: str, index: int = 0) -> dict[str, Any]:
     """
     colour, marker, _ = _FIXED.get(name, (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], index))
     return {"color": colour, "marker": marker}
+
+
+def outlined() -> list[Any]:
+    """Path effects that put a thin black edge around a white mark."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=2.2, foreground="black")]
+
+
+def ink(levels: np.ndarray) -> list[str]:
+    """Colours of level lines and numbers on SEQUENTIAL over these levels: white on dark, dark on light.
+
+    >>> ink(np.arange(4))
+    ['#ffffff', '#ffffff', '#333333', '#333333']
+    """
+    place = np.linspace(0, 1, len(levels))
+    return ["#333333" if one > 0.6 else "#ffffff" for one in place]
 
 
 def title(name: str) -> str:
@@ -197,17 +223,6 @@ def _row(names: Sequence[str], columns: int) -> float:
     """Inches of a row: each column's handle and its longest name, at 8 points."""
     rows = -(-len(names) // columns)
     return sum(0.58 + 0.058 * max(map(len, names[at : at + rows])) for at in range(0, len(names), rows))
-
-
-def box(axis: Any) -> None:
-    """Pale panes, thin lines and close ticks for a 3-D axis, so that the surface alone has weight."""
-    for side in (axis.xaxis, axis.yaxis, axis.zaxis):
-        side.set_pane_color((0.97, 0.97, 0.97, 1.0))
-        side._axinfo["grid"].update({"color": "#d9d9d9", "linewidth": 0.4})
-        side.line.set_linewidth(0.6)
-        side._axinfo["tick"].update({"inward_factor": 0.1, "outward_factor": 0.1})
-    axis.tick_params(labelsize=7, pad=-3)
-    axis.set_facecolor("none")
 
 
 def save(fig: "Figure | str", stem: str | os.PathLike, formats: Sequence[str] = FORMATS) -> list[Path]:

@@ -39,8 +39,16 @@ def bars(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     axes = np.ravel(right.subplots(1, len(criteria)))
     for axis, name in zip(axes, criteria, strict=True):
         _verdict(axis, toy, name)
-    letter([left.axes[0], *axes], ["class probabilities", *criteria.values()])
+    verdicts = [_preferred(toy, name) for name in criteria]
+    heads = [f"{text}:\nprefers {verdict}" for text, verdict in zip(criteria.values(), verdicts, strict=True)]
+    letter([left.axes[0], *axes], ["class probabilities\n", *heads])
     return fig
+
+
+def _preferred(toy: "xr.Dataset", name: str) -> str:
+    """Whether the student of the smaller loss is the right or the wrong one."""
+    best = int(toy["loss"].sel(criterion=name).values.argmin())
+    return "right" if bool(toy["right"][best]) else "wrong"
 
 
 def _probabilities(place: Any, toy: "xr.Dataset") -> None:
@@ -94,10 +102,9 @@ def _verdict(axis: Any, toy: "xr.Dataset", name: str) -> None:
             va="bottom" if value >= 0 else "top",
             fontsize=7.5,
         )
-    best = int(values.argmin())
-    verdict = "right" if bool(toy["right"][best]) else "wrong"
-    axis.set_xticks(range(len(values)), [f"{at + 1}" for at in range(len(values))])
-    axis.set_xlabel(f"student\nprefers the\n{verdict} one", fontsize=8, linespacing=1.0)
+    verdicts = ["right" if right else "wrong" for right in toy["right"].values]
+    axis.set_xticks(range(len(values)), [f"{at + 1}\n{verdict}" for at, verdict in enumerate(verdicts)])
+    axis.set_xlabel("student", labelpad=1)
     axis.axhline(0, color=BLACK, linewidth=0.7)
     axis.margins(x=0.2, y=0.18)
     unit = unit_of(toy["criterion"], name)
@@ -107,41 +114,60 @@ def _verdict(axis: Any, toy: "xr.Dataset", name: str) -> None:
 
 def overlap(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """KL of right and wrong samples, and the share of (wrong, right) pairs that each criterion ranks the wrong way."""
-    import seaborn as sns
-
-    fig = figure(VENUES[venue][1], 2.2)
+    many = len(datasets)
+    fig = figure(VENUES[venue][1], max(2.2, 1.0 + 0.36 * many))
     left, right = fig.subplots(1, 2)
-    first = datasets[0]
-    values, good = first["loss"].sel(criterion="kl").values, first["right"].values.astype(bool)
-    floor = max(float(values[values > 0].min()) if (values > 0).any() else 1e-6, float(values.max()) * 1e-5)
-    edges = np.geomspace(floor, max(float(values.max()), 2 * floor), 31)
-    for chosen, name, colour, hatch in ((good, RIGHT, "#56b4e9", ""), (~good, WRONG, "#d55e00", "////")):
-        if chosen.any():
-            sns.histplot(
-                x=np.clip(values[chosen], floor, None),
-                bins=list(edges),
-                stat="proportion",
-                element="step",
-                color=colour,
-                alpha=0.6,
-                hatch=hatch,
-                edgecolor="white",
-                linewidth=0.3,
-                label=f"{name} ({chosen.sum():,})",
-                ax=left,
-            )
-    left.set(xscale="log", xlabel="KL to the teacher (nats)", ylabel="share of samples")
+    losses = [one["loss"].sel(criterion="kl").values for one in datasets]
+    every = np.concatenate(losses)
+    floor = max(float(every[every > 0].min()) if (every > 0).any() else 1e-6, float(every.max()) * 1e-5)
+    edges = np.geomspace(floor, max(float(every.max()), 2 * floor), 31)
+    if many == 1:
+        _one_overlap(left, losses[0], datasets[0]["right"].values.astype(bool), edges)
+    else:
+        _ridges(left, datasets, losses, edges)
+    left.set(xscale="log", xlabel="KL to the teacher (nats)")
     if edges[-1] < 30 * edges[0]:  # too short for ticks at the powers of ten alone
         left.set_xticks(
             [one for one in np.outer(10.0 ** np.arange(-9, 4), (1, 2, 5)).flat if floor <= one <= edges[-1]]
         )
         left.xaxis.set_major_formatter("{x:g}")
         left.xaxis.set_minor_formatter("")
-    left.set_ylim(0, 1.5 * left.dataLim.ymax)
-    left.legend(loc="upper left")
     _shares(right, datasets)
-    letter((left, right), (f"samples of {title_of(first)}", "pairs ranked the wrong way"))
+    letter((left, right), ("KL of right and wrong samples", "pairs ranked wrongly"))
     return fig
+
+
+def _one_overlap(axis: Any, values: np.ndarray, good: np.ndarray, edges: np.ndarray) -> None:
+    """Two histograms over each other."""
+    import seaborn as sns
+
+    for chosen, name, colour, hatch in ((good, RIGHT, "#56b4e9", ""), (~good, WRONG, "#d55e00", "////")):
+        if chosen.any():
+            look = {"color": colour, "alpha": 0.6, "hatch": hatch, "edgecolor": "white", "linewidth": 0.3}
+            label, clipped = f"{name} ({chosen.sum():,})", np.clip(values[chosen], edges[0], None)
+            sns.histplot(x=clipped, bins=list(edges), stat="proportion", element="step", label=label, ax=axis, **look)
+    axis.set_ylabel("share of samples")
+    axis.set_ylim(0, 1.5 * axis.dataLim.ymax)
+    axis.legend(loc="upper left")
+
+
+def _ridges(axis: Any, datasets: "Sequence[xr.Dataset]", losses: Sequence[np.ndarray], edges: np.ndarray) -> None:
+    """Both histograms of every student on a line of its own, each scaled to the same height."""
+    for row, (one, values) in enumerate(zip(datasets, losses, strict=True)):
+        base, good = len(datasets) - 1 - row, one["right"].values.astype(bool)
+        looks = {"color": "#56b4e9"}, {"color": "#d55e00", "hatch": "/////"}
+        for chosen, name, drawn in zip((good, ~good), (RIGHT, WRONG), looks, strict=True):
+            counts = np.histogram(np.clip(values[chosen], edges[0], edges[-1]), edges)[0]
+            heights = base + 0.85 * counts / max(counts.max(), 1)
+            label = name if not row else None
+            axis.stairs(heights, edges, baseline=base, fill=True, alpha=0.55, ec="white", lw=0, label=label, **drawn)
+            axis.stairs(heights, edges, baseline=base, color=drawn["color"], lw=0.8)
+    names = [f"{title_of(one, at)}\n({int((~one['right']).sum()):,} wrong)" for at, one in enumerate(datasets)]
+    axis.set_yticks(range(len(datasets)), names[::-1], fontsize=7.5)
+    axis.set(ylabel="share of samples", ylim=(-0.05, len(datasets) + 0.45))
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.legend(loc="upper left", ncols=2, borderaxespad=0.1)
 
 
 def _shares(axis: Any, datasets: "Sequence[xr.Dataset]") -> None:
@@ -205,7 +231,8 @@ def matrix(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure"
     names = list(titles_of(duels["this"]).values())
     titles = titles_of(duels["criterion"])
     criteria = [name for name in ("kl", "kl+rk", "pld") if name in titles]
-    fig = figure(VENUES[venue][1], 0.9 + VENUES[venue][1] / len(criteria) * 0.85)
+    side = min(0.4 * len(names), (VENUES[venue][1] - 1.6) / len(criteria))  # of a panel, in inches
+    fig = figure(min(VENUES[venue][1], 1.8 + len(criteria) * (side + 0.25)), side + 1.05)
     axes = np.ravel(fig.subplots(1, len(criteria), sharey=True))
     for axis, name in zip(axes, criteria, strict=True):
         pairs, share = (duels[key].sel(criterion=name).values for key in ("pairs", "share"))
@@ -229,8 +256,9 @@ def matrix(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure"
         axis.set_yticks(axis.get_yticks(), names, rotation=0)
         axis.set(xlabel="right, larger loss", ylabel="wrong, smaller loss")
         axis.label_outer()
-    bar = fig.colorbar(axes[0].collections[0], ax=axes, fraction=0.025, pad=0.02, shrink=0.7)
-    bar.set_label("of the disagreements (%)", fontsize=8)
+    bar = fig.colorbar(axes[0].collections[0], cax=axes[-1].inset_axes((1.06, 0, 0.06, 1)))
+    bar.set_label("of the samples on\nwhich they differ (%)", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
     bar.outline.set_linewidth(0.4)
     letter(axes, [titles[name] for name in criteria])
     return fig

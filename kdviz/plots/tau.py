@@ -59,7 +59,10 @@ def distribution(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "F
         annotation_clip=False,
     )
     axis.set_yticks(range(len(datasets)), [title_of(one, at) for at, one in reversed([*enumerate(datasets)])])
-    axis.set(xlabel="Kendall's $\\tau_b$, student against teacher", ylabel="samples' distribution")
+    axis.set(
+        xlabel="Kendall's $\\tau_b$, student against teacher",
+        ylabel="share of samples" if len(datasets) > 2 else "samples",
+    )
     axis.set(xlim=(edges[0], 1), ylim=(-0.25, len(datasets)))
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)

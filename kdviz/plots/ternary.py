@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdviz.plots.style import BLACK, COLOURS, DASHES, GREY, SEQUENTIAL, VENUES, figure, letter, titles_of
+from kdviz.plots.style import BLACK, COLOURS, DASHES, GREY, SEQUENTIAL, VENUES, figure, legend, letter, titles_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 # Corners of the triangle: class 1 at the lower left, 2 at the lower right, 3 at the top.
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
-MISLED = "#d55e00"
+MISLED, PREFERRED = "#d55e00", "wrong, yet preferred to the right student"
+CELL = "#dfe8f1"
+# of a path; open, so that several on one place, and the teacher within, are seen
+END: dict[str, Any] = {"marker": "s", "markersize": 7, "markerfacecolor": "none", "linestyle": "none", "clip_on": False}
 
 
 def maps(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
@@ -26,9 +29,30 @@ def maps(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
         one = ternary.sel(criterion=name)
         _map(axis, one, mesh)
         _note(axis, f"misled: {100 * float(one['area']):.1f} %")
-    _mark(axes, ternary, "right student")
+    _mark(axes, ternary, "right student", _explained())
     letter(axes, criteria.values())
     return fig
+
+
+def _explained() -> list[Any]:
+    """What the hatching and the lines mean, as handles of the legend."""
+    import matplotlib as mpl
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    small, large = mpl.colormaps[SEQUENTIAL]([0.05, 0.95])
+    return [
+        Patch(facecolor=(*_rgb(MISLED), 0.45), edgecolor=BLACK, linewidth=0, hatch="//////", label=PREFERRED),
+        Line2D([], [], color=BLACK, linewidth=1.0, label="loss of the right student"),
+        Line2D([], [], color=small, linewidth=1.0, label="smaller loss"),
+        Line2D([], [], color=large, linewidth=1.0, label="larger loss"),
+    ]
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    from matplotlib.colors import to_rgb
+
+    return to_rgb(colour)
 
 
 def _map(axis: Any, one: "xr.Dataset", mesh: Any) -> None:
@@ -51,18 +75,30 @@ def paths(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     label = int(descent.attrs["label"])
     for axis, name in zip(axes, losses, strict=True):
         one = descent.sel(loss=name)
-        axis.fill(*_cell(label).T, color="#e8eef4", zorder=0)
+        axis.fill(*_cell(label).T, color=CELL, zorder=0)
         for start in range(one.sizes["start"]):
             track = one["probability"].isel(start=start).values @ CORNERS
             dash = DASHES[start % len(DASHES)]
             colour = COLOURS[start % len(COLOURS)]
             axis.plot(*track.T, color=colour, linestyle=dash, linewidth=1.1)
             axis.plot(*track[0], "o", color=colour, markersize=3.5, clip_on=False)
-            axis.plot(*track[-1], "s", color=colour, markersize=3.5, clip_on=False, zorder=3)
+            axis.plot(*track[-1], zorder=6, color=colour, **END)
         _note(axis, _summary(one))
-    _mark(axes, descent, None)
+    _mark(axes, descent, None, _descents(label))
     letter(axes, losses.values())
     return fig
+
+
+def _descents(label: int) -> list[Any]:
+    """What stands on the triangles of a descent, as handles of the legend."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    return [
+        Line2D([], [], color=GREY, linewidth=1.1, marker="o", markersize=3.5, label="a start and its path"),
+        Line2D([], [], color=GREY, label="end", **END),
+        Patch(color=CELL, label=f"class {label + 1}, the right one, is largest"),
+    ]
 
 
 def _summary(one: "xr.Dataset") -> str:
@@ -115,27 +151,16 @@ def _note(axis: Any, text: str) -> None:
     )
 
 
-def _mark(axes: list[Any], dataset: "xr.Dataset", right: str | None) -> None:
-    """The teacher as a cross, the right student as a ring, named once below."""
+def _mark(axes: list[Any], dataset: "xr.Dataset", right: str | None, explained: list[Any]) -> None:
+    """The teacher as a cross, the right student as a ring, named once below with what else is drawn."""
+    cross = {"marker": "X", "color": BLACK, "markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+    ring = {"marker": "o", "markerfacecolor": "white", "markeredgecolor": BLACK, "markersize": 5}
     for axis in axes:
-        axis.plot(
-            *(dataset["teacher"].values @ CORNERS),
-            "X",
-            color=BLACK,
-            markersize=5.5,
-            zorder=5,
-            label="teacher",
-            markeredgecolor="white",
-            markeredgewidth=0.6,
-        )
+        axis.plot(*(dataset["teacher"].values @ CORNERS), zorder=5, linestyle="none", label="teacher", **cross)
         if right:
-            ring = {"markerfacecolor": "white", "markeredgecolor": BLACK, "markersize": 5, "linestyle": "none"}
-            axis.plot(*(dataset["right"].values @ CORNERS), "o", zorder=5, label=right, **ring)
-        else:
-            axis.plot([], [], "o", color=GREY, markersize=3.5, label="start")
-            axis.plot([], [], "s", color=GREY, markersize=3.5, label="end")
-    handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+            axis.plot(*(dataset["right"].values @ CORNERS), zorder=5, linestyle="none", label=right, **ring)
+    handles = [*axes[0].get_legend_handles_labels()[0], *explained]
+    legend(axes[0].figure, handles, [str(one.get_label()) for one in handles])
 
 
 def _mesh(points: np.ndarray) -> Any:

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kdviz.plots.style import BLACK, MARKERS, VENUES, dash, figure, letter, look, title, title_of
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -34,7 +37,7 @@ def curves(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure"
     if not left.lines:
         left.text(0.5, 0.5, "no part held out", ha="center", va="center", transform=left.transAxes)
     for axis in (left, right):
-        axis.locator_params(axis="x", integer=True)
+        _epochs(axis)
     if len(datasets) > 1:
         fig.legend(loc="outside lower center", ncols=min(3, len(datasets)))
     return fig
@@ -50,11 +53,25 @@ def terms(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
         drawn = {"color": BLACK, "marker": "o"} if name == "total" else look(name)
         axis.plot(run["epoch"], run[name], markersize=3, **drawn)
         axis.set_xlabel("epoch")
-        axis.locator_params(axis="x", integer=True, nbins=5)
+        _epochs(axis, 5)
         axis.locator_params(axis="y", nbins=5)
     letter(axes, [*(str(run[name].attrs.get("title", title(name))) for name in names), "sum"])
     axes[0].set_ylabel("weighted term")
     return fig
+
+
+def _epochs(axis: "Axes", most: int = 8) -> None:
+    """Whole epochs along the axis, also of a run of a single one, and plain numbers on a log scale."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    axis.xaxis.set_major_locator(MaxNLocator(most, integer=True, min_n_ticks=1))
+    if np.ptp(axis.dataLim.intervalx) == 0:
+        axis.set_xlim(axis.dataLim.x0 - 0.5, axis.dataLim.x0 + 0.5)
+    if axis.get_yscale() == "log":
+        short = np.log10(axis.get_ylim()[1] / axis.get_ylim()[0]) < 1
+        axis.yaxis.set_major_locator(MaxNLocator(5) if short else LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _scale(datasets: "Sequence[xr.Dataset]") -> str:

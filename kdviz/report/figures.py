@@ -12,6 +12,8 @@ from kdviz.report.gather import Subject
 
 TOGETHER = ("landscape", "profile", "histogram", "tau", "cases")
 SKIPPED = ("html", "density")  # styles that are pages of their own, or say again what another one says
+# Of these kinds, whose other styles show the same values again.
+SHOWN = {"landscape": ["contour", "profile"], "plane": ["contour"], "trajectory": ["trajectory"], "surface": ["both"]}
 CURVES = (
     "Top-1 on the part held out of the training split, and the training loss; losses of different methods have no"
     " common unit."
@@ -28,28 +30,35 @@ def training(subjects: Sequence[Subject]) -> str:
         parts.append(
             image(runs, "terms", caption="Weighted terms of the training loss, each on its own scale, and their sum.")
         )
-    return f"<h2>Training</h2><section>{''.join(parts)}</section>"
+    return f"<section>{''.join(parts)}</section>"
 
 
-def together(subjects: Sequence[Subject], common: Sequence[Any]) -> str:
-    """Measurements of the same kind, the first of each subject, side by side; then those `common` to several."""
-    parts = []
+def shared(subjects: Sequence[Subject], common: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """Measurements of the same kind, the first of each of several subjects, by kind and label."""
+    found = {}
     for kind in TOGETHER:
-        shared = {}
+        alike = {}
         for subject in subjects:
-            alike = [one for one in subject.results if one.attrs.get("kind") == kind and not _among(one, common)]
-            if alike:
-                shared[subject.label] = alike[0]
-        if len(shared) < 2:
-            continue
-        if len({str(one.attrs.get("label")) for one in shared.values()}) < len(shared):
-            shared = {label: _relabelled(one, label) for label, one in shared.items()}
+            own = [one for one in subject.results if one.attrs.get("kind") == kind and not _among(one, common)]
+            alike |= {subject.label: own[0]} if own else {}
+        if len(alike) > 1:
+            found[kind] = alike
+    return found
+
+
+def together(side_by_side: dict[str, dict[str, Any]], common: Sequence[Any]) -> str:
+    """Measurements of the same kind side by side; then those `common` to several subjects."""
+    parts = []
+    for kind, results in side_by_side.items():
+        if len({str(one.attrs.get("label")) for one in results.values()}) < len(results):
+            results = {label: _relabelled(one, label) for label, one in results.items()}
         try:
-            parts.append(image([*shared.values()], caption=_caption(next(iter(shared.values())))))
+            first = next(iter(results.values()))
+            parts.append(image([*results.values()], *_styles(kind), caption=_caption(first)))
         except KdvizError as error:
             parts.append(f"<p>{escape(kind)}: not drawn together: {escape(str(error))}</p>")
     parts += [_drawn(one) for one in common]
-    return f"<h2>Side by side</h2><section>{''.join(parts)}</section>" if parts else ""
+    return f"<section>{''.join(parts)}</section>" if parts else ""
 
 
 def _relabelled(one: Any, label: str) -> Any:
@@ -86,7 +95,7 @@ def _drawn(result: Any) -> str:
 def _styles(kind: str) -> list[str]:
     if kind not in FIGURES:
         return []
-    return [name for name in FIGURES[kind] if name not in SKIPPED][:2]
+    return SHOWN.get(kind) or [name for name in FIGURES[kind] if name not in SKIPPED][:2]
 
 
 def _caption(result: Any) -> str:

@@ -26,12 +26,14 @@ class Subject:
         checkpoint: of a run, its last epoch.
         training: the journal's epochs (kind "training"), or None for a lone file.
         results: saved results that were measured on it.
+        unmeasured: why the report measured nothing itself, where it tried.
     """
 
     label: str
     checkpoint: Checkpoint
     training: "xr.Dataset | None" = None
     results: tuple["xr.Dataset", ...] = ()
+    unmeasured: str = ""
 
 
 def gather(paths: Sequence[Path], *, results: Iterable[Path] = (), model: str | None = None) -> list[Subject]:

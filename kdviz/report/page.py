@@ -13,6 +13,14 @@ from kdviz.report import figures
 from kdviz.report.gather import Subject
 from kdviz.report.tables import flat, table, value
 
+MEASURES = {
+    "tau_a": "Kendall's τ-a",
+    "tau_b": "Kendall's τ-b",
+    "tau_c": "Kendall's τ-c",
+    "spearman": "Spearman's ρ",
+    "top1": "same largest channel",
+}
+
 
 def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
     """The report as one HTML document.
@@ -26,20 +34,30 @@ def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
     names = [subject.label for subject in subjects]
     heading = title or (names[0] if len(names) == 1 else f"{len(names)} runs: " + ", ".join(names))
     common = figures.common(subjects)
-    parts = [
-        _summary(subjects),
-        figures.training(subjects),
-        _differences(subjects),
-        figures.together(subjects, common),
-        *(_details(subject, common) for subject in subjects),
+    shared = figures.shared(subjects, common)
+    drawn = [*common, *(one for results in shared.values() for one in results.values())]
+    sections = [
+        ("Results", _summary(subjects)),
+        ("Training", figures.training(subjects)),
+        ("Settings that differ", _differences(subjects)),
+        ("Side by side", figures.together(shared, common)),
+        *((subject.label, _details(subject, drawn)) for subject in subjects),
     ]
+    sections = [(title, body) for title, body in sections if body]
     template = Template((resources.files("kdviz.report") / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(heading),
         lead=escape(_lead(subjects)),
-        body="\n".join(part for part in parts if part),
+        contents=_contents([title for title, _ in sections]),
+        body="\n".join(f'<h2 id="part{at}">{escape(title)}</h2>{body}' for at, (title, body) in enumerate(sections, 1)),
         version=escape(versions().get("kdviz", "")),
     )
+
+
+def _contents(titles: Sequence[str]) -> str:
+    """Links to the parts of the page."""
+    links = (f'<li><a href="#part{at}">{escape(title)}</a></li>' for at, title in enumerate(titles, 1))
+    return f'<nav aria-label="contents"><ul>{"".join(links)}</ul></nav>'
 
 
 def _lead(subjects: Sequence[Subject]) -> str:
@@ -86,7 +104,7 @@ def _summary(subjects: Sequence[Subject]) -> str:
                 _nats(last),
             ]
         )
-    return "<h2>Results</h2>" + table(head, rows, numbers=6, top=(7, 8)) + _over_seeds(subjects)
+    return table(head, rows, numbers=6, top=(7, 8)) + _over_seeds(subjects)
 
 
 def _over_seeds(subjects: Sequence[Subject]) -> str:
@@ -145,10 +163,10 @@ def _differences(subjects: Sequence[Subject]) -> str:
     differing = [row for row in rows if len(set(row[1:])) > 1]
     if not differing:
         return ""
-    return "<h2>Settings that differ</h2>" + table(["", *(subject.label for subject in subjects)], differing)
+    return table(["", *(subject.label for subject in subjects)], differing)
 
 
-def _details(subject: Subject, common: Sequence[Any]) -> str:
+def _details(subject: Subject, shown: Sequence[Any]) -> str:
     """Figures measured on the subject alone, its settings and where it comes from."""
     one = subject.checkpoint
     facts = {
@@ -168,4 +186,20 @@ def _details(subject: Subject, common: Sequence[Any]) -> str:
         for name, content in (("Settings of the run", recipe), ("Where it comes from", facts))
         if content
     )
-    return f"<h2>{escape(subject.label)}</h2>{figures.own(subject, common)}{folded}"
+    return f"{_agreement(subject)}{figures.own(subject, shown)}{folded}"
+
+
+def _agreement(subject: Subject) -> str:
+    """How far the student ranks as its teacher does, in numbers; or why that was not measured."""
+    if subject.unmeasured:
+        return f"<p>Logits were not measured: {escape(subject.unmeasured)}</p>"
+    found = next((one for one in subject.results if one.attrs.get("kind") == "tau" and "mean_low" in one), None)
+    if found is None:
+        return ""
+    rows = []
+    for name in found["measure"].values:
+        mean, low, high = (float(found[f"mean{end}"].sel(measure=name)) for end in ("", "_low", "_high"))
+        known = MEASURES.get(str(name)) or f"overlap of the {name}".replace("top", "top ")
+        rows.append([known, f"{mean:.3f}", f"{low:.3f} to {high:.3f}"])
+    interval = f"{100 * float(found.attrs.get('level', 0.95)):g} % interval"
+    return table(["student against teacher", "mean", interval], rows, numbers=2)
