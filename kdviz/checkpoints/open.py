@@ -1,5 +1,6 @@
 """A path in, a Checkpoint out: the only place where files of weights are opened."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from kdviz.base.check import KdvizError, existing, require
+from kdviz.base.check import KdvizError, existing, one_of, require
 from kdviz.base.files import sha256
 from kdviz.checkpoints import foreign
 from kdviz.checkpoints.instantiate import instantiate
@@ -19,11 +20,16 @@ from kdviz.checkpoints.schema import CLASSES, check_checkpoint
 from kdviz.models.external import is_external
 
 HUGGING_FACE = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+WEIGHTS = ("raw", "ema")
 SUFFIXES = (".pt", ".pth", ".ckpt", ".tar", ".safetensors", ".bin")
 
 
 def load_checkpoint(
-    path: str | os.PathLike, *, model: str | nn.Module | None = None, classes: int | None = None
+    path: str | os.PathLike,
+    *,
+    model: str | nn.Module | None = None,
+    classes: int | None = None,
+    weights: str | None = None,
 ) -> Checkpoint:
     """The net in a checkpoint of any known producer, and what the file says of it.
 
@@ -35,6 +41,8 @@ def load_checkpoint(
         model: the architecture, where the file does not say and its shapes are of no net of `MODELS`: a name for
             `kdviz.models.build`, or a net of yours, of which a copy is filled.
         classes: the class count that the file must have [default: whatever it has].
+        weights: "raw", as trained, or "ema", averaged over the steps, where a file has both [default: raw, where the
+            file has them]. What an average does not follow, such as running statistics, is taken from the raw weights.
 
     Returns: a `Checkpoint`; its net in eval mode, on the CPU, in float32.
 
@@ -42,13 +50,16 @@ def load_checkpoint(
         no net, that has another class count, or whose weights are not finite.
     """
     found = checkpoint_file(existing(path, what="checkpoint"))
+    if weights is not None:
+        one_of("load_checkpoint", WEIGHTS, weights=weights)
     require(classes is None or 1 <= classes <= CLASSES, f"classes must be 1 to {CLASSES}, got {classes}")
     file, config = _folder(found) if found.is_dir() else (found, {})
     payload = read_file(file)
     try:
         if isinstance(payload, Mapping) and "kdviz" in payload:
+            require(weights != "ema", "a kdviz checkpoint holds one set of weights; leave --weights ema out")
             return _ours(found, payload, model, classes)
-        return _foreign(found, file, payload, config, model, classes)
+        return _foreign(found, file, config, foreign.parse(payload, weights), model, classes)
     except KdvizError as error:
         raise KdvizError(f"{found}: {error}") from error
 
@@ -81,20 +92,27 @@ def _architecture(name: str) -> str:
 
 
 def _foreign(
-    path: Path, file: Path, payload: Any, config: Mapping[str, Any], model: str | nn.Module | None, classes: int | None
+    path: Path,
+    file: Path,
+    config: Mapping[str, Any],
+    found: foreign.Foreign,
+    model: str | nn.Module | None,
+    classes: int | None,
 ) -> Checkpoint:
-    found = foreign.parse(payload)
     architecture = config.get("architecture")  # timm's; other libraries' configurations build no net of a timm name
-    claims = [f"timm:{architecture}"] if isinstance(architecture, str) else found.claims
+    claims = [foreign.claim("timm", architecture)] if isinstance(architecture, str) else found.claims
     filled = instantiate(found.state, model=model, classes=classes, claims=claims)
+    digest = sha256(file)
     return Checkpoint(
         path=path,
         model=filled.net,
         name=filled.name,
         classes=filled.classes,
-        sha256=sha256(file),
+        # results of averaged weights are never taken for those of the raw ones in the same file
+        sha256=digest if found.weights == "raw" else hashlib.sha256(f"{digest} ema".encode()).hexdigest(),
         producer="Hugging Face" if config else found.producer,
         dropped=[*filled.dropped, *found.dropped],
+        weights=found.weights,
         **found.facts,
     )
 

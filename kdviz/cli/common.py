@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 import typer.core
 
-from kdviz.base.check import require
+from kdviz.base.check import one_of, require
 from kdviz.base.files import write_dataset
 from kdviz.base.lock import locked
 from kdviz.cli.lists import ListOption, expand_lists, refuse_spaced_words
@@ -59,6 +59,22 @@ Formats = Annotated[
 ModelName = Annotated[
     str | None, typer.Option("--model", help="Architecture, where the file does not say.", rich_help_panel=NETS)
 ]
+def _weights(name: str | None) -> str | None:
+    from kdviz.checkpoints.open import WEIGHTS
+
+    if name is not None:
+        one_of("--weights", WEIGHTS, weights=name)
+    return name
+
+
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="raw or ema: of a file that holds weights as trained and averaged ones [default: raw].",
+        callback=_weights,
+        rich_help_panel=NETS,
+    ),
+]
 DataName = Annotated[
     str | None, typer.Option("--data", help="Data set, where the checkpoint does not say.", rich_help_panel=NETS)
 ]
@@ -82,6 +98,7 @@ class NetOptions:
     root: Root = None
     split: Split = "test"
     teacher: TeacherFile = None
+    weights: Weights = None
 
 
 @dataclass(frozen=True)
@@ -182,11 +199,13 @@ def _leaf_types(function: Any) -> dict[Any, set[Any]]:
     return found
 
 
-def open_checkpoint(path: Path, model: str | None = None, classes: int | None = None) -> "Checkpoint":
+def open_checkpoint(
+    path: Path, model: str | None = None, classes: int | None = None, weights: str | None = None
+) -> "Checkpoint":
     """The checkpoint at `path`, of any known producer."""
     from kdviz.checkpoints import load_checkpoint
 
-    return load_checkpoint(path, model=model, classes=classes)
+    return load_checkpoint(path, model=model, classes=classes, weights=weights)
 
 
 def open_data(checkpoint: "Checkpoint | None", name: str | None, root: Path | None, split: str = "test") -> "Data":

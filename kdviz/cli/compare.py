@@ -14,6 +14,7 @@ from kdviz.cli.common import (
     Split,
     TeacherFile,
     Venue,
+    Weights,
     folder,
     progress,
     write,
@@ -61,6 +62,7 @@ def command(
     root: Root = None,
     split: Split = "test",
     teacher: TeacherFile = None,
+    weights: Weights = None,
     venue: Venue = "icml",
     formats: Formats = None,
     out: Out = None,
@@ -77,7 +79,16 @@ def command(
 
     names = losses or ["ce"]
     grid = Grid(span=span, steps=odd("compare", steps), seed=seed, normalize=normalize)
-    nets = open_nets(checkpoints, losses=names, model=model, data=data, root=root, split=split, teacher=teacher)
+    nets = open_nets(
+        checkpoints,
+        losses=names,
+        model=model,
+        data=data,
+        root=root,
+        split=split,
+        teacher=teacher,
+        weights=weights,
+    )
     output = Output(folder(place("compare", nets.name, []), out), venue, formats)
     measurement = Measurement(
         losses=names,

@@ -135,7 +135,7 @@ def _from_checkpoints(
 ) -> list[NamedLogits]:
     from kdviz.checkpoints import checkpoint_file
 
-    opened = [open_checkpoint(checkpoint_file(path), model=source.model) for path in paths]
+    opened = [open_checkpoint(checkpoint_file(path), model=source.model, weights=source.weights) for path in paths]
     teachers = [open_teacher(one, source.teacher) for one in opened]
     known = next((one for one in teachers if one is not None), None)
     require(known or not needs_teacher, f"{paths[0]} names no teacher; name its checkpoint with --teacher")

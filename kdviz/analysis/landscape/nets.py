@@ -60,6 +60,7 @@ def open_nets(
     root: str | os.PathLike | None = None,
     split: str = "test",
     teacher: str | os.PathLike | None = None,
+    weights: str | None = None,
 ) -> Nets:
     """Checkpoints, or runs' folders (their last epoch), one data set and, where a loss needs it, one teacher for all.
 
@@ -69,10 +70,11 @@ def open_nets(
         model: architecture, where a file does not say.
         data, root, split: the data set [default: that of the first checkpoint], its folder, its part.
         teacher: its checkpoint [default: that of the first checkpoint that names one].
+        weights: "raw" or "ema", where files hold both.
     Raises:
         KdvizError: checkpoints of different class counts; as `load_checkpoint`, `load_data_of`, `load_teacher_of`.
     """
-    opened = [load_checkpoint(file, model=model) for file in files]
+    opened = [load_checkpoint(file, model=model, weights=weights) for file in files]
     for one in opened[1:]:
         require(
             one.classes == opened[0].classes,
