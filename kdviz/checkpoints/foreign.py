@@ -124,11 +124,17 @@ def _averaged_part(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _completed(state: Mapping[str, Any], raw: tuple[str | None, Mapping[str, Any]] | None) -> Mapping[str, Any]:
-    """Averaged weights with what they lack from the raw ones: some averages follow no running statistics."""
+    """Averaged weights with what their modules lack from the raw ones: some averages follow no running statistics."""
     if raw is None:
         return state
-    whole, part = _unwrapped(raw[1]), _unwrapped(state)
-    return {**whole, **part} if part.keys() < whole.keys() else state
+    averaged = _unwrapped(state)
+    modules = {key.rpartition(".")[0] for key in averaged}
+    lacking = {
+        key: tensor
+        for key, tensor in _unwrapped(raw[1]).items()
+        if key not in averaged and "." in key and key.rpartition(".")[0] in modules
+    }
+    return {**averaged, **lacking} if lacking else state
 
 
 def _unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def load_checkpoint(
         if isinstance(payload, Mapping) and "kdviz" in payload:
             require(weights != "ema", "a kdviz checkpoint holds one set of weights; leave --weights ema out")
             return _ours(found, payload, model, classes)
-        return _foreign(found, file, config, foreign.parse(payload, weights), model, classes)
+        return _foreign(found, file, payload, config, model, classes, weights)
     except KdvizError as error:
         raise KdvizError(f"{found}: {error}") from error
 
@@ -94,11 +94,13 @@ def _architecture(name: str) -> str:
 def _foreign(
     path: Path,
     file: Path,
+    payload: Any,
     config: Mapping[str, Any],
-    found: foreign.Foreign,
     model: str | nn.Module | None,
     classes: int | None,
+    weights: str | None = None,
 ) -> Checkpoint:
+    found = foreign.parse(payload, weights)
     architecture = config.get("architecture")  # timm's; other libraries' configurations build no net of a timm name
     claims = [foreign.claim("timm", architecture)] if isinstance(architecture, str) else found.claims
     filled = instantiate(found.state, model=model, classes=classes, claims=claims)

@@ -77,7 +77,19 @@ class Checkpoint:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the net, as plain values for JSON."""
-        names = ("name", "classes", "producer", "weights", "data", "method", "seed", "epoch", "which", "recipe", "metrics")
+        names = (
+            "name",
+            "classes",
+            "producer",
+            "weights",
+            "data",
+            "method",
+            "seed",
+            "epoch",
+            "which",
+            "recipe",
+            "metrics",
+        )
         return {
             "path": str(self.path),
             **{key: getattr(self, key) for key in names},

@@ -59,6 +59,8 @@ Formats = Annotated[
 ModelName = Annotated[
     str | None, typer.Option("--model", help="Architecture, where the file does not say.", rich_help_panel=NETS)
 ]
+
+
 def _weights(name: str | None) -> str | None:
     from kdviz.checkpoints.open import WEIGHTS
 

@@ -80,14 +80,7 @@ def command(
     names = losses or ["ce"]
     grid = Grid(span=span, steps=odd("compare", steps), seed=seed, normalize=normalize)
     nets = open_nets(
-        checkpoints,
-        losses=names,
-        model=model,
-        data=data,
-        root=root,
-        split=split,
-        teacher=teacher,
-        weights=weights,
+        checkpoints, losses=names, model=model, data=data, root=root, split=split, teacher=teacher, weights=weights
     )
     output = Output(folder(place("compare", nets.name, []), out), venue, formats)
     measurement = Measurement(

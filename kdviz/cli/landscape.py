@@ -6,7 +6,19 @@ from typing import Annotated
 import typer
 
 from kdviz.base.check import one_of, require
-from kdviz.cli.common import DataName, Formats, ModelName, Out, Root, Split, TeacherFile, Venue, Weights, folder, progress
+from kdviz.cli.common import (
+    DataName,
+    Formats,
+    ModelName,
+    Out,
+    Root,
+    Split,
+    TeacherFile,
+    Venue,
+    Weights,
+    folder,
+    progress,
+)
 from kdviz.cli.landscape_options import (
     GRID,
     Bn,
@@ -101,14 +113,7 @@ def command(
     names = losses or ["ce"]
     Output(Path(), html=html, export=export or []).check("landscape", line=one_d or lines > 0, ensemble=lines > 0)
     nets = open_nets(
-        checkpoints,
-        losses=names,
-        model=model,
-        data=data,
-        root=root,
-        split=split,
-        teacher=teacher,
-        weights=weights,
+        checkpoints, losses=names, model=model, data=data, root=root, split=split, teacher=teacher, weights=weights
     )
     where = folder(place("landscape", nets.name, [kind for kind, wanted in kinds.items() if wanted]), out)
     output = Output(where, venue, formats, html, export or [])

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdviz.base.check import require
-from kdviz.cli.common import DataName, Formats, ModelName, Out, Root, Split, TeacherFile, Venue, Weights, folder, progress
+from kdviz.cli.common import (
+    DataName,
+    Formats,
+    ModelName,
+    Out,
+    Root,
+    Split,
+    TeacherFile,
+    Venue,
+    Weights,
+    folder,
+    progress,
+)
 from kdviz.cli.landscape_options import (
     GRID,
     MEASURED,

@@ -74,6 +74,7 @@ ALIASES = {
     "plackett_luce": "pld",
     "cross_entropy": "ce",
 }
+LOSSES.accept(ALIASES)
 
 
 def resolve(name: str) -> Loss:

@@ -43,6 +43,7 @@ for _family in (
 ):
     for _name, _net in _family.NETS.items():
         MODELS.add(_name, _net)
+MODELS.accept(("timm:NAME", "torchvision:NAME", "package.module:function"))
 # names that torchvision and timm have for nets of `MODELS`
 LIBRARY_NAMES = {**resnet_torchvision.LIBRARY_NAMES, **shufflev2_torchvision.LIBRARY_NAMES}
 

@@ -13,7 +13,9 @@ class Block(Protocol):
     def preactivation(self, maps: Tensor) -> Tensor: ...
 
 
-def with_preactivations(stem: Tensor, stages: Iterable[Iterable[nn.Module]]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def with_preactivations(
+    stem: Tensor, stages: Iterable[Iterable[nn.Module]]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """The maps of a net after and before their activations, stem first.
 
     Nothing is computed twice: each stage runs up to its last block's sum, whose ReLU follows here.
