@@ -16,7 +16,8 @@ from kdviz.checkpoints.instantiate import instantiate
 from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.record import Checkpoint
 from kdviz.checkpoints.run_folder import checkpoint_file
-from kdviz.checkpoints.schema import CLASSES, check_checkpoint
+from kdviz.checkpoints.schema import CLASSES, Facts, check_checkpoint, validate
+from kdviz.data.adapt import constants
 from kdviz.models.external import is_external
 
 HUGGING_FACE = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
@@ -105,6 +106,11 @@ def _foreign(
     claims = [foreign.claim("timm", architecture)] if isinstance(architecture, str) else found.claims
     filled = instantiate(found.state, model=model, classes=classes, claims=claims)
     digest = sha256(file)
+    facts = found.facts
+    if (own := constants(config.get("pretrained_cfg"))) is not None:  # timm's
+        mean, std = ([float(one) for one in values] for values in own)
+        facts = facts | {"recipe": {**facts["recipe"], "normalization": {"mean": mean, "std": std}}}
+        validate(Facts, facts)
     return Checkpoint(
         path=path,
         model=filled.net,
@@ -115,7 +121,7 @@ def _foreign(
         producer="Hugging Face" if config else found.producer,
         dropped=[*filled.dropped, *found.dropped],
         weights=found.weights,
-        **found.facts,
+        **facts,
     )
 
 

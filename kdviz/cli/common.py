@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 import typer.core
 
-from kdviz.base.check import one_of, require
+from kdviz.base.check import require
 from kdviz.base.files import write_dataset
 from kdviz.base.lock import locked
+from kdviz.cli.adaptation import NETS, Channels, Mean, Std, Weights, with_remarks
 from kdviz.cli.lists import ListOption, expand_lists, refuse_spaced_words
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
     from kdviz.checkpoints import Checkpoint
     from kdviz.data import Data
+    from kdviz.data.adapt import Adaptation
 
-NETS, OUTPUT = "Nets and data", "Output"  # titles of groups of options on a help page
+OUTPUT = "Output"  # title of a group of options on a help page
 
 Out = Annotated[
     Path | None,
@@ -61,22 +63,6 @@ ModelName = Annotated[
 ]
 
 
-def _weights(name: str | None) -> str | None:
-    from kdviz.checkpoints.open import WEIGHTS
-
-    if name is not None:
-        one_of("--weights", WEIGHTS, weights=name)
-    return name
-
-
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        help="raw or ema: of a file that holds weights as trained and averaged ones [default: raw].",
-        callback=_weights,
-        rich_help_panel=NETS,
-    ),
-]
 DataName = Annotated[
     str | None, typer.Option("--data", help="Data set, where the checkpoint does not say.", rich_help_panel=NETS)
 ]
@@ -101,6 +87,9 @@ class NetOptions:
     split: Split = "test"
     teacher: TeacherFile = None
     weights: Weights = None
+    mean: Mean = None
+    std: Std = None
+    channels: Channels = None
 
 
 @dataclass(frozen=True)
@@ -210,11 +199,17 @@ def open_checkpoint(
     return load_checkpoint(path, model=model, classes=classes, weights=weights)
 
 
-def open_data(checkpoint: "Checkpoint | None", name: str | None, root: Path | None, split: str = "test") -> "Data":
+def open_data(
+    checkpoint: "Checkpoint | None",
+    name: str | None,
+    root: Path | None,
+    split: str = "test",
+    adaptation: "Adaptation | None" = None,
+) -> "Data":
     """The data set `name`, or the one that the checkpoint was trained on; class counts must agree."""
     from kdviz.checkpoints.related import load_data_of
 
-    return load_data_of(checkpoint, name, root=root, split=split)
+    return with_remarks(load_data_of(checkpoint, name, root=root, split=split, adaptation=adaptation))
 
 
 def open_teacher(checkpoint: "Checkpoint", path: Path | None) -> "Checkpoint | None":

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kdviz.cli.adaptation import Channels, Mean, Std, Weights, adapted
 from kdviz.cli.common import (
     DataName,
     Formats,
@@ -14,7 +15,6 @@ from kdviz.cli.common import (
     Split,
     TeacherFile,
     Venue,
-    Weights,
     folder,
     progress,
     write,
@@ -63,6 +63,9 @@ def command(
     split: Split = "test",
     teacher: TeacherFile = None,
     weights: Weights = None,
+    mean: Mean = None,
+    std: Std = None,
+    channels: Channels = None,
     venue: Venue = "icml",
     formats: Formats = None,
     out: Out = None,
@@ -80,7 +83,15 @@ def command(
     names = losses or ["ce"]
     grid = Grid(span=span, steps=odd("compare", steps), seed=seed, normalize=normalize)
     nets = open_nets(
-        checkpoints, losses=names, model=model, data=data, root=root, split=split, teacher=teacher, weights=weights
+        checkpoints,
+        losses=names,
+        model=model,
+        data=data,
+        root=root,
+        split=split,
+        teacher=teacher,
+        weights=weights,
+        adaptation=adapted(mean, std, channels),
     )
     output = Output(folder(place("compare", nets.name, []), out), venue, formats)
     measurement = Measurement(

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from kdviz.base.check import one_line
-from kdviz.cli.common import ModelName, Weights, open_checkpoint
+from kdviz.cli.adaptation import Weights
+from kdviz.cli.common import ModelName, open_checkpoint
 
 NEEDS_ARGUMENTS = True
 

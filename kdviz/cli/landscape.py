@@ -6,19 +6,8 @@ from typing import Annotated
 import typer
 
 from kdviz.base.check import one_of, require
-from kdviz.cli.common import (
-    DataName,
-    Formats,
-    ModelName,
-    Out,
-    Root,
-    Split,
-    TeacherFile,
-    Venue,
-    Weights,
-    folder,
-    progress,
-)
+from kdviz.cli.adaptation import Channels, Mean, Std, Weights, adapted
+from kdviz.cli.common import DataName, Formats, ModelName, Out, Root, Split, TeacherFile, Venue, folder, progress
 from kdviz.cli.landscape_options import (
     GRID,
     Bn,
@@ -80,6 +69,9 @@ def command(
     split: Split = "test",
     teacher: TeacherFile = None,
     weights: Weights = None,
+    mean: Mean = None,
+    std: Std = None,
+    channels: Channels = None,
     html: Html = False,
     export: Export = None,
     venue: Venue = "icml",
@@ -113,7 +105,15 @@ def command(
     names = losses or ["ce"]
     Output(Path(), html=html, export=export or []).check("landscape", line=one_d or lines > 0, ensemble=lines > 0)
     nets = open_nets(
-        checkpoints, losses=names, model=model, data=data, root=root, split=split, teacher=teacher, weights=weights
+        checkpoints,
+        losses=names,
+        model=model,
+        data=data,
+        root=root,
+        split=split,
+        teacher=teacher,
+        weights=weights,
+        adaptation=adapted(mean, std, channels),
     )
     where = folder(place("landscape", nets.name, [kind for kind, wanted in kinds.items() if wanted]), out)
     output = Output(where, venue, formats, html, export or [])

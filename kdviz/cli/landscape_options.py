@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdviz.base.check import require
+from kdviz.cli.adaptation import with_remarks
 from kdviz.cli.common import OUTPUT, pairs
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def odd(who: str, steps: int) -> int:
 def images_of(data: "Data", samples: int | None) -> int | None:
     """How many images are measured: 250 of them unless named, None for all."""
     require((samples or 0) >= 0, f"--samples must not be negative, got {samples}")
+    with_remarks(data)
     return min(IMAGES, len(data)) if samples is None else samples or None
 
 

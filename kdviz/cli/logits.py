@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdviz.base.check import KdvizError, require, unknown
+from kdviz.cli.adaptation import adapted
 from kdviz.cli.common import NetOptions, folder, open_checkpoint, open_data, open_teacher, progress, write
 
 if TYPE_CHECKING:
@@ -139,9 +140,10 @@ def _from_checkpoints(
     teachers = [open_teacher(one, source.teacher) for one in opened]
     known = next((one for one in teachers if one is not None), None)
     require(known or not needs_teacher, f"{paths[0]} names no teacher; name its checkpoint with --teacher")
+    adaptation = adapted(source.mean, source.std, source.channels)
     found: list[NamedLogits] = []
     for path, checkpoint, own in zip(paths, opened, teachers, strict=True):
-        images = open_data(checkpoint, source.data, source.root, source.split)
+        images = open_data(checkpoint, source.data, source.root, source.split, adaptation)
         images = images.subset(source.samples) if source.samples else images
         name = _name(checkpoint.path)
         where = folder(name, None) / "logits.nc" if out is None else out / f"{name}_logits.nc"

@@ -6,19 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdviz.base.check import require
-from kdviz.cli.common import (
-    DataName,
-    Formats,
-    ModelName,
-    Out,
-    Root,
-    Split,
-    TeacherFile,
-    Venue,
-    Weights,
-    folder,
-    progress,
-)
+from kdviz.cli.adaptation import Channels, Mean, Std, Weights, adapted
+from kdviz.cli.common import DataName, Formats, ModelName, Out, Root, Split, TeacherFile, Venue, folder, progress
 from kdviz.cli.landscape_options import (
     GRID,
     MEASURED,
@@ -70,6 +59,9 @@ def command(
     split: Split = "test",
     teacher: TeacherFile = None,
     weights: Weights = None,
+    mean: Mean = None,
+    std: Std = None,
+    channels: Channels = None,
     html: Html = False,
     export: Export = None,
     venue: Venue = "icml",
@@ -92,7 +84,11 @@ def command(
     Output(Path(), html=html, export=export or []).check("path", line=not run and many == 2)
     grid = Grid(steps=odd("path", steps), margin=margin)
     opened = {"losses": names, "data": data, "root": root, "split": split, "teacher": teacher}
-    nets = open_epochs(run, **opened) if run else open_nets(checkpoints, model=model, weights=weights, **opened)
+    nets = (
+        open_epochs(run, **opened)
+        if run
+        else open_nets(checkpoints, model=model, weights=weights, adaptation=adapted(mean, std, channels), **opened)
+    )
     output = Output(folder(place("path", nets.name, []), out), venue, formats, html, export or [])
     measurement = Measurement(
         losses=names,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdviz.base.check import require
+from kdviz.cli.adaptation import adapted
 from kdviz.cli.common import (
     FigureOptions,
     NetOptions,
@@ -116,7 +117,8 @@ def _of_net(path: Path, sample: int, nets: NetOptions) -> "Sample":
     from kdviz.analysis.logits import collect_logits
 
     student = open_checkpoint(path, nets.model, weights=nets.weights)
-    images = open_data(student, nets.data, nets.root, nets.split)
+    adaptation = adapted(nets.mean, nets.std, nets.channels)
+    images = open_data(student, nets.data, nets.root, nets.split, adaptation)
     require(0 <= sample < len(images), f"surface: sample {sample} is outside 0..{len(images) - 1} of {images.name}")
     named = open_teacher(student, nets.teacher)
     require(named, f"{path}: names no teacher; name its file with --teacher")

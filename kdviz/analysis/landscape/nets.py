@@ -23,6 +23,7 @@ from kdviz.checkpoints import Checkpoint, load_checkpoint
 from kdviz.checkpoints.related import load_data_of, load_teacher_of
 from kdviz.checkpoints.run_folder import RunFolder, is_run
 from kdviz.data import Data
+from kdviz.data.adapt import Adaptation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ def open_nets(
     split: str = "test",
     teacher: str | os.PathLike | None = None,
     weights: str | None = None,
+    adaptation: Adaptation | None = None,
 ) -> Nets:
     """Checkpoints, or runs' folders (their last epoch), one data set and, where a loss needs it, one teacher for all.
 
@@ -71,6 +73,7 @@ def open_nets(
         data, root, split: the data set [default: that of the first checkpoint], its folder, its part.
         teacher: its checkpoint [default: that of the first checkpoint that names one].
         weights: "raw" or "ema", where files hold both.
+        adaptation: what of the data set is taken otherwise than it says.
     Raises:
         KdvizError: checkpoints of different class counts; as `load_checkpoint`, `load_data_of`, `load_teacher_of`.
     """
@@ -88,7 +91,7 @@ def open_nets(
         checkpoints=opened,
         labels=labels if len(set(labels)) == len(labels) else stems,
         stems=stems,
-        data=load_data_of(opened[0], data, root=root, split=split),
+        data=load_data_of(opened[0], data, root=root, split=split, adaptation=adaptation),
         teacher=load_teacher_of(named, teacher) if needs_teacher(losses) else None,
         name="_".join(stems),
     )

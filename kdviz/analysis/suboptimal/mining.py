@@ -41,6 +41,8 @@ ORIGIN = (
     "split",
     "data_sha256",
     "data_kind",
+    "data_variant",
+    "data_warning",
     "synthetic",
     "student_sha256",
     "student_name",
