@@ -15,6 +15,7 @@ from torch import Tensor
 from kdviz import metrics
 from kdviz.analysis.attributes import meaning, naming
 from kdviz.analysis.bootstrap import INTERVALS, Bootstrap, mean_interval
+from kdviz.analysis.masks import remarks
 from kdviz.analysis.sources import Chunk, chunks, open_logits, where
 from kdviz.base.check import positive, require
 from kdviz.base.files import versions
@@ -53,7 +54,8 @@ def tau(
         steepness: of the differentiable tau_d = mean over pairs of tanh(k dt / 2) tanh(k ds / 2), raw logits.
         smooth_samples: samples behind tau_d, whose cost is quadratic in channels; 0 leaves it out.
         bootstrap: coverage, resamples and seed of the intervals of means over samples.
-        drop_nonfinite, label: as `open_logits` and its chunks.
+        drop_nonfinite, label: as `open_logits` and its chunks. Every measure is over the channels of a sample that are
+            masked in neither net (`masks`).
         progress: called with (samples done, 0).
     Returns: kind "tau". Per sample: tau_a, tau_b, tau_c, spearman, confidence (the teacher's largest probability),
         and with labels correct and target. Of means, each with `_low` and `_high`: mean (measure; tau's variants,
@@ -67,7 +69,7 @@ def tau(
     _check(shares, steepness)
     opened, tally, parts = open_logits(source, label=label), {}, []
     done, smooth = 0, []
-    for chunk in chunks(opened, who="tau", drop_nonfinite=drop_nonfinite, tally=tally):
+    for chunk in chunks(opened, who="tau", drop_nonfinite=drop_nonfinite, compact=True, tally=tally):
         parts.append(_per_sample(chunk, shares, topk))
         few = max(0, min(len(chunk.student), smooth_samples - len(smooth)))
         student, teacher = chunk.pair()
@@ -75,7 +77,7 @@ def tau(
         done += len(chunk.student)
         if progress:
             progress(done, 0)
-    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    values = _joined(parts)
     attrs = {
         "label": "student",
         **opened.attrs,
@@ -113,9 +115,9 @@ def over_epochs(
     rows = []
     for done, epoch in enumerate(sorted(sources), 1):
         found = []
-        for chunk in chunks(open_logits(sources[epoch]), who="tau", drop_nonfinite=drop_nonfinite):
+        for chunk in chunks(open_logits(sources[epoch]), who="tau", drop_nonfinite=drop_nonfinite, compact=True):
             found.append(_per_sample(chunk, (), ()))
-        values = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        values = _joined(found)
         mean, low, high = mean_interval(values["tau_b"], bootstrap)
         row = {"mean": mean, "mean_low": low, "mean_high": high, "agreement": values["agree"].mean()}
         rows.append(row | ({"top1": values["correct"].mean()} if "correct" in values else {}))
@@ -139,7 +141,7 @@ def _caption(attrs: Mapping[str, Any]) -> str:
         f"Kendall's tau between the channels' order by student and by teacher, over {attrs['samples']:,}"
         f" samples{where(attrs)}; bars are {attrs['level']:.0%} bootstrap intervals of the mean. The largest (top) and"
         " smallest (min) channels are those by the teacher's ranking; the differentiable tau takes raw logits, over"
-        f" {attrs['smooth_samples']:,} samples."
+        f" {attrs['smooth_samples']:,} samples.{remarks(attrs)}"
     )
 
 
@@ -148,6 +150,15 @@ def _check(shares: Sequence[float], steepness: Sequence[float]) -> None:
         require(0 < share <= 1, f"tau: a share of channels must be above 0 and at most 1, got {share}")
     for value in steepness:
         positive("tau", steepness=value)
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The parts' samples together, NaN for measures that some lack: overlaps of more channels than a sample has."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    absent = [np.full(len(part["sample"]), np.nan) for part in parts]
+    return {
+        name: np.concatenate([part.get(name, nan) for part, nan in zip(parts, absent, strict=True)]) for name in names
+    }
 
 
 def _per_sample(chunk: Chunk, shares: Sequence[float], topk: Sequence[int]) -> dict[str, np.ndarray]:
@@ -168,7 +179,7 @@ def _per_sample(chunk: Chunk, shares: Sequence[float], topk: Sequence[int]) -> d
     found["confidence"] = teacher.double().softmax(1).amax(1)
     found["agree"] = student.argmax(1) == teacher.argmax(1)
     if chunk.target is not None:
-        found |= {"target": chunk.target, "correct": student.argmax(1) == chunk.target}
+        found |= {"target": chunk.in_net(chunk.target), "correct": student.argmax(1) == chunk.target}
     return {"sample": chunk.ids.cpu().numpy(), **{name: value.cpu().numpy() for name, value in found.items()}}
 
 

@@ -34,6 +34,11 @@ DropNonfinite = Annotated[bool, typer.Option("--drop-nonfinite", help="Leave out
 Label = Annotated[list[str] | None, typer.Option(help="Names in the figure, in the order of the students: KD,ours.")]
 
 
+Rest = Annotated[
+    str, typer.Option(help="Channels that sparse logits leave out: mask, floor or spread (of log-probabilities).")
+]
+
+
 @dataclass(frozen=True)
 class LogitOptions(NetOptions):
     """The options that say whose logits are measured."""
@@ -43,6 +48,7 @@ class LogitOptions(NetOptions):
     label: Label = None
     samples: Samples = None
     drop_nonfinite: DropNonfinite = False
+    rest: Rest = "mask"
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def gather(source: LogitOptions, *, out: Path | None, needs_teacher: bool = Fals
     brought = [one for one in named if _holds_logits(one)] + list(source.logits or ())
     paths = [Path(one) for one in named if one not in brought]
     found = _from_checkpoints(paths, source, out, needs_teacher) if paths else []
-    found += [_from_file(one) for one in brought]
+    found += [_from_file(one, source.rest) for one in brought]
     if source.label:
         require(len(source.label) == len(found), f"--label: {len(found)} students but {len(source.label)} labels")
         return [replace(one, label=label) for label, one in zip(source.label, found, strict=True)]
@@ -122,10 +128,10 @@ def _holds_logits(text: str) -> bool:
     return False
 
 
-def _from_file(text: str) -> NamedLogits:
+def _from_file(text: str, rest: str) -> NamedLogits:
     from kdviz.analysis.sources import open_logits
 
-    opened = open_logits(text)
+    opened = open_logits(text, rest=rest)
     first = Path(text.split(",")[0])
     name = first.parent.name if first.stem == "logits" and first.parent.name else first.stem
     return NamedLogits(str(opened.attrs.get("label", name)), name, opened)

@@ -43,6 +43,8 @@ ORIGIN = (
     "data_kind",
     "data_variant",
     "data_warning",
+    "layout",
+    "rest",
     "synthetic",
     "student_sha256",
     "student_name",
@@ -154,7 +156,7 @@ def scan(
     parts: list[tuple[np.ndarray, ...]] = []
     tally: dict[str, Any] = {}
     done = 0
-    for chunk in chunks(source, who=who, drop_nonfinite=drop_nonfinite, tally=tally):
+    for chunk in chunks(source, who=who, drop_nonfinite=drop_nonfinite, compact=True, tally=tally):
         step = max(1, SQUARES // chunk.student.shape[1] ** 2)
         for start in range(0, len(chunk.student), step):
             rows = slice(start, start + step)
@@ -165,7 +167,15 @@ def scan(
                 progress(done, 0)
     require(parts, f"{source.name}: the teacher has no sample's label, so that nothing is agreed; try --truth teacher")
     loss, angles, right, ids, labels = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
-    return Scan(loss, angles, right, ids, labels, tally.get("dropped", 0))
+    scanned = Scan(loss, angles, right, ids, labels, tally.get("dropped", 0))
+    return scanned if "masked" not in tally else _by_id(scanned)
+
+
+def _by_id(scanned: Scan) -> Scan:
+    """Samples by their ids: masks group them by their channels, otherwise for each student."""
+    order = np.argsort(scanned.ids, kind="stable")
+    loss, angle, right, ids, labels = (one[..., order] for one in scanned[:-1])
+    return Scan(loss, angle, right, ids, labels, scanned.dropped)
 
 
 def _agreed(chunk: Chunk, rows: slice) -> bool:
@@ -186,15 +196,17 @@ def _numbers(chunk: Chunk, rows: slice, truth: str, settings: CriteriaSettings) 
         )
     target = best if truth == "teacher" else torch.as_tensor(chunk.target)[rows]
     ids = chunk.ids[rows].to(student.device)
+    channels = None if chunk.channels is None else chunk.channels[rows]
+    labels = chunk._replace(channels=channels).in_net(target)
     if truth == "agreed":
         keep = best == target
-        student, against, target, ids = student[keep], against[keep], target[keep], ids[keep]
+        student, against, target, ids, labels = (one[keep] for one in (student, against, target, ids, labels))
     with torch.no_grad():
         losses = criteria(student, against, target, settings)
     found = gradients(student, against, target, settings)
     angles = torch.stack([angle(found[name], found["ce"]) for name in NAMES])
     loss = torch.stack([losses[name] for name in NAMES])
-    arrays = (loss, angles, student.argmax(1) == target, ids, target)
+    arrays = (loss, angles, student.argmax(1) == target, ids, labels)
     return tuple(one.cpu().numpy() for one in arrays)
 
 
