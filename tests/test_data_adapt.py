@@ -1,6 +1,7 @@
 """Data sets taken as a net needs them: its mean and std, its classes among more."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,3 +161,46 @@ def test_a_list_in_json_that_is_none(folder, checkpoint, tmp_path):
         (tmp_path / "list.json").write_text(content)
         with pytest.raises(KdvizError, match="no list of classes"):
             load_data_of(checkpoint, folder, adaptation=at(str(tmp_path / "list.json")))
+
+
+def test_damaged_images_are_refused_or_counted_and_named(folder, checkpoint):
+    bad = Path(folder.removeprefix("folder:")) / "test" / "n02102040" / "1.png"
+    content = bad.read_bytes()
+    bad.write_bytes(content[: len(content) // 2])
+    data = load_data_of(checkpoint, folder, adaptation=at("0,2,5"))
+    with pytest.raises(KdvizError, match=r"n02102040/1\.png: not a whole image file"):
+        kdviz.collect_logits(checkpoint, data)
+    left = load_data_of(checkpoint, folder, adaptation=Adaptation(channels="0,2,5", damaged="leave-out"))
+    assert left.ids.tolist() == [0, 1, 2, 4, 5]
+    assert left.warning.startswith("1 of 6 images cannot be read and are left out: ")
+    assert "n02102040/1.png" in left.warning
+    assert kdviz.collect_logits(checkpoint, left).attrs["data_warning"] == left.warning
+    with pytest.raises(KdvizError, match="damaged must be one of refuse, leave-out, got 'skip'"):
+        Adaptation(damaged="skip")
+
+
+@pytest.mark.parametrize("part", ["train", "whole"])
+def test_an_empty_class_folder_is_named(folder, tmp_path, part):
+    path = tmp_path / "pictures"
+    place = path / "train" / "n03000684" if part == "train" else tmp_path / "whole" / "ape"
+    place.mkdir(parents=True, exist_ok=True)
+    if part == "train":
+        for one in place.iterdir():
+            one.unlink()
+        name, empty = folder, "n03000684"
+    else:
+        for name in ("bee", "cat"):
+            (tmp_path / "whole" / name).mkdir()
+            for i in range(10):
+                Image.new("RGB", (8, 8)).save(tmp_path / "whole" / name / f"{i}.png")
+        name, empty = f"folder:{tmp_path / 'whole'}", "ape"
+    with pytest.raises(KdvizError, match=rf"no images \(\.png, .*\) in the class folder {empty}; put some there"):
+        kdviz.load_data(name)
+
+
+def test_a_tree_of_empty_class_folders_is_said_to_be_one(tmp_path):
+    for name in ("ape", "bee"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "test" / name).mkdir(parents=True)
+    with pytest.raises(KdvizError, match=r"train: class folders, but no images"):
+        kdviz.load_data(f"folder:{tmp_path}")

@@ -402,6 +402,14 @@ def test_timm_and_torchvision_are_asked_by_name(monkeypatch):
     with pytest.raises(KdvizError, match="unknown timm model 'deit_tinny'; did you mean 'deit_tiny'"):
         build("timm:deit_tinny")
 
+    many = [f"net{number}_small" for number in range(1000)]
+    stand_in(monkeypatch, "timm", is_model=lambda name: False, list_models=lambda: many)
+    with pytest.raises(
+        KdvizError, match="unknown timm model 'net77small'; did you mean 'net77_small'.* 1,000 are"
+    ) as hit:
+        build("timm:net77small")
+    assert len(str(hit.value)) < 250
+
     def get_model(name, weights, num_classes):
         assert weights is None
         return nn.Linear(3, num_classes)

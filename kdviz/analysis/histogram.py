@@ -178,7 +178,8 @@ def _dataset(sums: _Sums, small: float, attrs: dict[str, Any]) -> xr.Dataset:
         coordinates["loss"] = ("loss", losses, loss_naming(losses))
         shares = np.stack([sums.gradient[loss] / counted[loss] for loss in losses])
         share = meaning("fraction", "share of the gradient", "metric")
-        values["gradient"] = (("loss", "rank"), shares, share)
+        reached = sums.tables["teacher", "logit"].table.any(axis=1)  # masks may leave no sample with so many channels
+        values["gradient"] = (("loss", "rank"), np.where(reached, shares, np.nan), share)
         values["small_gradient"] = (("loss",), shares[:, inside].sum(axis=1), share)
     return xr.Dataset(values, coordinates, attrs)
 

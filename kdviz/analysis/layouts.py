@@ -32,9 +32,8 @@ def flattened(parts: tuple[Any, ...], start: int = 0) -> tuple[tuple[Any, ...], 
         one if one is None or one.ndim != 3 else one.reshape(-1, one.shape[-1]) for one in (student, teacher)
     )
     target = target.reshape(-1) if target is not None and tuple(target.shape) == (b, t) else target
-    ids = (
-        np.arange(start, start + b * t) if ids is None else np.repeat(np.asarray(ids) * t, t) + np.tile(np.arange(t), b)
-    )
+    first = np.arange(start, start + b * t, t) if ids is None else np.asarray(ids) * t
+    ids = np.repeat(first, t) + np.tile(np.arange(t), b)
     if target is None or len(target) != b * t:
         return (student, teacher, target, ids), 0
     kept = np.asarray(target) != IGNORED

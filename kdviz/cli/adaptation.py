@@ -43,13 +43,16 @@ Channels = Annotated[
         rich_help_panel=NETS,
     ),
 ]
+Damaged = Annotated[
+    str, typer.Option(help="Images that cannot be read: refuse, or leave-out (tries all first).", rich_help_panel=NETS)
+]
 
 
-def adapted(mean: list[float] | None, std: list[float] | None, channels: str | None) -> "Adaptation":
-    """What --mean, --std and --channels ask for."""
+def adapted(mean: list[float] | None, std: list[float] | None, channels: str | None, damaged: str) -> "Adaptation":
+    """What --mean, --std, --channels and --damaged ask for."""
     from kdviz.data.adapt import Adaptation
 
-    return Adaptation(mean or None, std or None, channels)
+    return Adaptation(mean or None, std or None, channels, damaged)
 
 
 def with_remarks(data: "Data") -> "Data":

@@ -16,7 +16,7 @@ import typer.core
 from kdviz.base.check import require
 from kdviz.base.files import write_dataset
 from kdviz.base.lock import locked
-from kdviz.cli.adaptation import NETS, Channels, Mean, Std, Weights, with_remarks
+from kdviz.cli.adaptation import NETS, Channels, Damaged, Mean, Std, Weights, with_remarks
 from kdviz.cli.lists import ListOption, expand_lists, refuse_spaced_words
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class NetOptions:
     mean: Mean = None
     std: Std = None
     channels: Channels = None
+    damaged: Damaged = "refuse"
 
 
 @dataclass(frozen=True)

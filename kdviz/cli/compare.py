@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdviz.cli.adaptation import Channels, Mean, Std, Weights, adapted
+from kdviz.cli.adaptation import Channels, Damaged, Mean, Std, Weights, adapted
 from kdviz.cli.common import (
     DataName,
     Formats,
@@ -66,6 +66,7 @@ def command(
     mean: Mean = None,
     std: Std = None,
     channels: Channels = None,
+    damaged: Damaged = "refuse",
     venue: Venue = "icml",
     formats: Formats = None,
     out: Out = None,
@@ -91,7 +92,7 @@ def command(
         split=split,
         teacher=teacher,
         weights=weights,
-        adaptation=adapted(mean, std, channels),
+        adaptation=adapted(mean, std, channels, damaged),
     )
     output = Output(folder(place("compare", nets.name, []), out), venue, formats)
     measurement = Measurement(

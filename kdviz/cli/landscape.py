@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kdviz.base.check import one_of, require
-from kdviz.cli.adaptation import Channels, Mean, Std, Weights, adapted
+from kdviz.cli.adaptation import Channels, Damaged, Mean, Std, Weights, adapted
 from kdviz.cli.common import DataName, Formats, ModelName, Out, Root, Split, TeacherFile, Venue, folder, progress
 from kdviz.cli.landscape_options import (
     GRID,
@@ -72,6 +72,7 @@ def command(
     mean: Mean = None,
     std: Std = None,
     channels: Channels = None,
+    damaged: Damaged = "refuse",
     html: Html = False,
     export: Export = None,
     venue: Venue = "icml",
@@ -113,7 +114,7 @@ def command(
         split=split,
         teacher=teacher,
         weights=weights,
-        adaptation=adapted(mean, std, channels),
+        adaptation=adapted(mean, std, channels, damaged),
     )
     where = folder(place("landscape", nets.name, [kind for kind, wanted in kinds.items() if wanted]), out)
     output = Output(where, venue, formats, html, export or [])

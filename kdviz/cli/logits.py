@@ -146,7 +146,7 @@ def _from_checkpoints(
     teachers = [open_teacher(one, source.teacher) for one in opened]
     known = next((one for one in teachers if one is not None), None)
     require(known or not needs_teacher, f"{paths[0]} names no teacher; name its checkpoint with --teacher")
-    adaptation = adapted(source.mean, source.std, source.channels)
+    adaptation = adapted(source.mean, source.std, source.channels, source.damaged)
     found: list[NamedLogits] = []
     for path, checkpoint, own in zip(paths, opened, teachers, strict=True):
         images = open_data(checkpoint, source.data, source.root, source.split, adaptation)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdviz.base.check import require
-from kdviz.cli.adaptation import Channels, Mean, Std, Weights, adapted
+from kdviz.cli.adaptation import Channels, Damaged, Mean, Std, Weights, adapted
 from kdviz.cli.common import DataName, Formats, ModelName, Out, Root, Split, TeacherFile, Venue, folder, progress
 from kdviz.cli.landscape_options import (
     GRID,
@@ -62,6 +62,7 @@ def command(
     mean: Mean = None,
     std: Std = None,
     channels: Channels = None,
+    damaged: Damaged = "refuse",
     html: Html = False,
     export: Export = None,
     venue: Venue = "icml",
@@ -84,10 +85,11 @@ def command(
     Output(Path(), html=html, export=export or []).check("path", line=not run and many == 2)
     grid = Grid(steps=odd("path", steps), margin=margin)
     opened = {"losses": names, "data": data, "root": root, "split": split, "teacher": teacher}
+    adaptation = adapted(mean, std, channels, damaged)
     nets = (
         open_epochs(run, **opened)
         if run
-        else open_nets(checkpoints, model=model, weights=weights, adaptation=adapted(mean, std, channels), **opened)
+        else open_nets(checkpoints, model=model, weights=weights, adaptation=adaptation, **opened)
     )
     output = Output(folder(place("path", nets.name, []), out), venue, formats, html, export or [])
     measurement = Measurement(

@@ -117,7 +117,7 @@ def _of_net(path: Path, sample: int, nets: NetOptions) -> "Sample":
     from kdviz.analysis.logits import collect_logits
 
     student = open_checkpoint(path, nets.model, weights=nets.weights)
-    adaptation = adapted(nets.mean, nets.std, nets.channels)
+    adaptation = adapted(nets.mean, nets.std, nets.channels, nets.damaged)
     images = open_data(student, nets.data, nets.root, nets.split, adaptation)
     require(0 <= sample < len(images), f"surface: sample {sample} is outside 0..{len(images) - 1} of {images.name}")
     named = open_teacher(student, nets.teacher)

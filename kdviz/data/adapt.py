@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from kdviz.base.check import KdvizError, existing, require, unknown
+from kdviz.base.check import KdvizError, existing, one_of, require, unknown
 from kdviz.data.base import Data
 from kdviz.data.external import is_external
+from kdviz.data.loader import picture_at
 
+DAMAGED = ("refuse", "leave-out")
 Constants = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation per channel
 
 
@@ -24,13 +28,17 @@ class Adaptation:
         channels: where the data set has some of the net's classes: the net's channel of each of its classes, in their
             order, as "0,217,482"; or a file with the names of all the net's classes in the order of its channels, in
             lines ("n01440764 tench, Tinca tinca") or JSON ({"0": ["n01440764", "tench"], ...} or a list).
+        damaged: "refuse" stops at an image that cannot be read; "leave-out" tries all of them first, and measures those
+            that can.
     """
 
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     channels: str | None = None
+    damaged: str = "refuse"
 
     def __post_init__(self) -> None:
+        one_of("--damaged", DAMAGED, damaged=self.damaged)
         require((self.mean is None) == (self.std is None), "--mean and --std go together; give both")
 
 
@@ -53,7 +61,34 @@ def adapt(data: Data, adaptation: Adaptation, *, classes: int | None = None, own
     if adaptation.channels is not None:
         require(classes, "--channels: there is no net whose channels could be meant")
         data = at_channels(data, adaptation.channels, int(classes or 0))
-    return data
+    return data if adaptation.damaged == "refuse" else readable(data)
+
+
+def readable(data: Data) -> Data:
+    """`data` without the images that cannot be read, which are counted and named in its warning.
+
+    Raises: KdvizError where none can be read.
+    """
+
+    def reason(position: int) -> str:
+        try:
+            picture_at(data.images, position)
+        except KdvizError as error:
+            return str(error)
+        return ""
+
+    if isinstance(data.images, Tensor):
+        return data
+    with ThreadPoolExecutor() as pool:  # decoding leaves Python's lock
+        reasons = list(pool.map(reason, range(len(data))))
+    bad = [one for one in reasons if one]
+    require(len(bad) < len(data), f"{data.name}: none of its {len(data):,} images can be read; the first: {bad[:1]}")
+    if not bad:
+        return data
+    index = torch.tensor([position for position, one in enumerate(reasons) if not one])
+    shown = "; ".join(bad[:3]) + ("; ..." if len(bad) > 3 else "")
+    note = f"{len(bad):,} of {len(data):,} images cannot be read and are left out: {shown}"
+    return replace(data.take(index), warning=_joined(data.warning, note))
 
 
 def constants(found: Any) -> Constants | None:

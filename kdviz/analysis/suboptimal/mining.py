@@ -174,8 +174,14 @@ def scan(
 def _by_id(scanned: Scan) -> Scan:
     """Samples by their ids: masks group them by their channels, otherwise for each student."""
     order = np.argsort(scanned.ids, kind="stable")
-    loss, angle, right, ids, labels = (one[..., order] for one in scanned[:-1])
-    return Scan(loss, angle, right, ids, labels, scanned.dropped)
+    return Scan(
+        scanned.loss[:, order],
+        scanned.angle[:, order],
+        scanned.right[order],
+        scanned.ids[order],
+        scanned.labels[order],
+        scanned.dropped,
+    )
 
 
 def _agreed(chunk: Chunk, rows: slice) -> bool:
