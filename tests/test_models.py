@@ -404,9 +404,7 @@ def test_timm_and_torchvision_are_asked_by_name(monkeypatch):
 
     many = [f"net{number}_small" for number in range(1000)]
     stand_in(monkeypatch, "timm", is_model=lambda name: False, list_models=lambda: many)
-    with pytest.raises(
-        KdvizError, match="unknown timm model 'net77small'; did you mean 'net77_small'.* 1,000 are"
-    ) as hit:
+    with pytest.raises(KdvizError, match=r"'net77small'; did you mean 'net77_small'.* 1,000 are known") as hit:
         build("timm:net77small")
     assert len(str(hit.value)) < 250
 
