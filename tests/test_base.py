@@ -89,3 +89,21 @@ def test_seed_streams_are_apart_and_repeat():
     assert all(0 <= stream < 2**63 for stream in streams)
     assert seeds.numpy_generator(3, "x").integers(1 << 30) == seeds.numpy_generator(3, "x").integers(1 << 30)
     assert seeds.torch_generator(3, "x").initial_seed() == seeds.derive(3, "x")
+
+
+def test_an_unknown_name_lists_every_name_that_is_accepted():
+    from kdviz.data import DATA
+    from kdviz.losses import ALIASES, resolve
+    from kdviz.methods.build import NAMES, canonical
+    from kdviz.models import build
+
+    for ask, names in (
+        (lambda: resolve("none of them"), ALIASES),
+        (lambda: canonical("none of them"), NAMES),
+        (lambda: build("none of them"), ("timm:NAME", "resnet34x4")),
+        (lambda: DATA["none of them"], ("folder:PATH", "hf:NAME")),
+    ):
+        with pytest.raises(KdvizError) as caught:
+            ask()
+        listed = str(caught.value).split("known: ")[1].split(", ")
+        assert set(names) <= set(listed)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections import OrderedDict
 
 import numpy as np
@@ -356,3 +357,97 @@ def test_settings_that_are_no_plain_values_are_left_out(tmp_path):
     checkpoint = load_checkpoint(tmp_path / "a.pth")
     assert checkpoint.recipe == {"lr": 0.1}
     assert checkpoint.metrics == {}
+
+
+# Averaged and raw weights in one file: TEACHER's shapes are another net's, so the average here is STUDENT's, moved.
+
+AVERAGE = {key: tensor + 1 if tensor.is_floating_point() else tensor for key, tensor in STUDENT.items()}
+FOLLOWED = {key: tensor for key, tensor in AVERAGE.items() if "running" not in key and "num_batches" not in key}
+AVERAGED = {
+    "timm": {"arch": "resnet8", "version": 2, "state_dict": STUDENT, "state_dict_ema": under("module.", AVERAGE)},
+    "torchvision": {
+        "model": STUDENT,
+        "lr_scheduler": {},
+        "model_ema": {"n_averaged": torch.tensor(3), **under("module.", AVERAGE)},
+    },
+    "shadow": {"model": under("module.", STUDENT), "ema": {"decay": 0.999, "shadow": AVERAGE}},
+    "shadow of parameters alone": {"model": under("module.", STUDENT), "ema": {"shadow": FOLLOWED}},
+    "Lightning, a group": {
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": under("model.", STUDENT) | under("ema_model.module.", AVERAGE),
+    },
+    "mmengine, which swaps them": {
+        "meta": {},
+        "state_dict": AVERAGE,
+        "ema_state_dict": {"steps": torch.tensor(9), **under("module.", STUDENT)},
+    },
+}
+
+
+@pytest.mark.parametrize("layout", AVERAGED)
+def test_the_weights_are_raw_or_averaged_by_choice(tmp_path, layout):
+    torch.save(AVERAGED[layout], tmp_path / "a")
+    assert holds_the_student(load_checkpoint(tmp_path / "a"))
+    assert holds_the_student(load_checkpoint(tmp_path / "a", weights="raw"))
+    averaged = load_checkpoint(tmp_path / "a", weights="ema")
+    assert averaged.weights == "ema"
+    assert averaged.facts["weights"] == "averaged (EMA)"
+    loaded = averaged.model.state_dict()
+    followed = FOLLOWED if layout == "shadow of parameters alone" else AVERAGE
+    assert all(torch.equal(loaded[key], {**STUDENT, **followed}[key]) for key in STUDENT)
+    assert averaged.sha256 != load_checkpoint(tmp_path / "a").sha256
+
+
+def test_weights_that_a_file_has_not_are_refused(tmp_path):
+    torch.save({"model": STUDENT}, tmp_path / "raw")
+    torch.save({"model_ema": AVERAGE}, tmp_path / "ema")
+    with pytest.raises(KdvizError, match=r"raw: holds no averaged weights; open it with --weights raw"):
+        load_checkpoint(tmp_path / "raw", weights="ema")
+    with pytest.raises(KdvizError, match=r"ema: holds averaged weights alone; open it with --weights ema"):
+        load_checkpoint(tmp_path / "ema", weights="raw")
+    assert load_checkpoint(tmp_path / "ema").weights == "ema"
+    with pytest.raises(KdvizError, match="weights must be one of raw, ema, got 'mean'"):
+        load_checkpoint(tmp_path / "raw", weights="mean")
+
+
+def test_thops_counters_are_left_out(tmp_path):
+    counters = {
+        f"{module}{name}": torch.zeros(1) for module in ("", "layer1.", "fc.") for name in ("total_ops", "total_params")
+    }
+    torch.save({"model": {**STUDENT, **counters}}, tmp_path / "a")
+    opened = load_checkpoint(tmp_path / "a")
+    assert holds_the_student(opened)
+    assert opened.dropped == ["thop's total_ops", "thop's total_params"]
+
+
+class Nets:
+    """What a user's package may hold."""
+
+    @classmethod
+    def from_name(cls, name, **settings):
+        assert name == "tiny"
+        return tiny(**settings)
+
+    @staticmethod
+    def plain(count):
+        return tiny(count)
+
+
+@pytest.mark.parametrize("call", ["Nets.from_name('tiny')", "Nets.plain", "tiny"])
+def test_a_method_of_the_users_own_class_builds_the_net(tmp_path, call):
+    torch.save(tiny(6).state_dict(), tmp_path / "a.pth")
+    assert load_checkpoint(tmp_path / "a.pth", model=f"test_checkpoints_foreign:{call}").classes == 6
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("Nets.from_nam", "unknown name in test_checkpoints_foreign: 'from_nam'; did you mean 'from_name'"),
+        ("Nets.from_name(open('x'))", "with literals alone"),
+        ("Nets.from_name('tiny'", "with literals alone"),
+        ("AVERAGED", "is a dict; expected a function, a class or its method"),
+    ],
+)
+def test_what_is_no_function_is_one_line(call, message):
+    with pytest.raises(KdvizError, match=re.escape(message)):
+        build(f"test_checkpoints_foreign:{call}", classes=6)

@@ -1,7 +1,6 @@
-"""ImageNet students in the field's layouts, recognised by their tensors; the libraries are stood in for."""
+"""ImageNet students in the field's layouts, recognised by their tensors."""
 
 import sys
-import types
 
 import pytest
 import torch
@@ -9,7 +8,8 @@ from torch import nn
 
 import kdviz
 from kdviz.base.check import KdvizError
-from kdviz.checkpoints.imagenet import RESNETS, resnet_name
+from kdviz.checkpoints.imagenet import library_name
+from kdviz.checkpoints.match_architecture import infer, shapes_of
 from kdviz.models import build
 
 # Parameters with 1000 classes, as torchvision's documentation has them.
@@ -21,10 +21,19 @@ COUNTS = {
     "resnet152": 60192808,
 }
 
+# (convolutions in a block, blocks of each stage)
+BLOCKS = {
+    "resnet18": (2, (2, 2, 2, 2)),
+    "resnet34": (2, (3, 4, 6, 3)),
+    "resnet50": (3, (3, 4, 6, 3)),
+    "resnet101": (3, (3, 4, 23, 3)),
+    "resnet152": (3, (3, 8, 36, 3)),
+}
+
 
 def resnet(name, classes):
     """A net of torchvision's tensor names: downsample.0 and .1 in the first block of a stage, fc."""
-    convolutions, depths = next(key for key, value in RESNETS.items() if value == name)
+    convolutions, depths = BLOCKS[name]
     times = 4 if convolutions == 3 else 1
     net = nn.Module()
     net.conv1, net.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
@@ -49,55 +58,94 @@ def resnet(name, classes):
     return net
 
 
-@pytest.fixture
-def torchvision(monkeypatch):
-    models = types.SimpleNamespace(
-        list_models=lambda module=None: list(COUNTS),
-        get_model=lambda name, weights, num_classes: resnet(name, num_classes),
-    )
-    module = types.ModuleType("torchvision")
-    module.models = models
-    monkeypatch.setitem(sys.modules, "torchvision", module)
-
-
 @pytest.mark.parametrize("name", COUNTS)
 def test_residual_nets_are_named_by_their_tensors(name):
     with torch.device("meta"):
         net = resnet(name, 1000)
     assert sum(parameter.numel() for parameter in net.parameters()) == COUNTS[name]  # of the net written here
-    assert resnet_name({key: tuple(tensor.shape) for key, tensor in net.state_dict().items()}) == name
+    assert infer(shapes_of(net.state_dict())) == (f"{name}_imagenet", 1000)
 
 
-def test_other_nets_are_not_taken_for_them():
-    with torch.device("meta"):
-        for name in ("ResNet18", "resnet20", "MobileNetV1"):
-            assert resnet_name({key: tuple(one.shape) for key, one in build(name).state_dict().items()}) is None
-        wide = {key: tuple(one.shape) for key, one in resnet("resnet18", 10).state_dict().items()}
-    wide["layer1.0.conv2.weight"] = (128, 128, 3, 3)
-    assert resnet_name(wide) is None
-
-
-def test_an_mdistiller_student_opens_by_torchvisions_net(torchvision, tmp_path):
+def test_an_mdistiller_student_opens_without_any_library(tmp_path):
     net = resnet("resnet18", 7)
     state = {f"module.student.{key}": value for key, value in net.state_dict().items()}
     teacher = {f"module.teacher.{key}": value for key, value in resnet("resnet34", 7).state_dict().items()}
     torch.save({"epoch": 100, "model": {**teacher, **state}, "best_acc": 70.1}, tmp_path / "student_best")
     opened = kdviz.load_checkpoint(tmp_path / "student_best")
-    assert (opened.name, opened.classes, opened.producer) == ("torchvision:resnet18", 7, "mdistiller")
+    assert (opened.name, opened.classes, opened.producer) == ("resnet18_imagenet", 7, "mdistiller")
     assert opened.dropped[0] == "module.teacher."
     assert torch.equal(opened.model.layer4[1].conv2.weight, net.layer4[1].conv2.weight)
 
 
-def test_without_the_libraries_the_answer_is_the_model_to_name(monkeypatch, tmp_path):
+def test_a_library_name_that_is_one_of_ours_needs_no_library(monkeypatch, tmp_path):
     for library in ("torchvision", "timm"):
         monkeypatch.setitem(sys.modules, library, None)
-    torch.save({"state_dict": resnet("resnet34", 5).state_dict()}, tmp_path / "x.pth")
-    with pytest.raises(KdvizError, match=r"is a resnet34 with ImageNet's stem.*FILE@torchvision:resnet34"):
+    state = resnet("resnet18", 5).state_dict()
+    torch.save({"arch": "resnet18", "version": 2, "state_dict": state}, tmp_path / "x.pth")
+    assert kdviz.load_checkpoint(tmp_path / "x.pth").name == "resnet18_imagenet"
+
+
+def test_a_net_that_only_has_our_tensors_is_not_taken_for_ours(monkeypatch, tmp_path):
+    """timm's resnetblur18 has the tensors of resnet18 and blurs where that one strides."""
+    monkeypatch.setitem(sys.modules, "timm", None)
+    state = resnet("resnet18", 5).state_dict()
+    torch.save({"arch": "resnetblur18", "version": 2, "state_dict": state}, tmp_path / "x.pth")
+    with pytest.raises(KdvizError, match=r"timm .*pip install timm"):
+        kdviz.load_checkpoint(tmp_path / "x.pth")
+    assert kdviz.load_checkpoint(tmp_path / "x.pth", model="resnet18_imagenet").name == "resnet18_imagenet"
+
+
+# Convolutions of Simonyan and Zisserman 2015, table 1, configurations A, B, D and E; M is a maximum.
+VGG = {
+    "vgg11_bn": "64 M 128 M 256 256 M 512 512 M 512 512 M",
+    "vgg13_bn": "64 64 M 128 128 M 256 256 M 512 512 M 512 512 M",
+    "vgg16": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
+    "vgg19": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
+}
+
+
+def vgg(name, classes):
+    layers, width = [], 3
+    for part in VGG[name].split():
+        if part == "M":
+            layers.append(nn.MaxPool2d(2))
+            continue
+        layers.append(nn.Conv2d(width, int(part), 3, padding=1))
+        width = int(part)
+        layers += [nn.BatchNorm2d(width)] * name.endswith("_bn") + [nn.ReLU()]
+    net = nn.Module()
+    net.features = nn.Sequential(*layers)
+    sizes = (nn.Linear(25088, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout())
+    net.classifier = nn.Sequential(*sizes, nn.Linear(4096, classes))
+    return net
+
+
+@pytest.mark.parametrize("name", VGG)
+def test_torchvisions_vggs_are_named(name):
+    with torch.device("meta"):
+        assert library_name(shapes_of(vgg(name, 10).state_dict())) == name
+        assert library_name(shapes_of(build("vgg13").state_dict())) is None
+
+
+def test_without_torchvision_the_answer_is_the_model_to_name(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    state = {"features.18.0.weight": torch.zeros(1280, 320, 1, 1), "classifier.1.weight": torch.zeros(5, 1280)}
+    torch.save({"state_dict": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "x.pth")
+    with pytest.raises(KdvizError, match=r"is torchvision's mobilenet_v2, .*FILE@torchvision:mobilenet_v2"):
         kdviz.load_checkpoint(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize(
-    ("name", "prefix"), [("MobileNetV1", "module.student."), ("MobileNetV2_tiny", "module."), ("t2t_vit_7", "")]
+    ("name", "prefix"),
+    [
+        ("MobileNetV1", "module.student."),
+        ("MobileNetV2_tiny", "module."),
+        ("t2t_vit_7", ""),
+        ("resnet8x4_double", "module."),
+        ("resnet18x2", "module."),
+        ("resnext50_32x4d", ""),
+        ("shufflenet_v2_x0_5", "module."),
+    ],
 )
 @torch.no_grad()
 def test_our_own_open_by_themselves(name, prefix, tmp_path):

@@ -124,6 +124,18 @@ def test_cifar_comes_out_as_it_went_in(name, version, packed, tmp_path):
         assert np.array_equal(part.images.numpy(), train[0].reshape(-1, 3, 32, 32)[part.ids])
         assert part.labels.tolist() == [train[1][i] for i in part.ids]
     assert not [path for path in tmp_path.rglob("*") if path.is_dir() and path.name == folder and packed == "file"]
+    # made up here, it is smaller than the published one, which stands in every result
+    assert data.warning.startswith(f"not the published {name}: ")
+    assert data.warning.endswith(f"holds {len(test[1]):,} images where that has 10,000")
+    assert kept.warning.endswith(f"holds {len(train[1]):,} images where that has 50,000")
+    logits = kdviz.collect_logits(kdviz.models.build("resnet8", classes=data.classes, seed=0), data)
+    assert logits.attrs["data_warning"] == data.warning
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_missing_files_name_the_command_that_brings_them(name, tmp_path):
+    with pytest.raises(KdvizError, match=f"kdviz data fetch {name} --root {tmp_path} brings it"):
+        kdviz.load_data(name, root=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])

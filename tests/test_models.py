@@ -71,6 +71,11 @@ STAGES = {  # (channels, size) of every map at 32 px, width of the pooled featur
     "ShuffleV1": ([(24, 32), (240, 16), (480, 8), (960, 4)], 960),
     "ShuffleV2": ([(24, 32), (116, 16), (232, 8), (464, 4)], 1024),
 }
+IMAGENET = (
+    *(f"resnet{depth}_imagenet" for depth in (18, 34, 50, 101, 152)),
+    *("resnet18x2", "resnet34x4", "wrn_50_2", "resnext50_32x4d"),
+    *(f"shufflenet_v2_{width}" for width in ("x0_5", "x1_0", "x1_5", "x2_0")),
+)
 ONE_OF_EACH = (
     "resnet8",
     "resnet8x4",
@@ -101,7 +106,15 @@ def random_state(model, seed=0):
 
 
 def test_the_registry_is_the_published_table():
-    assert set(MODELS) == {*PUBLISHED, "MobileNetV1", "MobileNetV2_tiny", "pvt_tiny", "t2t_vit_7"}
+    others = {"MobileNetV1", "MobileNetV2_tiny", "pvt_tiny", "t2t_vit_7", "resnet8x4_double", *IMAGENET}
+    assert set(MODELS) == {*PUBLISHED, *others}
+
+
+def test_the_double_of_resnet8x4_is_the_published_net_with_all_widths_doubled():
+    shapes = {key: tuple(one.shape) for key, one in on_meta("resnet8x4_double").state_dict().items()}
+    wide = {size: 2 * size for size in (32, 64, 128, 256)}
+    doubled = {key: tuple(wide.get(size, size) for size in shape) for key, shape in PUBLISHED["resnet8x4"].items()}
+    assert list(shapes.items()) == list(doubled.items())
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
@@ -388,6 +401,12 @@ def test_timm_and_torchvision_are_asked_by_name(monkeypatch):
     assert build("timm:deit_tiny", classes=7).out_features == 7
     with pytest.raises(KdvizError, match="unknown timm model 'deit_tinny'; did you mean 'deit_tiny'"):
         build("timm:deit_tinny")
+
+    many = [f"net{number}_small" for number in range(1000)]
+    stand_in(monkeypatch, "timm", is_model=lambda name: False, list_models=lambda: many)
+    with pytest.raises(KdvizError, match=r"'net77small'; did you mean 'net77_small'.* 1,000 are known") as hit:
+        build("timm:net77small")
+    assert len(str(hit.value)) < 250
 
     def get_model(name, weights, num_classes):
         assert weights is None

@@ -1,6 +1,7 @@
 """ImageNet's and Tiny ImageNet's students: published counts and tensor names, forward passes written anew."""
 
 import copy
+import functools
 import sys
 import types
 
@@ -15,6 +16,20 @@ from kdviz.models.transformer import DropPath, sinusoids
 
 # RKKD's Table 4 at 100 classes; MobileNetV1's 4.2 million of Howard et al., table 8, counted at 1000 classes.
 PARAMETERS = {("t2t_vit_7", 100): 4078922, ("pvt_tiny", 100): 12767588, ("MobileNetV1", 1000): 4231976}
+# Of torchvision's documentation, 1000 classes.
+PARAMETERS |= {
+    ("resnet18_imagenet", 1000): 11689512,
+    ("resnet34_imagenet", 1000): 21797672,
+    ("resnet50_imagenet", 1000): 25557032,
+    ("resnet101_imagenet", 1000): 44549160,
+    ("resnet152_imagenet", 1000): 60192808,
+    ("wrn_50_2", 1000): 68883240,
+    ("resnext50_32x4d", 1000): 25028904,
+    ("shufflenet_v2_x0_5", 1000): 1366792,
+    ("shufflenet_v2_x1_0", 1000): 2278604,
+    ("shufflenet_v2_x1_5", 1000): 3503624,
+    ("shufflenet_v2_x2_0", 1000): 7393996,
+}
 
 
 def on_meta(name, classes=100):
@@ -80,6 +95,54 @@ def mobile_v2_tiny(state, x):
             x = x + y if step == 1 and x.shape == y.shape else y
     x = norm(state, "conv1.1", conv(state, "conv1.0", x)).clamp(0, 6).mean((2, 3), keepdim=True)
     return conv(state, "conv2", x).flatten(1)
+
+
+def residual(state, x, groups=1):
+    """torchvision's: 7x7 stem, 3x3 maximum, strides in the last 3x3 convolution but one of a bottleneck's three."""
+    x = norm(state, "bn1", conv(state, "conv1", x, stride=2, padding=3)).relu()
+    x = F.max_pool2d(x, 3, 2, 1)
+    for stage in range(1, 5):
+        for i in sorted({int(key.split(".")[1]) for key in state if key.startswith(f"layer{stage}.")}):
+            at, stride = f"layer{stage}.{i}", 2 if i == 0 and stage > 1 else 1
+            if f"{at}.conv3.weight" in state:
+                y = norm(state, f"{at}.bn1", conv(state, f"{at}.conv1", x)).relu()
+                y = conv(state, f"{at}.conv2", y, stride=stride, padding=1, groups=groups)
+                y = conv(state, f"{at}.conv3", norm(state, f"{at}.bn2", y).relu())
+                y = norm(state, f"{at}.bn3", y)
+            else:
+                y = norm(state, f"{at}.bn1", conv(state, f"{at}.conv1", x, stride=stride, padding=1)).relu()
+                y = norm(state, f"{at}.bn2", conv(state, f"{at}.conv2", y, padding=1))
+            if f"{at}.downsample.0.weight" in state:
+                x = norm(state, f"{at}.downsample.1", conv(state, f"{at}.downsample.0", x, stride=stride))
+            x = (x + y).relu()
+    return linear(state, "fc", x.mean((2, 3)))
+
+
+def shuffle_v2(state, x):
+    x = norm(state, "conv1.1", conv(state, "conv1.0", x, stride=2, padding=1)).relu()
+    x = F.max_pool2d(x, 3, 2, 1)
+    for stage, count in ((2, 4), (3, 8), (4, 4)):
+        for i in range(count):
+
+            def step(branch, j, x, at=f"stage{stage}.{i}", **settings):
+                return norm(
+                    state, f"{at}.branch{branch}.{j + 1}", conv(state, f"{at}.branch{branch}.{j}", x, **settings)
+                )
+
+            def right(x, stride):
+                x = step(2, 0, x).relu()
+                x = step(2, 3, x, stride=stride, padding=1, groups=x.shape[1])
+                return step(2, 5, x).relu()
+
+            if i == 0:
+                left = step(1, 2, step(1, 0, x, stride=2, padding=1, groups=x.shape[1])).relu()
+                halves = left, right(x, 2)
+            else:
+                half = x.shape[1] // 2
+                halves = x[:, :half], right(x[:, half:], 1)
+            x = torch.stack(halves, 2).flatten(1, 2)  # channels of the two halves in turn
+    x = norm(state, "conv5.1", conv(state, "conv5.0", x)).relu()
+    return linear(state, "fc", x.mean((2, 3)))
 
 
 def linear(state, name, x):
@@ -173,6 +236,13 @@ def pvt(state, x):
         ("MobileNetV2_tiny", 32, mobile_v2_tiny),
         ("t2t_vit_7", 224, t2t),
         ("pvt_tiny", 224, pvt),
+        ("resnet18_imagenet", 64, residual),
+        ("resnet50_imagenet", 64, residual),
+        ("resnet18x2", 64, residual),
+        ("wrn_50_2", 32, residual),
+        ("resnext50_32x4d", 64, functools.partial(residual, groups=32)),
+        ("shufflenet_v2_x0_5", 64, shuffle_v2),
+        ("shufflenet_v2_x2_0", 64, shuffle_v2),
     ],
 )
 @torch.no_grad()
@@ -192,6 +262,38 @@ def test_features_of_the_convolutional_students():
     outputs = on_meta("MobileNetV2_tiny", 10).eval()(torch.empty(2, 3, 64, 64, device="meta"), features=True)
     assert [tuple(maps.shape[1:3]) for maps in outputs.features] == [(32, 66), (24, 33), (32, 17), (64, 9), (1280, 9)]
     assert outputs.pooled.shape == (2, 1280)
+
+
+@pytest.mark.parametrize(
+    ("name", "maps", "last"),
+    [
+        ("resnet18_imagenet", [(64, 112), (64, 56), (128, 28), (256, 14), (512, 7)], [64, 128, 256, 512]),
+        ("resnet34x4", [(64, 112), (256, 56), (512, 28), (1024, 14), (2048, 7)], [256, 512, 1024, 2048]),
+        ("resnext50_32x4d", [(64, 112), (256, 56), (512, 28), (1024, 14), (2048, 7)], [256, 512, 1024, 2048]),
+        ("shufflenet_v2_x2_0", [(24, 112), (244, 28), (488, 14), (976, 7)], None),
+    ],
+)
+def test_features_of_the_nets_in_torchvisions_layout(name, maps, last):
+    net = on_meta(name, 10).eval()
+    outputs = net(torch.empty(2, 3, 224, 224, device="meta"), features=True)
+    assert [tuple(one.shape[1:3]) for one in outputs.features] == maps
+    assert outputs.pooled.shape == (2, 2048 if last is None else last[-1])
+    if last is not None:
+        assert [one.num_features for one in net.bn_before_relu()] == last
+
+
+@pytest.mark.parametrize("name", ["resnet50_imagenet", "shufflenet_v2_x0_5"])
+@torch.no_grad()
+def test_their_features_lead_to_the_same_logits_and_they_are_traced(name):
+    model, batch = shaken(name), images(64)
+    outputs = model(batch, features=True)
+    torch.testing.assert_close(outputs.logits, model(batch).logits, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(model.fc(outputs.pooled), outputs.logits)
+    for maps, before in zip(outputs.features, outputs.preactivations, strict=True):
+        torch.testing.assert_close(maps, F.relu(before), rtol=0, atol=0)
+        assert before.min() < 0
+    traced = fx.symbolic_trace(model, concrete_args={"features": False})
+    assert torch.equal(traced(batch, False).logits, model(batch).logits)
 
 
 @pytest.mark.parametrize("name", ["t2t_vit_7", "pvt_tiny"])

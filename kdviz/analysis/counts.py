@@ -19,15 +19,16 @@ class Counts:
         self.table = np.zeros((rows, bins), np.int64)
 
     def add(self, values: np.ndarray) -> None:
-        """Count finite values [n, columns]; the columns share the rows evenly, in order."""
-        if not values.size:
+        """Count values [n, columns], finite or -inf, which is left out; the columns share the rows evenly, in order."""
+        finite = values > -np.inf
+        if not finite.any():
             return
-        self._fit(float(values.min()), float(values.max()))
+        self._fit(float(values.min(where=finite, initial=np.inf)), float(values.max()))
         rows, bins = self.table.shape
         columns = values.shape[1]
-        cells = np.floor(values / np.asarray(self.width, values.dtype)).astype(np.int64)
+        cells = np.floor(np.where(finite, values, 0) / np.asarray(self.width, values.dtype)).astype(np.int64)
         cells += np.arange(columns) * rows // columns * bins - self.low
-        self.table += np.bincount(cells.ravel(), minlength=rows * bins).reshape(rows, bins)
+        self.table += np.bincount(cells[finite], minlength=rows * bins).reshape(rows, bins)
 
     def _fit(self, low: float, high: float) -> None:
         """Widen the bins and move the table as far as [low, high] needs."""
@@ -71,13 +72,15 @@ def shared(tables: list[Counts]) -> tuple[np.ndarray, float, np.ndarray]:
 
 
 def quantiles(table: np.ndarray, left: np.ndarray, width: float, shares: tuple[float, ...]) -> np.ndarray:
-    """Quantiles of each row's values, to within one bin: [rows, shares]; values lie evenly within a bin.
+    """Quantiles of each row's values, to within one bin: [rows, shares]; values lie evenly within a bin, NaN for none.
 
     Args: table [rows, bins] of counts; left: edges [bins]; shares in (0, 1).
     """
     total = table.cumsum(axis=1)
-    found = np.empty((len(table), len(shares)))
+    found = np.full((len(table), len(shares)), np.nan)
     for row, running in enumerate(total):
+        if not running[-1]:
+            continue
         wanted = np.array(shares) * running[-1]
         bin_ = np.searchsorted(running, wanted)
         before = np.where(bin_ > 0, running[bin_ - 1], 0)

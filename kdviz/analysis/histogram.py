@@ -15,6 +15,7 @@ import xarray as xr
 from kdviz.analysis.attributes import loss_naming, meaning
 from kdviz.analysis.cost import Announce, announce_pairs
 from kdviz.analysis.counts import Counts, quantiles, shared
+from kdviz.analysis.masks import compact, remarks
 from kdviz.analysis.sources import Chunk, chunks, open_logits, where
 from kdviz.base.check import KdvizError, positive, require
 from kdviz.base.files import versions
@@ -48,7 +49,8 @@ def histogram(
         bins: of each table, 16 to 16384; the bins used are at least half as many, if the values are not all equal.
         small: the share of channels, from the smallest up, that is called small; in (0, 1).
         rank_samples: samples behind the ranking loss' gradient, whose cost is quadratic in channels; 0 leaves it out.
-        drop_nonfinite, label: as `open_logits` and its chunks.
+        drop_nonfinite, label: as `open_logits` and its chunks. A masked channel (`masks`) is in no bin; of its sample
+            the others have the ranks, and it has no share of a gradient.
         progress: called with (samples done, samples in all, 0 where that is unknown).
         announce: called with a sentence that says how long the ranking loss' gradient will take, if that is long.
     Returns: kind "histogram". counts_logit (net, logit) and counts_probability (net, probability), whose coordinates
@@ -101,7 +103,7 @@ class _Sums:
             logarithms = _log_softmax(falling, self.temperature)
             chances = np.exp(logarithms)
             self.tables[net, "logit"].add(falling)
-            self.tables[net, "probability"].add(chances)
+            self.tables[net, "probability"].add(np.where(falling > -np.inf, chances, -np.inf))
             self.tables[net, "logarithm"].add(logarithms)
             self.mass[net] += self._by_row(chances.sum(axis=0, dtype=np.float64))
         if chunk.teacher is not None:
@@ -114,9 +116,7 @@ class _Sums:
         few = max(0, min(len(student), self.rank_samples - self.ranked))
         for start in range(0, few, 64):  # numbers in float64
             part = slice(start, min(start + 64, few))
-            leaf = student[part].double().requires_grad_()
-            loss = rank_kendall(leaf, teacher[part].double(), reduction="none").sum()
-            (slope,) = torch.autograd.grad(loss, leaf)
+            slope = _rank_gradient(student[part].double(), teacher[part].double())
             self.gradient["rank_kendall"] += self._shares(slope.abs().numpy(), order[part])
         self.ranked += few
 
@@ -128,6 +128,19 @@ class _Sums:
 
     def _by_row(self, by_channel: np.ndarray) -> np.ndarray:
         return np.bincount(np.arange(self.channels) * self.rows // self.channels, weights=by_channel)
+
+
+def _rank_gradient(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """The ranking loss' gradient in the student's logits, [n, k]; 0 at masked channels, which are not in the loss."""
+    found = torch.zeros_like(student)
+    for piece in compact(Chunk(student, teacher, None, torch.arange(len(student)))):
+        leaf = piece.student.requires_grad_()
+        loss = rank_kendall(leaf, piece.pair()[1], reduction="none").sum()
+        (slope,) = torch.autograd.grad(loss, leaf)
+        if piece.channels is None:
+            return slope
+        found[piece.ids[:, None], piece.channels] = slope
+    return found
 
 
 def _log_softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -172,7 +185,8 @@ def _dataset(sums: _Sums, small: float, attrs: dict[str, Any]) -> xr.Dataset:
         coordinates["loss"] = ("loss", losses, loss_naming(losses))
         shares = np.stack([sums.gradient[loss] / counted[loss] for loss in losses])
         share = meaning("fraction", "share of the gradient", "metric")
-        values["gradient"] = (("loss", "rank"), shares, share)
+        reached = sums.tables["teacher", "logit"].table.any(axis=1)  # masks may leave no sample with so many channels
+        values["gradient"] = (("loss", "rank"), np.where(reached, shares, np.nan), share)
         values["small_gradient"] = (("loss",), shares[:, inside].sum(axis=1), share)
     return xr.Dataset(values, coordinates, attrs)
 
@@ -182,5 +196,5 @@ def _caption(attrs: dict[str, Any]) -> str:
     return (
         f"Logits of all channels over {attrs['samples']:,} samples{where(attrs)}, raw and after softmax at temperature"
         f" {attrs['temperature']:g}; small channels are the smallest {attrs['small']:.0%} of a sample's. The ranking"
-        f" loss' gradient is that of its default settings, over {attrs['rank_samples']:,} samples."
+        f" loss' gradient is that of its default settings, over {attrs['rank_samples']:,} samples.{remarks(attrs)}"
     )

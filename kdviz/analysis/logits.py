@@ -135,7 +135,7 @@ def _origin(model: Any, data: Any, teacher: Any, label: str | None) -> dict[str,
     if hasattr(data, "sha256"):
         kind = "synthetic" if data.synthetic else "real"
         found |= {"data": data.name, "split": data.split, "data_sha256": data.sha256, "data_kind": kind}
-        found["synthetic"] = int(data.synthetic)
+        found |= {"synthetic": int(data.synthetic), **data.remarks}
     return found
 
 

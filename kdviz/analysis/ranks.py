@@ -16,6 +16,7 @@ from kdviz import metrics
 from kdviz.analysis.attributes import meaning, naming
 from kdviz.analysis.bootstrap import INTERVALS, Bootstrap, mean_interval
 from kdviz.analysis.cost import Announce, announce_pairs
+from kdviz.analysis.masks import remarks
 from kdviz.analysis.sources import Chunk, chunks, open_logits, where
 from kdviz.base.check import positive, require
 from kdviz.base.files import versions
@@ -59,7 +60,8 @@ def tau(
         smooth_samples: samples behind tau_d, whose cost is quadratic in channels, as that of nothing else here; 0
             leaves it out.
         bootstrap: coverage, resamples and seed of the intervals of means over samples.
-        drop_nonfinite, label: as `open_logits` and its chunks.
+        drop_nonfinite, label: as `open_logits` and its chunks. Every measure is over the channels of a sample that are
+            masked in neither net (`masks`).
         progress: called with (samples done, samples in all, 0 where that is unknown).
         announce: called with a sentence that says how long tau_d will take, before it starts, if that is long.
     Returns: kind "tau". Per sample: tau_a, tau_b, tau_c, spearman, confidence (the teacher's largest probability),
@@ -81,7 +83,7 @@ def tau(
         if progress:
             progress(done, opened.count or 0)
 
-    for chunk in chunks(opened, who="tau", drop_nonfinite=drop_nonfinite, tally=tally):
+    for chunk in chunks(opened, who="tau", drop_nonfinite=drop_nonfinite, compact=True, tally=tally):
         if not done:
             few = min(smooth_samples, opened.count or smooth_samples)
             size = few, chunk.student.shape[1]
@@ -128,7 +130,7 @@ def over_epochs(
     require(sources, "tau: the run kept no epochs; train with --keep-epochs 1")
     rows = []
     for done, epoch in enumerate(sorted(sources), 1):
-        read = chunks(open_logits(sources[epoch]), who="tau", drop_nonfinite=drop_nonfinite)
+        read = chunks(open_logits(sources[epoch]), who="tau", drop_nonfinite=drop_nonfinite, compact=True)
         values = _joined([_measures(chunk, (), ()) for chunk in read])
         mean, low, high = mean_interval(values["tau_b"], bootstrap)
         row = {"mean": mean, "mean_low": low, "mean_high": high, "agreement": values["agree"].mean()}
@@ -154,7 +156,7 @@ def _caption(attrs: Mapping[str, Any]) -> str:
     return (
         f"Kendall's tau between the channels' order by student and by teacher, over {attrs['samples']:,}"
         f" samples{where(attrs)}; bars are {attrs['level']:.0%} bootstrap intervals of the mean. The largest (top),"
-        f" middle and smallest (min) channels are those by the teacher's ranking{smooth}."
+        f" middle and smallest (min) channels are those by the teacher's ranking{smooth}.{remarks(attrs)}"
     )
 
 
@@ -166,7 +168,12 @@ def _check(shares: Sequence[float], steepness: Sequence[float]) -> None:
 
 
 def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    """The parts' samples together, NaN for measures that some lack: overlaps of more channels than a sample has."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    absent = [np.full(len(part["sample"]), np.nan) for part in parts]
+    return {
+        name: np.concatenate([part.get(name, nan) for part, nan in zip(parts, absent, strict=True)]) for name in names
+    }
 
 
 def _measures(
@@ -195,7 +202,7 @@ def _per_sample(chunk: Chunk, shares: Sequence[float], topk: Sequence[int]) -> d
     found["confidence"] = teacher.double().softmax(1).amax(1)
     found["agree"] = student.argmax(1) == teacher.argmax(1)
     if chunk.target is not None:
-        found |= {"target": chunk.target, "correct": student.argmax(1) == chunk.target}
+        found |= {"target": chunk.in_net(chunk.target), "correct": student.argmax(1) == chunk.target}
     return {"sample": chunk.ids.cpu().numpy(), **{name: value.cpu().numpy() for name, value in found.items()}}
 
 

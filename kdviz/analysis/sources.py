@@ -1,8 +1,7 @@
 """Logits from anywhere, in chunks: our .nc, arrays, files of arrays, or a stream of either; validated as they come."""
 
+import math
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdviz.analysis import layouts, masks
 from kdviz.analysis.attributes import labelled
+from kdviz.analysis.logit_files import numpy_file, torch_file
 from kdviz.base.check import KdvizError, require, same_shape
 
 NUMBERS = 1 << 22  # logits of one net held at once: 16 MiB in float32
@@ -24,12 +25,21 @@ _NAMES = {
 
 
 class Chunk(NamedTuple):
-    """Some samples: logits [b, k] of student and teacher (None where there is none), labels [b] or None, ids [b]."""
+    """Some samples: logits [b, k] of student and teacher (None where there is none), labels [b] or None, ids [b].
+
+    Where only some channels of each sample take part (see `masks`), `channels` [b, k] are their numbers in the net, and
+    labels count among them.
+    """
 
     student: Tensor
     teacher: Tensor | None
     target: Tensor | None
     ids: Tensor
+    channels: Tensor | None = None
+
+    def in_net(self, index: Tensor) -> Tensor:
+        """The numbers in the net [b] of channels of this chunk [b]."""
+        return index if self.channels is None else self.channels.gather(1, index[:, None])[:, 0]
 
     def pieces(self, numbers: int) -> "list[Chunk]":
         """The chunk cut for threads, about so many logits of one net in each; whole on a device other than the CPU."""
@@ -62,26 +72,29 @@ class Logits:
     count: int | None = None
 
 
-def open_logits(source: Any, *, label: str | None = None) -> Logits:
+def open_logits(source: Any, *, label: str | None = None, rest: str = "mask") -> Logits:
     """Logits of a student and its teacher, whatever holds them.
 
     Args:
         source: a dataset of `collect_logits`; the path of one (.nc), of an .npz or of a .pt dict with the arrays
             logits_student, logits_teacher and target (or student, teacher, labels); paths of .npy or .pt arrays as
             "student.npy,teacher.npy[,labels.npy]" (read by memory map); arrays as (student, teacher[, labels]); or an
-            iterable (or a function that returns one) of such tuples, a chunk of samples each.
+            iterable (or a function that returns one) of such tuples, a chunk of samples each. Logits [b, t, k] become
+            b t samples, without those of label -100. In an .npz or .pt, student_indices and student_values [n, m]
+            (teacher_... likewise; `classes` beside them) stand for logits of which only m are known.
         label: the student's name in figures.
+        rest: what becomes of channels that are not known: "mask", "floor" or "spread", see `layouts.RESTS`.
     Returns: a source; files are opened now, their numbers read when asked for.
     Raises: KdvizError for files that are missing, damaged, unsafe or without logits.
     """
     if isinstance(source, Logits):
         opened = source
     elif isinstance(source, str | os.PathLike):
-        opened = _from_path(os.fspath(source))
+        opened = _from_path(os.fspath(source), rest)
     elif hasattr(source, "data_vars"):
         opened = _from_dataset(source, f"logits of {source.attrs.get('label', 'a student')}")
     elif isinstance(source, Mapping):
-        opened = _from_arrays(_named(source, "logits"), "logits")
+        opened = _from_mapping(source, "logits", rest)
     elif isinstance(source, tuple | list) and all(hasattr(one, "shape") for one in source):
         opened = _from_arrays(tuple(source), "logits")
     elif callable(source):
@@ -99,9 +112,13 @@ def chunks(
     drop_nonfinite: bool = False,
     teacher: bool = True,
     least: int = 2,
+    compact: bool = False,
     tally: dict[str, Any] | None = None,
 ) -> Iterator[Chunk]:
     """One checked pass over a source: shapes that agree, finite logits, labels in range, enough samples.
+
+    A channel at -inf in either net is masked for its sample and comes at -inf in both; a sample that keeps fewer than
+    two channels, or not its label's, counts as not finite.
 
     Args:
         source: of `open_logits`.
@@ -109,14 +126,18 @@ def chunks(
         drop_nonfinite: leave out samples with a NaN or an infinity instead of refusing.
         teacher: whether the teacher's logits are needed.
         least: samples needed in all.
-        tally: where to leave the counts "samples" and "dropped" at the end of the pass.
+        compact: without masked channels, samples of equally many together.
+        tally: where to leave the counts "samples" and "dropped" at the end of the pass, and "masked", samples with
+            masked channels, and "padding", where there are any.
     Raises: KdvizError for the first thing that is wrong, in one line.
     """
-    seen = total = 0
+    seen = total = hidden = padding = short = 0
     bad = {"student": 0, "teacher": 0}
     channels = None
     for parts in source.chunks():
-        chunk = _chunk(parts, total, source.name)
+        flat, left_out = layouts.flattened(parts, total + padding)
+        chunk = _chunk(flat, total + padding, source.name)
+        padding += left_out
         if teacher and chunk.teacher is None:
             raise KdvizError(f"{source.name}: {who} needs the teacher's logits too; name its checkpoint with --teacher")
         channels = channels or chunk.student.shape[1]
@@ -125,25 +146,38 @@ def chunks(
             f"{source.name}: samples {total}.. have {chunk.student.shape[1]} channels, those before {channels}",
         )
         total += len(chunk.student)
+        mask = masks.masked(chunk)
         finite = torch.ones(len(chunk.student), dtype=torch.bool)
         for net in bad:
             if (logits := getattr(chunk, net)) is not None:
-                good = logits.isfinite().all(1).cpu()
+                good = (logits.isfinite() if mask is None else logits.isfinite() | mask).all(1).cpu()
                 bad[net] += int((~good).sum())
                 finite &= good
+        if mask is not None:
+            enough = masks.usable(chunk, mask).cpu()
+            short += int((finite & ~enough).sum())
+            finite &= enough
+            hidden += int((mask.any(1).cpu() & finite).sum())
+            chunk = masks.in_both(chunk, mask)
         chunk = chunk if finite.all() else _rows(chunk, finite)
         seen += len(chunk.student)
-        if len(chunk.student) and (drop_nonfinite or not any(bad.values())):
-            yield chunk  # once refused, the rest is only counted
+        if len(chunk.student) and (drop_nonfinite or not (short or any(bad.values()))):
+            yield from masks.compact(chunk) if compact else (chunk,)  # once refused, the rest is only counted
     if any(bad.values()) and not drop_nonfinite:
         found = " and ".join(f"{count:,} of the {net}'s" for net, count in bad.items() if count)
         raise KdvizError(
             f"{source.name}: NaN or Inf in {found} {total:,} samples; leave them out with --drop-nonfinite"
         )
+    require(
+        drop_nonfinite or not short,
+        f"{source.name}: {short:,} of {total:,} samples have their label's channel or all but one at -inf;"
+        " leave them out with --drop-nonfinite",
+    )
     require(total, f"{source.name}: no samples")
     require(seen >= least, f"{source.name}: {who} needs {least} samples or more, got {seen}")
     if tally is not None:
         tally |= {"samples": seen, "dropped": total - seen}
+        tally |= {name: count for name, count in {"masked": hidden, "padding": padding}.items() if count}
 
 
 def where(attrs: Mapping[str, Any]) -> str:
@@ -166,7 +200,7 @@ def _rows(chunk: Chunk, mask: Tensor) -> Chunk:
 
 
 def _chunk(parts: tuple, start: int, name: str) -> Chunk:
-    student, teacher, target, ids = (*parts, None, None, None)[:4]
+    student, teacher, target, ids = parts
     student = _logits(student, f"{name}: student")
     teacher = None if teacher is None else _logits(teacher, f"{name}: teacher").to(student.device)
     if teacher is not None:
@@ -206,7 +240,7 @@ def _labels(array: Any, n: int, k: int, name: str) -> Tensor:
     return target.long()
 
 
-def _from_path(text: str) -> Logits:
+def _from_path(text: str, rest: str) -> Logits:
     parts = [Path(part) for part in text.split(",")] if "," in text and not Path(text).exists() else [Path(text)]
     for path in parts:
         require(path.is_file(), f"logits not found: {path}")
@@ -217,9 +251,9 @@ def _from_path(text: str) -> Logits:
     name, suffix = text, parts[0].suffix
     if suffix == ".nc":
         return _from_netcdf(parts[0])
-    found = _torch_file(parts[0]) if suffix in (".pt", ".pth") else _numpy_file(parts[0])
+    found = torch_file(parts[0]) if suffix in (".pt", ".pth") else numpy_file(parts[0])
     if isinstance(found, Mapping):
-        return _from_arrays(_named(found, name), name)
+        return _from_mapping(found, name, rest)
     if isinstance(found, tuple | list):
         require(all(hasattr(one, "shape") for one in found), f"{name}: expected tensors, got a list of other things")
         return _from_arrays(tuple(found), name)
@@ -229,47 +263,9 @@ def _from_path(text: str) -> Logits:
 
 
 def _array(path: Path) -> Any:
-    found = _torch_file(path) if path.suffix in (".pt", ".pth") else _numpy_file(path)
+    found = torch_file(path) if path.suffix in (".pt", ".pth") else numpy_file(path)
     require(hasattr(found, "shape"), f"{path}: expected one array, got a {type(found).__name__}")
     return found
-
-
-def check_unpacked(path: Path) -> None:
-    """Refuse an archive that unpacks to far more than numbers can be compressed to: a few bytes may hold gigabytes."""
-    with zipfile.ZipFile(path) as archive:
-        total, held = sum(entry.file_size for entry in archive.infolist()), path.stat().st_size
-    require(total <= 100 * held + 2**24, f"{path}: would unpack to {total} bytes from {held}; damaged")
-
-
-def _numpy_file(path: Path) -> Any:
-    """An array by memory map, or the arrays of an archive."""
-    try:
-        with path.open("rb") as stream:
-            if stream.read(6) == b"\x93NUMPY":
-                return np.load(path, mmap_mode="r", allow_pickle=False)
-            stream.seek(0)
-            if zipfile.is_zipfile(path):
-                check_unpacked(path)
-            found = np.load(stream, allow_pickle=False)
-            return {key: found[key] for key in found.files}
-    except KdvizError:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise KdvizError(f"{path}: not logits in a .nc, .npz, .npy or .pt file ({said})") from error
-
-
-def _torch_file(path: Path) -> Any:
-    """What a file of torch.save holds, read as a checkpoint's would be."""
-    from kdviz.checkpoints.read import read_file
-
-    try:
-        return read_file(path)
-    except KdvizError as error:
-        raise KdvizError(
-            f"{error}; torch.load(weights_only=True) cannot read it; save plain tensors as"
-            " {'logits_student': ..., 'logits_teacher': ..., 'target': ...}"
-        ) from error
 
 
 def _named(found: Mapping[str, Any], name: str) -> tuple:
@@ -313,17 +309,28 @@ def _from_dataset(dataset: Any, name: str) -> Logits:
     return _from_arrays(arrays, name, dict(dataset.attrs))
 
 
+def _from_mapping(found: Mapping[str, Any], name: str, rest: str) -> Logits:
+    dense = layouts.sparse(found, name, rest)
+    some = any(isinstance(one, layouts.TopK) for one in dense.values())
+    return _from_arrays(_named(dense, name), name, {"rest": layouts.RESTS[rest]} if some else {})
+
+
 def _from_arrays(arrays: tuple, name: str, attrs: Mapping[str, Any] | None = None) -> Logits:
     require(len(arrays) in (2, 3, 4), f"{name}: expected (student, teacher[, labels]), got {len(arrays)} arrays")
     first = arrays[0]
     for array, who in zip(arrays[1:], ("the teacher's logits", "labels", "ids"), strict=False):
         if array is not None and len(array) != len(first):
             raise KdvizError(f"{name}: {len(first):,} samples of the student's logits but {len(array):,} of {who}")
-    step = max(1, NUMBERS // max(1, first.shape[-1]))
+    step = max(1, NUMBERS // max(1, math.prod(first.shape[1:])))
 
     def passes() -> Iterator[tuple]:
         for start in range(0, len(first), step):
             stop = min(start + step, len(first))  # some readers of HDF5 fill up a slice beyond the end
             yield tuple(None if one is None else one[start:stop] for one in arrays)
 
-    return Logits(name, passes, attrs or {}, len(first))
+    known = dict(attrs or {})
+    count = len(first)
+    if len(first.shape) == 3:
+        known["layout"] = f"{first.shape[0]} x {first.shape[1]} positions, each a sample"
+        count *= first.shape[1]
+    return Logits(name, passes, known, count)

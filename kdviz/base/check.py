@@ -36,16 +36,27 @@ def require(condition: object, message: str) -> None:
         raise KdvizError(message)
 
 
-def unknown(kind: str, name: object, known: Iterable[str]) -> KdvizError:
+def unknown(kind: str, name: object, known: Iterable[str], *, most: int | None = None) -> KdvizError:
     """The error for a name that nobody has registered, with a close match.
+
+    Args:
+        kind: what it should be the name of.
+        name: the name.
+        known: all names that would do.
+        most: of a long list, how many of the closest are named instead of all.
 
     >>> print(unknown("loss", "kdd", ["kd", "dkd", "ce"]))
     unknown loss 'kdd'; did you mean 'kd'? known: ce, dkd, kd
     """
     names = sorted(known)
     lowered = {candidate.lower(): candidate for candidate in names}
-    close = get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.5)
+    close = get_close_matches(str(name).lower(), lowered, n=most or 1, cutoff=0.5)
     hint = f"; did you mean '{lowered[close[0]]}'?" if close else ";"
+    if most is not None and len(names) > most:
+        others = ", ".join(lowered[one] for one in close[1:])
+        return KdvizError(
+            f"unknown {kind} {str(name)!r}{hint} {f'close to it: {others}; ' if others else ''}{len(names):,} are known"
+        )
     return KdvizError(f"unknown {kind} {str(name)!r}{hint} known: {', '.join(names) or 'none'}")
 
 

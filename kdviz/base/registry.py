@@ -1,6 +1,6 @@
 """Name -> entry, filled at import; unknown names get a close match, names are never overwritten."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from kdviz.base.check import KdvizError, unknown
@@ -22,6 +22,14 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Entry] = {}
+        self._others: list[str] = []
+
+    def accept(self, names: Iterable[str]) -> None:
+        """Other names that stand for an entry, or forms of them ("timm:NAME"), which their readers resolve.
+
+        They are listed beside the entries where a name is unknown.
+        """
+        self._others += names
 
     def add(self, name: str, entry: Entry) -> Entry:
         """Register entry under name and return it. Raises KdvizError when the name is taken."""
@@ -38,7 +46,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         try:
             return self._entries[name]
         except (KeyError, TypeError):
-            raise unknown(self.kind, name, self._entries) from None
+            raise unknown(self.kind, name, [*self._entries, *self._others]) from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

@@ -13,12 +13,16 @@ from torch import Tensor
 from kdviz.base.check import KdvizError, require
 from kdviz.checkpoints.schema import LONGEST, MOST, Facts, Recipe, validate
 from kdviz.data import DATA
+from kdviz.models import LIBRARY_NAMES
 
-# Entries that hold weights, the student's first; averaged copies only where there is nothing else.
-ENTRIES = (
-    *("student", "state_dict", "model", "model_state_dict", "net"),
-    *("state_dict_ema", "model_ema", "ema_model", "ema"),
-)
+# Entries that hold weights: as trained, the student's first, and averaged over the steps.
+ENTRIES = {
+    "raw": ("student", "state_dict", "model", "model_state_dict", "net"),
+    "ema": ("state_dict_ema", "model_ema", "ema_model", "ema"),
+}
+INNER = ("shadow", "module", "state_dict", "model")  # where the classes that average keep the tensors in their entry
+SWAPPED = "ema_state_dict"  # mmengine's: here are the weights as trained, and the averaged ones are in state_dict
+COUNTERS = ("total_ops", "total_params")  # that thop leaves in every module
 SETTINGS = ("args", "opt", "hyper_parameters", "config", "meta")
 
 
@@ -30,6 +34,7 @@ class Foreign(NamedTuple):
         state: tensors by name, prefixes still on.
         claims: architectures that the file names, as `kdviz.models.build` might take them.
         dropped: entries that are not used.
+        weights: "raw", or "ema" where they are an average over the steps.
         facts: fields of `Checkpoint` that the file fills.
     """
 
@@ -37,13 +42,18 @@ class Foreign(NamedTuple):
     state: dict[str, Any]
     claims: list[str]
     dropped: list[str]
+    weights: str
     facts: dict[str, Any]
 
 
-def parse(payload: Any) -> Foreign:
+def parse(payload: Any, weights: str | None = None) -> Foreign:
     """The parts of a payload of another producer.
 
-    Raises: KdvizError when there are no weights in it.
+    Args:
+        payload: what the file holds.
+        weights: "raw" or "ema" [default: raw, where the file has them].
+
+    Raises: KdvizError when there are no weights in it, or none of those that were asked for.
     """
     require(
         isinstance(payload, Mapping),
@@ -53,18 +63,82 @@ def parse(payload: Any) -> Foreign:
         not {"fingerprint", "position", "objective"} <= payload.keys(),
         "is the resume state of kdviz train; open last.pt or best.pt beside it",
     )
-    entry = next((key for key in ENTRIES if _is_state(payload.get(key))), None)
-    state = payload if entry is None else payload[entry]
-    if not _is_state(state):
-        raise KdvizError(f"has no weights in it; it holds {_names(payload)}")
+    entry, state, kind = _choose(payload, weights)
     producer = _producer(payload, state)
     settings = _settings(payload)
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    tensors = {
+        key: value
+        for key, value in state.items()
+        if isinstance(value, Tensor) and key.rsplit(".", 1)[-1] not in COUNTERS
+    }
     unused = sorted(set(payload) - {entry, "epoch"}, key=str) if entry else []
-    extra = [str(key) for key in state if key not in tensors]
+    extra = [str(key) for key in state if key not in tensors and key.rsplit(".", 1)[-1] not in COUNTERS]
+    extra += [f"thop's {name}" for name in COUNTERS if any(key.rsplit(".", 1)[-1] == name for key in state)]
     facts = _facts(payload, settings)
     validate(Facts, facts)
-    return Foreign(producer, tensors, _claims(producer, payload, settings), [*map(str, unused), *extra], facts)
+    return Foreign(producer, tensors, _claims(producer, payload, settings), [*map(str, unused), *extra], kind, facts)
+
+
+def _choose(payload: Mapping[Any, Any], wanted: str | None) -> tuple[str | None, Mapping[str, Any], str]:
+    """The entry that holds the weights (None: the payload itself), the weights in it, and "raw" or "ema"."""
+    found = {kind: _entry(payload, names) for kind, names in ENTRIES.items()}
+    if found["raw"] and _is_state(payload.get(SWAPPED)):
+        found = {"raw": (SWAPPED, payload[SWAPPED]), "ema": found["raw"]}
+    if not any(found.values()) and _is_state(payload):
+        found["raw"] = (None, payload)
+    if not any(found.values()):
+        raise KdvizError(f"has no weights in it; it holds {_names(payload)}")
+    if wanted == "ema" and found["ema"] is None and found["raw"] is not None:
+        entry, state = found["raw"]
+        part = _averaged_part(state)
+        found["ema"] = (entry, part) if part else None
+    kind = wanted or ("raw" if found["raw"] else "ema")
+    chosen = found[kind]
+    if chosen is None:
+        other, hint = ("averaged", "ema") if kind == "raw" else ("no averaged", "raw")
+        raise KdvizError(f"holds {other} weights{' alone' if kind == 'raw' else ''}; open it with --weights {hint}")
+    entry, state = chosen
+    return entry, _completed(state, found["raw"]) if kind == "ema" else state, kind
+
+
+def _entry(payload: Mapping[Any, Any], names: tuple[str, ...]) -> tuple[str | None, Mapping[str, Any]] | None:
+    """The first entry that holds weights, by itself or one level deeper, and they."""
+    for name in names:
+        value = payload.get(name)
+        inside = (value[key] for key in INNER if key in value) if isinstance(value, Mapping) else ()
+        state = next((one for one in (value, *inside) if _is_state(one)), None)
+        if state is not None:
+            return name, state
+    return None
+
+
+def _averaged_part(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors below a group of averaged weights ("ema_model."), under the names that they have there."""
+    found = {}
+    for key, tensor in state.items():
+        parts = key.split(".")
+        place = next((i for i, part in enumerate(parts[:-1]) if part in ENTRIES["ema"]), None)
+        if place is not None:
+            found[".".join(parts[place + 1 :])] = tensor
+    return found
+
+
+def _completed(state: Mapping[str, Any], raw: tuple[str | None, Mapping[str, Any]] | None) -> Mapping[str, Any]:
+    """Averaged weights with what their modules lack from the raw ones: some averages follow no running statistics."""
+    if raw is None:
+        return state
+    averaged = _unwrapped(state)
+    modules = {key.rpartition(".")[0] for key in averaged}
+    lacking = {
+        key: tensor
+        for key, tensor in _unwrapped(raw[1]).items()
+        if key not in averaged and "." in key and key.rpartition(".")[0] in modules
+    }
+    return {**averaged, **lacking} if lacking else state
+
+
+def _unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {re.sub(r"^(module\.|_orig_mod\.)+", "", key): tensor for key, tensor in state.items()}
 
 
 def _is_state(value: Any) -> bool:
@@ -125,7 +199,16 @@ def _claims(producer: str, payload: Mapping[str, Any], settings: Mapping[str, An
     """Architectures of other libraries that the file names; nets of our own are known by their shapes."""
     library = {"timm": "timm", "PyTorch ImageNet example": "torchvision", "torchvision": "torchvision"}.get(producer)
     named = payload.get("arch") or settings.get("model")
-    return [f"{library}:{named}"] if library and isinstance(named, str) else []
+    return [claim(library, named)] if library and isinstance(named, str) else []
+
+
+def claim(library: str, name: str) -> str:
+    """The name for `kdviz.models.build` of another library's net: ours where we have the same one.
+
+    >>> claim("timm", "resnet18.a1_in1k"), claim("timm", "vit_tiny")
+    ('resnet18_imagenet', 'timm:vit_tiny')
+    """
+    return LIBRARY_NAMES.get(name.split(".")[0], f"{library}:{name}")
 
 
 def _facts(payload: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""ImageNet's residual nets among a file's tensors: torchvision and timm build them under the same tensor names."""
+"""ImageNet's VGGs and MobileNetV2 among a file's tensors: nets that torchvision builds and kdviz does not."""
 
 import importlib
 from collections.abc import Iterator, Mapping
@@ -8,52 +8,38 @@ from kdviz.base.check import KdvizError
 from kdviz.checkpoints.match_architecture import Shapes, shapes_of
 from kdviz.checkpoints.search import without_prefixes
 
-LIBRARIES = ("torchvision", "timm")
-# (convolutions in a block, blocks of each stage) -> name
-RESNETS: dict[tuple[int, tuple[int, ...]], str] = {
-    (2, (2, 2, 2, 2)): "resnet18",
-    (2, (3, 4, 6, 3)): "resnet34",
-    (3, (3, 4, 6, 3)): "resnet50",
-    (3, (3, 4, 23, 3)): "resnet101",
-    (3, (3, 8, 36, 3)): "resnet152",
-}
+# convolutions before the classifier -> depth with it
+VGGS = {8: 11, 10: 13, 13: 16, 16: 19}
 
 
-def resnet_name(shapes: Shapes) -> str | None:
-    """The residual net with ImageNet's 7x7 stem that these tensors are of, or None.
+def library_name(shapes: Shapes) -> str | None:
+    """torchvision's name of the VGG or MobileNetV2 that these tensors are of, or None.
 
-    >>> resnet_name({"conv1.weight": (64, 3, 3, 3)}) is None
-    True
+    >>> library_name({"features.18.0.weight": (1280, 320, 1, 1), "classifier.1.weight": (1000, 1280)})
+    'mobilenet_v2'
     """
-    if shapes.get("conv1.weight") != (64, 3, 7, 7) or "fc.weight" not in shapes:
-        return None
-    if shapes.get("layer1.0.conv2.weight") != (64, 64, 3, 3):  # wider and grouped nets have other names
-        return None
-    depths = tuple(len({key.split(".")[1] for key in shapes if key.startswith(f"layer{i}.")}) for i in range(1, 5))
-    convolutions = 3 if "layer1.0.conv3.weight" in shapes else 2
-    return RESNETS.get((convolutions, depths))
+    if shapes.get("features.18.0.weight") == (1280, 320, 1, 1) and "classifier.1.weight" in shapes:
+        return "mobilenet_v2"
+    if shapes.get("features.0.weight") == (64, 3, 3, 3) and shapes.get("classifier.0.weight") == (4096, 25088):
+        maps = [key for key, shape in shapes.items() if key.startswith("features.") and len(shape) == 4]
+        norm = "_bn" if "features.1.running_mean" in shapes else ""
+        return f"vgg{VGGS[len(maps)]}{norm}" if len(maps) in VGGS else None
+    return None
 
 
 def claims(state: Mapping[str, Any]) -> Iterator[str]:
-    """Names under which `kdviz.models.build` may have the net in `state`, by the libraries that can be imported here.
+    """The name under which `kdviz.models.build` has the net in `state` by way of torchvision.
 
-    Raises: KdvizError where it is such a net and no library that has it can be imported.
+    Raises: KdvizError where it is such a net and torchvision cannot be imported.
     """
-    name = resnet_name(shapes_of(without_prefixes(state)))
+    name = library_name(shapes_of(without_prefixes(state)))
     if name is None:
         return
-    there = [library for library in LIBRARIES if _importable(library)]
-    if not there:
-        raise KdvizError(
-            f"is a {name} with ImageNet's stem, which torchvision and timm build, but neither can be imported here;"
-            f" pip install 'kdviz[models]', then it opens by itself (or as FILE@torchvision:{name})"
-        )
-    yield from (f"{library}:{name}" for library in there)
-
-
-def _importable(library: str) -> bool:
     try:
-        importlib.import_module(library)
-    except (ImportError, RuntimeError):  # torchvision for another torch raises RuntimeError
-        return False
-    return True
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError) as error:  # built for another torch it raises RuntimeError
+        raise KdvizError(
+            f"is torchvision's {name}, and torchvision cannot be imported here; pip install 'kdviz[models]', then it"
+            f" opens by itself (or as FILE@torchvision:{name})"
+        ) from error
+    yield f"torchvision:{name}"

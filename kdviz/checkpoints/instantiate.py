@@ -13,7 +13,7 @@ from kdviz.base.check import KdvizError, require
 from kdviz.checkpoints import imagenet, search
 from kdviz.checkpoints import match_architecture as matching
 from kdviz.checkpoints.read import BROKEN
-from kdviz.models import MODELS, build
+from kdviz.models import LIBRARY_NAMES, MODELS, build
 from kdviz.models.external import is_external
 
 Net = str | nn.Module | None
@@ -50,7 +50,8 @@ def instantiate(
     require(isinstance(state, Mapping) and state, "has no tensors")
     _check_sizes(state)
     candidates = chain([None, *claims], imagenet.claims(state)) if model is None else [model]
-    found = (search.find(state, lambda shapes, net=net: _match(net, shapes, classes)) for net in candidates)
+    unlike = any(is_external(claim) for claim in claims)
+    found = (search.find(state, lambda shapes, net=net: _match(net, shapes, classes, unlike)) for net in candidates)
     student = next((one for one in found if one is not None), None)
     if student is None:
         raise KdvizError(
@@ -64,10 +65,15 @@ def instantiate(
     return Instance(_loaded(net, student.state), name, has, student.dropped)
 
 
-def _match(net: Net, shapes: matching.Shapes, classes: int | None) -> matching.Match | None:
-    """The net, if it has exactly these shapes; any net of the registry for None."""
+def _match(net: Net, shapes: matching.Shapes, classes: int | None, unlike: bool) -> matching.Match | None:
+    """The net, if it has exactly these shapes; any net of the registry for None.
+
+    With `unlike`, the file names another library's net that is none of ours, which may have the tensors of one of ours
+    and compute something else (timm's resnetblur50 has those of resnet50).
+    """
     if net is None:
-        return matching.infer(shapes)
+        fitting = matching.infer(shapes)
+        return None if fitting and unlike and fitting.name in LIBRARY_NAMES.values() else fitting
     if isinstance(net, str) and not is_external(net):
         count = matching.classes_for(net, shapes)
         return None if count is None else matching.Match(net, count)

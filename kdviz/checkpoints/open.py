@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from kdviz.base.check import KdvizError, existing, require
+from kdviz.base.check import KdvizError, existing, one_of, require
 from kdviz.base.files import sha256
 from kdviz.checkpoints import foreign, search
 from kdviz.checkpoints.instantiate import instantiate
@@ -18,16 +18,22 @@ from kdviz.checkpoints.read import read_file
 from kdviz.checkpoints.record import Checkpoint
 from kdviz.checkpoints.references import PARTS, split_reference
 from kdviz.checkpoints.run_folder import checkpoint_file
-from kdviz.checkpoints.schema import CLASSES, check_checkpoint
+from kdviz.checkpoints.schema import CLASSES, Facts, check_checkpoint, validate
+from kdviz.data.adapt import constants
 from kdviz.models.external import is_external
 from kdviz.models.view import see
 
 HUGGING_FACE = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+WEIGHTS = ("raw", "ema")
 SUFFIXES = (".pt", ".pth", ".ckpt", ".tar", ".safetensors", ".bin")
 
 
 def load_checkpoint(
-    path: str | os.PathLike, *, model: str | nn.Module | None = None, classes: int | None = None
+    path: str | os.PathLike,
+    *,
+    model: str | nn.Module | None = None,
+    classes: int | None = None,
+    weights: str | None = None,
 ) -> Checkpoint:
     """The net in a checkpoint of any known producer, and what the file says of it.
 
@@ -41,6 +47,8 @@ def load_checkpoint(
         model: the architecture, where the file does not say and its shapes are of no net of `MODELS`: a name for
             `kdviz.models.build`, or a net of yours, of which a copy is filled.
         classes: the class count that the file must have [default: whatever it has].
+        weights: "raw", as trained, or "ema", averaged over the steps, where a file has both [default: raw, where the
+            file has them]. What an average does not follow, such as running statistics, is taken from the raw weights.
 
     Returns: a `Checkpoint`; its net in eval mode, on the CPU, in float32.
 
@@ -51,20 +59,23 @@ def load_checkpoint(
     part = word if word in PARTS else None
     model = word if word and model is None and part is None else model
     found = checkpoint_file(existing(named, what="checkpoint"))
+    if weights is not None:
+        one_of("load_checkpoint", WEIGHTS, weights=weights)
     require(classes is None or 1 <= classes <= CLASSES, f"classes must be 1 to {CLASSES}, got {classes}")
     file, config = _folder(found) if found.is_dir() else (found, {})
     payload = read_file(file)
     try:
         if isinstance(payload, Mapping) and "kdviz" in payload:
             require(part != "teacher", "holds the student alone; name its teacher's own file")
+            require(weights != "ema", "a kdviz checkpoint holds one set of weights; leave --weights ema out")
             return _ours(found, payload, model, classes)
         if part == "teacher":
             state = search.teacher_state(payload)
             require(state, "holds no teacher's weights")
-            opened = _foreign(found, file, state, {}, model, classes)
+            opened = _foreign(found, file, state, {}, model, classes, None)
             digest = hashlib.sha256(f"{opened.sha256} teacher".encode()).hexdigest()
             return replace(opened, part=part, sha256=digest)
-        return _foreign(found, file, payload, config, model, classes)
+        return _foreign(found, file, payload, config, model, classes, weights)
     except KdvizError as error:
         raise KdvizError(f"{found}: {error}") from error
 
@@ -99,21 +110,35 @@ def _architecture(name: str) -> str:
 
 
 def _foreign(
-    path: Path, file: Path, payload: Any, config: Mapping[str, Any], model: str | nn.Module | None, classes: int | None
+    path: Path,
+    file: Path,
+    payload: Any,
+    config: Mapping[str, Any],
+    model: str | nn.Module | None,
+    classes: int | None,
+    weights: str | None = None,
 ) -> Checkpoint:
-    found = foreign.parse(payload)
+    found = foreign.parse(payload, weights)
     architecture = config.get("architecture")  # timm's; other libraries' configurations build no net of a timm name
-    claims = [f"timm:{architecture}"] if isinstance(architecture, str) else found.claims
+    claims = [foreign.claim("timm", architecture)] if isinstance(architecture, str) else found.claims
     filled = instantiate(found.state, model=model, classes=classes, claims=claims)
+    digest = sha256(file)
+    facts = found.facts
+    if (own := constants(config.get("pretrained_cfg"))) is not None:  # timm's
+        mean, std = ([float(one) for one in values] for values in own)
+        facts = facts | {"recipe": {**facts["recipe"], "normalization": {"mean": mean, "std": std}}}
+        validate(Facts, facts)
     return Checkpoint(
         path=path,
         model=filled.net,
         name=filled.name,
         classes=filled.classes,
-        sha256=sha256(file),
+        # results of averaged weights are never taken for those of the raw ones in the same file
+        sha256=digest if found.weights == "raw" else hashlib.sha256(f"{digest} ema".encode()).hexdigest(),
         producer="Hugging Face" if config else found.producer,
         dropped=[*filled.dropped, *found.dropped],
-        **found.facts,
+        weights=found.weights,
+        **facts,
     )
 
 

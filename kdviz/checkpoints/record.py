@@ -28,7 +28,9 @@ class Checkpoint:
         metrics: {"best": {"epoch", "top1", "loss"}, "last": {...}}; top1 is a fraction, loss in nats.
         teacher: {"path", "sha256", "name"} of the teacher, as the file names it.
         versions: of the libraries that wrote it.
-        sha256: of the file; of a teacher in a student's file, of that file's and the part's name.
+        sha256: of the file; of averaged weights, SHA-256 of the file's and " ema"; of a teacher in a student's file, of
+            the file's and " teacher".
+        weights: "raw", or "ema" where they are an average over the steps.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Checkpoint:
     metrics: dict[str, Any] = field(default_factory=dict)
     teacher: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict, repr=False)
+    weights: str = "raw"
 
     @property
     def parameters(self) -> int:
@@ -61,6 +64,7 @@ class Checkpoint:
             "file": f"{self.path} ({self.part})" if self.part else str(self.path),
             "written by": self.producer,
             "model": f"{self.name}, {self.classes} classes, {self.parameters:,} parameters",
+            "weights": "averaged (EMA)" if self.weights == "ema" else None,
             "data": self.data,
             "method": self.method,
             "seed": self.seed,
@@ -76,7 +80,19 @@ class Checkpoint:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the net, as plain values for JSON."""
-        names = ("name", "classes", "producer", "data", "method", "seed", "epoch", "which", "recipe", "metrics")
+        names = (
+            "name",
+            "classes",
+            "producer",
+            "weights",
+            "data",
+            "method",
+            "seed",
+            "epoch",
+            "which",
+            "recipe",
+            "metrics",
+        )
         return {
             "path": str(self.path),
             **{key: getattr(self, key) for key in names},

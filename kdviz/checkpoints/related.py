@@ -1,6 +1,7 @@
 """The data set and the teacher that belong to a checkpoint."""
 
 import os
+from typing import Any
 
 from kdviz.base.check import KdvizError, require
 from kdviz.base.references import data_name
@@ -10,6 +11,7 @@ from kdviz.checkpoints.record import Checkpoint
 from kdviz.checkpoints.references import PARTS, split_reference, teacher_file
 from kdviz.checkpoints.run_folder import root_of
 from kdviz.data import Data, load_data
+from kdviz.data.adapt import Adaptation, adapt, constants
 from kdviz.data.external import named_by_file
 
 
@@ -19,14 +21,19 @@ def load_data_of(
     *,
     root: str | os.PathLike | None = None,
     split: str = "test",
+    adaptation: Adaptation | None = None,
 ) -> Data:
     """The data set `name`, or the one that the checkpoint was trained on.
+
+    A folder or another data set without constants of its own is normalised as the net says it was trained: in its
+    recipe, or in its `pretrained_cfg` or `default_cfg`, which timm's nets have.
 
     Args:
         checkpoint: the net; None where `name` is given.
         name: of `load_data` [default: the checkpoint's].
         root: folder of the files [default: of a checkpoint in its run's folder, the one that the run was trained from].
         split: train, val or test.
+        adaptation: what of the data set is taken otherwise than it says.
     Raises:
         KdvizError: no data set is known; class counts that differ; as `load_data`.
     """
@@ -38,13 +45,24 @@ def load_data_of(
     if chosen is None:
         raise KdvizError("the checkpoint does not say its data set; name one with --data (see: kdviz list data)")
     data = load_data(chosen, split=split, root=root)
+    classes, own = (checkpoint.classes, _own_constants(checkpoint)) if checkpoint is not None else (None, None)
+    data = adapt(data, adaptation or Adaptation(), classes=classes, own=own)
     if checkpoint is not None:
+        subset = "; with --channels they can be some of the net's" if data.classes < checkpoint.classes else ""
         require(
             data.classes == checkpoint.classes,
             f"{checkpoint.path} has {checkpoint.classes} classes but {chosen} has {data.classes};"
-            " was it trained on another data set? name that one with --data",
+            f" was it trained on another data set? name that one with --data{subset}",
         )
     return data
+
+
+def _own_constants(checkpoint: Checkpoint) -> Any:
+    """Mean and std that the net was trained with, as far as its file or the net itself says."""
+    net = checkpoint.model
+    said = (checkpoint.recipe.get("normalization"), checkpoint.recipe)
+    cfg = (getattr(net, "pretrained_cfg", None), getattr(net, "default_cfg", None))
+    return next((found for one in (*said, *cfg) if (found := constants(one)) is not None), None)
 
 
 def load_teacher(path: str | os.PathLike, model: str | None = None) -> Checkpoint:

@@ -14,6 +14,7 @@ from kdviz.base.check import require
 from kdviz.base.files import atomic, write_dataset
 from kdviz.base.latex import caption_tex
 from kdviz.base.lock import locked
+from kdviz.cli.adaptation import with_remarks
 from kdviz.cli.lists import ListOption, expand_lists, refuse_spaced_words
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from kdviz.checkpoints import Checkpoint
     from kdviz.data import Data
+    from kdviz.data.adapt import Adaptation
 
 _folders: ContextVar[ExitStack | None] = ContextVar("folders held by the running command", default=None)
 
@@ -98,18 +100,26 @@ def _leaf_types(function: Any) -> dict[Any, set[Any]]:
     return found
 
 
-def open_checkpoint(path: Path, model: str | None = None, classes: int | None = None) -> "Checkpoint":
+def open_checkpoint(
+    path: Path, model: str | None = None, classes: int | None = None, weights: str | None = None
+) -> "Checkpoint":
     """The checkpoint at `path`, of any known producer; FILE@MODEL says its architecture."""
     from kdviz.checkpoints import load_checkpoint
 
-    return load_checkpoint(path, model=model, classes=classes)
+    return load_checkpoint(path, model=model, classes=classes, weights=weights)
 
 
-def open_data(checkpoint: "Checkpoint | None", name: str | None, root: Path | None, split: str = "test") -> "Data":
+def open_data(
+    checkpoint: "Checkpoint | None",
+    name: str | None,
+    root: Path | None,
+    split: str = "test",
+    adaptation: "Adaptation | None" = None,
+) -> "Data":
     """The data set `name`, or the one that the checkpoint was trained on; class counts must agree."""
     from kdviz.checkpoints.related import load_data_of
 
-    return load_data_of(checkpoint, name, root=root, split=split)
+    return with_remarks(load_data_of(checkpoint, name, root=root, split=split, adaptation=adaptation))
 
 
 def open_teacher(checkpoint: "Checkpoint", path: Path | None, model: str | None = None) -> "Checkpoint | None":

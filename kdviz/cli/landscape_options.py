@@ -8,6 +8,7 @@ import typer
 
 from kdviz.base.check import require
 from kdviz.cli import completion
+from kdviz.cli.adaptation import with_remarks
 from kdviz.cli.common import pairs
 from kdviz.cli.options import OUTPUT, NetOptions
 from kdviz.cli.requests import Request, name_with_code
@@ -94,7 +95,7 @@ class MeasureOptions:
         return Measurement(
             losses=self.losses or ["ce"],
             settings=pairs(self.settings or []),
-            samples=images_of(nets.data, self.samples),
+            samples=images_of(with_remarks(nets.data), self.samples),
             seed=seed,
             precision=self.precision,
             bn=bn,

@@ -39,6 +39,11 @@ DropNonfinite = Annotated[bool, typer.Option("--drop-nonfinite", help="Leave out
 Label = Annotated[list[str] | None, typer.Option(help="Names in the figure, in the order of the students: KD,ours.")]
 
 
+Rest = Annotated[
+    str, typer.Option(help="Channels that sparse logits leave out: mask, floor or spread (of log-probabilities).")
+]
+
+
 @dataclass(frozen=True)
 class LogitOptions(NetOptions):
     """The options that say whose logits are measured."""
@@ -48,6 +53,7 @@ class LogitOptions(NetOptions):
     label: Label = None
     samples: Samples = None
     drop_nonfinite: DropNonfinite = False
+    rest: Rest = "mask"
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ def gather(source: LogitOptions, figures: FigureOptions, *, needs_teacher: bool 
     brought = [one for one in named if _holds_logits(one)] + list(source.logits or ())
     paths = [Path(one) for one in named if one not in brought]
     found = _from_checkpoints(paths, source, figures, needs_teacher) if paths else []
-    found += [from_file(one) for one in brought]
+    found += [from_file(one, source.rest) for one in brought]
     found = _distinct(found)
     if source.label:
         require(len(source.label) == len(found), f"--label: {len(found)} students but {len(source.label)} labels")
@@ -159,12 +165,12 @@ def _holds_logits(text: str) -> bool:
     return False
 
 
-def from_file(text: str) -> NamedLogits:
+def from_file(text: str, rest: str = "mask") -> NamedLogits:
     """The logits in one file, or in the files of a list with commas."""
     from kdviz.analysis.sources import open_logits
     from kdviz.checkpoints.naming import is_generic
 
-    opened = open_logits(text)
+    opened = open_logits(text, rest=rest)
     files = [Path(one) for one in (text.split(",") if "," in text and not Path(text).exists() else [text])]
     first = files[0]
     generic = first.stem == "logits" or is_generic(first.stem)
@@ -172,7 +178,9 @@ def from_file(text: str) -> NamedLogits:
     name = first.stem if not generic or not folder else folder if first.stem == "logits" else f"{folder}_{first.stem}"
     label = str(opened.attrs.get("label", name))
     digests = " ".join(map(sha256, files))
-    return NamedLogits(label, name, opened, str(opened.attrs.get("student_sha256", digests)), {"files": digests})
+    return NamedLogits(
+        label, name, opened, str(opened.attrs.get("student_sha256", digests)), {"files": digests, "rest": rest}
+    )
 
 
 def _distinct(found: list[NamedLogits]) -> list[NamedLogits]:
@@ -190,14 +198,14 @@ def _from_checkpoints(
     from kdviz.checkpoints.references import split_reference
     from kdviz.checkpoints.run_folder import RunFolder, is_run
 
-    opened = [on_device(open_checkpoint(path, source.model), source) for path in paths]
+    opened = [on_device(open_checkpoint(path, source.model, weights=source.weights), source) for path in paths]
     teachers = [open_teacher(one, source.teacher, source.teacher_model) for one in opened]
     teachers = [one if one is None else on_device(one, source) for one in teachers]
     known = next((one for one in teachers if one is not None), None)
     require(known or not needs_teacher, f"{paths[0]} names no teacher; name its checkpoint with --teacher")
     found: list[NamedLogits] = []
     for path, checkpoint, own, name in zip(paths, opened, teachers, names_of(opened), strict=True):
-        images = open_data(checkpoint, source.data, source.root, source.split)
+        images = open_data(checkpoint, source.data, source.root, source.split, source.adaptation)
         images = images.subset(source.samples) if source.samples else images
         teacher = own or known
         facts: dict[str, Any] = {

@@ -5,13 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kdviz.cli import completion
+from kdviz.cli.adaptation import NETS, Channels, Damaged, Mean, Std, Weights, adapted
 
-NETS, OUTPUT = "Nets and data", "Output"  # titles of groups of options on a help page
+if TYPE_CHECKING:
+    from kdviz.data.adapt import Adaptation
+
+OUTPUT = "Output"  # title of a group of options on a help page
 
 Out = Annotated[
     Path | None,
@@ -115,12 +119,22 @@ class NetOptions:
     split: Split = "test"
     teacher: TeacherFile = None
     teacher_model: TeacherModel = None
+    weights: Weights = None
+    mean: Mean = None
+    std: Std = None
+    channels: Channels = None
+    damaged: Damaged = "refuse"
     device: Device = None
     batch: Batch = None
 
+    @property
+    def adaptation(self) -> "Adaptation":
+        """What of the data set is taken otherwise than it says."""
+        return adapted(self.mean, self.std, self.channels, self.damaged)
+
     def opening(self) -> dict[str, Any]:
         """The keywords of `open_nets`."""
-        names = ("model", "data", "root", "split", "teacher", "teacher_model")
+        names = ("model", "data", "root", "split", "teacher", "teacher_model", "weights", "adaptation")
         return {name: getattr(self, name) for name in names}
 
 

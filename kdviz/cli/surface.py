@@ -150,8 +150,8 @@ def _of_net(path: Path, sample: int, nets: NetOptions) -> Row:
     from kdviz.analysis.logits import collect_logits
     from kdviz.checkpoints.naming import name_of
 
-    student = on_device(open_checkpoint(path, nets.model), nets)
-    images = open_data(student, nets.data, nets.root, nets.split)
+    student = on_device(open_checkpoint(path, nets.model, weights=nets.weights), nets)
+    images = open_data(student, nets.data, nets.root, nets.split, nets.adaptation)
     require(0 <= sample < len(images), f"surface: sample {sample} is outside 0..{len(images) - 1} of {images.name}")
     named = open_teacher(student, nets.teacher, nets.teacher_model)
     if named is None:

@@ -13,6 +13,8 @@ from kdviz.data.base import DATA, SPLITS, Data, DataEntry
 from kdviz.data.external import is_external, load_function
 from kdviz.data.huggingface import load_hf
 
+DATA.accept(("folder:PATH", "hf:NAME", "package.module:function"))
+
 __all__ = ["DATA", "SPLITS", "Data", "DataEntry", "load_data"]
 
 

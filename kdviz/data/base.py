@@ -51,6 +51,8 @@ class Data:
         synthetic: drawn by a program, not photographed.
         flip: whether training may mirror the images.
         ids: int64 [n], positions in the full split (for a train and val cut from one file: in that file).
+        variant: what of the data set is taken otherwise than it says (`kdviz.data.adapt`); it is part of `sha256`.
+        warning: what a reader of its results must know.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Data:
     synthetic: bool = False
     flip: bool = True
     ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    variant: str = ""
+    warning: str = ""
 
     def __post_init__(self) -> None:
         if len(self.ids) == 0:
@@ -90,7 +94,7 @@ class Data:
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 over the pixels' bytes, then the labels as little-endian int64.
+        """SHA-256 over the pixels' bytes, then the labels as little-endian int64, then the variant.
 
         A folder-backed source stands in for its pixels by its own fingerprint (paths and sizes of files).
         """
@@ -101,7 +105,14 @@ class Data:
         else:
             digest.update(self.images.fingerprint().encode())
         digest.update(self.labels.cpu().numpy().astype("<i8").tobytes())
+        digest.update(self.variant.encode())
         return digest.hexdigest()
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """The variant and the warning as attributes of results, where there are any."""
+        both = {"data_variant": self.variant, "data_warning": self.warning}
+        return {name: text for name, text in both.items() if text}
 
     def normalize(self, images: Tensor) -> Tensor:
         """(x / 255 - mean) / std in float32, on the batch's device and in its memory format."""

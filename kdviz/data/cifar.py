@@ -18,6 +18,7 @@ from kdviz.data import archives, pickles
 from kdviz.data.base import DATA, Data, DataEntry, held_out, roots
 
 PIXELS = 3 * 32 * 32
+PUBLISHED = {"train": 50_000, "test": 10_000}  # images of either data set
 
 
 @dataclass(frozen=True)
@@ -145,10 +146,15 @@ def _find(cifar: _Cifar, root: Path | None) -> tuple[_Version, Path]:
             if all((place / name).is_file() for name in version.test):
                 return version, place
     names = " or ".join(version.archive for version in cifar.versions)
+    fetch = f"kdviz data fetch {cifar.name} --root {searched[0] if searched else 'DIR'}"
     if not searched:
-        raise KdvizError(f"{cifar.name}: put {names} into a folder and name it with --root (or $KDVIZ_DATA)")
+        raise KdvizError(
+            f"{cifar.name}: put {names} into a folder and name it with --root (or $KDVIZ_DATA); {fetch} brings it"
+        )
     where = " or ".join(map(str, searched))
-    raise KdvizError(f"{cifar.name}: nothing found in {where}; put {names}, or its unpacked folder, there")
+    raise KdvizError(
+        f"{cifar.name}: nothing found in {where}; put {names}, or its unpacked folder, there; {fetch} brings it"
+    )
 
 
 def _load(split: str, root: Path | None = None, *, cifar: _Cifar) -> Data:
@@ -169,6 +175,10 @@ def _load(split: str, root: Path | None = None, *, cifar: _Cifar) -> Data:
             f"{place}: {part} has label {values.max()}, but"
             f" {cifar.name} has {cifar.classes} classes; another data set?",
         )
+    count, published = sum(map(len, labels)), PUBLISHED["test" if split == "test" else "train"]
+    warning = ""
+    if count != published:
+        warning = f"not the published {cifar.name}: {place} holds {count:,} images where that has {published:,}"
     data = Data(
         name=cifar.name,
         split=split,
@@ -177,6 +187,7 @@ def _load(split: str, root: Path | None = None, *, cifar: _Cifar) -> Data:
         mean=cifar.mean,
         std=cifar.std,
         class_names=tuple(names),
+        warning=warning,
     )
     return data if split == "test" else held_out(data, split, len(data) // 10)
 

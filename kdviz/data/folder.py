@@ -30,6 +30,24 @@ def _images(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
+def _first(folder: Path, names: list[str]) -> Path:
+    """The first image of a folder of class folders, all of which must have one.
+
+    Raises: KdvizError naming the class folders without an image.
+    """
+    found = {name: _images(folder / name) for name in names}
+    empty = [name for name in names if not found[name]]
+    full = next((images[0] for images in found.values() if images), None)
+    if full is None:
+        raise KdvizError(f"{folder}: class folders, but no images ({', '.join(SUFFIXES)}) in them")
+    require(
+        not empty,
+        f"{folder}: no images ({', '.join(SUFFIXES)}) in the class folder{'s' * (len(empty) > 1)}"
+        f" {', '.join(empty[:6])}{', ...' * (len(empty) > 6)}; put some there, or remove it",
+    )
+    return full
+
+
 def _tree(name: str, split: str, folder: Path, names: list[str], size: int | None, constants: tuple) -> Data:
     """The record of folder/CLASS/...; `names` are the classes in label order, the same for every split."""
     known = {label: number for number, label in enumerate(names)}
@@ -67,14 +85,17 @@ def load(split: str, root: Path | None = None) -> Data:
     name, parts = f"folder:{root}", {part for part in ("train", "val", "test") if (path / part).is_dir()}
     require("train" in parts or not parts, f"{path}: has {' and '.join(sorted(parts))} but no train/ beside it")
     if not parts:
-        whole = _tree(name, split, path, _classes(path), size, IMAGENET)
+        names = _classes(path)
+        _first(path, names)
+        whole = _tree(name, split, path, names, size, IMAGENET)
         return _cut(whole, split)
     require(parts != {"train"}, f"{path}: has train/ but neither val/ nor test/; rename it, or add one")
     names = _classes(path / "train")
     own = {"train": "train", "test": "test" if "test" in parts else "val"}
     if parts == {"train", "val", "test"}:
         own["val"] = "val"
-    size = size or natural_size(next(iter(_images(path / "train")), path / "train"))
+    first = _first(path / "train", names)
+    size = size or natural_size(first)
     data = _tree(name, split, path / own.get(split, "train"), names, size, IMAGENET)
     return data if split == "test" or "val" in own else held_out(data, split, max(1, len(data) // 10))
 
@@ -125,7 +146,10 @@ def _tiny_home(root: Path | None) -> Path:
             if (home / "train").is_dir() and (home / "val").is_dir():
                 return home
     where = " or ".join(map(str, searched)) or "a folder"
-    raise KdvizError(f"tiny-imagenet: unpack tiny-imagenet-200.zip into {where} and name it with --root")
+    raise KdvizError(
+        f"tiny-imagenet: unpack tiny-imagenet-200.zip into {where} and name it with --root;"
+        f" kdviz data fetch tiny-imagenet --root {searched[0] if searched else 'DIR'} brings it"
+    )
 
 
 def _annotated(folder: Path, ids: list[str]) -> Data:

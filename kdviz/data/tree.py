@@ -95,6 +95,7 @@ def load_tree(root: Path, part: str, *, size: int = 224, name: str | None = None
     for label in _folders(folder):
         require(label in known, f"{folder / label}: no such class in {root / 'train'}")
         found = sorted(_files(folder / label, label))
+        require(found or part != "train", f"{folder / label}: no images ({', '.join(SUFFIXES)}) in this class folder")
         names += found
         counts.append((known[label], len(found)))
     require(names, f"{folder}: class folders, but no images ({', '.join(SUFFIXES)}) in them")

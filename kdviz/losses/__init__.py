@@ -76,6 +76,7 @@ ALIASES = {
     "plackett_luce": "pld",
     "cross_entropy": "ce",
 }
+LOSSES.accept(ALIASES)
 
 
 def resolve(name: str) -> Loss:

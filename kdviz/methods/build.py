@@ -16,6 +16,10 @@ from kdviz.methods.settings import checked, finite
 from kdviz.methods.term import LossTerm, Probe
 from kdviz.models import Outputs
 
+# Other names of methods: those of the losses that have the same name as theirs, and of the ranking loss.
+NAMES = {**ALIASES, "rank_kendall": "rk", "rkkd": "rk", "kendall": "rk"}
+METHODS.accept(name for name in NAMES if name not in METHODS)
+
 
 def canonical(spec: str) -> str:
     """The spec with every method under its registered name.
@@ -117,9 +121,8 @@ def _try(module: LossTerm, probe: Probe) -> None:
 
 
 def _methods(spec: str) -> list[Method]:
-    alias = {**ALIASES, "rank_kendall": "rk", "rkkd": "rk", "kendall": "rk"}
     names = [name.strip().lower() for name in spec.split("+")]
-    methods = [METHODS[name if name in METHODS else alias.get(name, name)] for name in names]
+    methods = [METHODS[name if name in METHODS else NAMES.get(name, name)] for name in names]
     twice = sorted({method.name for method in methods if methods.count(method) > 1})
     require(not twice, f"method {spec!r}: {', '.join(twice)} stands there twice; raise its weight in its place")
     return methods

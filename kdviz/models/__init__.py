@@ -21,8 +21,10 @@ from kdviz.models import (
     pvt,
     resnet,
     resnet_imagenet,
+    resnet_torchvision,
     shufflev1,
     shufflev2,
+    shufflev2_torchvision,
     t2t,
     vgg,
     wrn,
@@ -32,15 +34,18 @@ from kdviz.models.external import build_external, is_external, takes_drop_path
 from kdviz.models.features import with_features
 from kdviz.models.outputs import Outputs, logits_of, net_of
 
-__all__ = ["MODELS", "Outputs", "build", "evaluating", "logits_of", "net_of", "with_features"]
+__all__ = ["LIBRARY_NAMES", "MODELS", "Outputs", "build", "evaluating", "logits_of", "net_of", "with_features"]
 
 MODELS: Registry[Callable[..., nn.Module]] = Registry("model")
 for _family in (
     *(resnet, resnet_imagenet, wrn, vgg, mobilenetv2, shufflev1, shufflev2),
-    *(mobilenetv1, mobilenetv2_tiny, t2t, pvt),  # for 224 px and 64 px
+    *(resnet_torchvision, shufflev2_torchvision, mobilenetv1, mobilenetv2_tiny, t2t, pvt),  # for 224 px and 64 px
 ):
     for _name, _net in _family.NETS.items():
         MODELS.add(_name, _net)
+MODELS.accept(("timm:NAME", "torchvision:NAME", "package.module:function"))
+# names that torchvision and timm have for nets of `MODELS`
+LIBRARY_NAMES = {**resnet_torchvision.LIBRARY_NAMES, **shufflev2_torchvision.LIBRARY_NAMES}
 
 
 def build(name: str, *, classes: int = 100, seed: int | None = None, drop_path: float = 0.0) -> nn.Module:

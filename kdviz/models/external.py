@@ -1,5 +1,6 @@
-"""Nets from outside: `timm:NAME`, `torchvision:NAME`, `package.module:function`."""
+"""Nets from outside: `timm:NAME`, `torchvision:NAME`, `package.module:function` or `:Class.method`."""
 
+import ast
 import importlib
 import inspect
 import os
@@ -7,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -25,9 +26,10 @@ def build_external(name: str, classes: int, *, drop_path: float = 0.0) -> nn.Mod
     """A net of another library, or the user's own.
 
     Args:
-        name: "timm:NAME", "torchvision:NAME", or "package.module:function" for a function or class that is called with
-            `classes`, `num_classes` or, having neither argument, with the number of classes alone; modules in the
-            working folder are found too.
+        name: "timm:NAME", "torchvision:NAME", or "package.module:function" for a function, a class or a method of one
+            ("package.module:Class.from_name") that is called with `classes`, `num_classes` or, having neither argument,
+            with the number of classes alone; modules in the working folder are found too. Arguments before it may stand
+            in parentheses: "efficientnet_pytorch:EfficientNet.from_name('efficientnet-b0')", literals alone.
         classes: number of classes.
         drop_path: of the last block; timm's `drop_path_rate`, an own function's argument `drop_path`.
 
@@ -56,7 +58,7 @@ def _library(name: str) -> ModuleType:
 def _timm(library: str, net: str, classes: int, drop_path: float) -> nn.Module:
     timm = _library(library)
     if not _NAME.fullmatch(net) or not timm.is_model(net.split(".")[0]):  # hf-hub:... would be downloaded
-        raise unknown("timm model", net, timm.list_models())
+        raise unknown("timm model", net, timm.list_models(), most=5)
     settings = {"drop_path_rate": drop_path} if drop_path else {}  # nets without it do not know the argument
     return _called(lambda: timm.create_model(net, pretrained=False, num_classes=classes, **settings), f"timm:{net}")
 
@@ -66,7 +68,7 @@ def _torchvision(library: str, net: str, classes: int, drop_path: float) -> nn.M
     models = _library(library).models
     classifiers = models.list_models(models)  # the others download their backbone's weights
     if net not in classifiers:
-        raise unknown("torchvision model", net, classifiers)
+        raise unknown("torchvision model", net, classifiers, most=5)
     return _called(lambda: models.get_model(net, weights=None, num_classes=classes), f"torchvision:{net}")
 
 
@@ -77,14 +79,35 @@ def _own(library: str, net: str, classes: int, drop_path: float) -> Any:
         module = importlib.import_module(library)
     except (ImportError, RuntimeError) as error:
         raise KdvizError(f"{library}:{net}: cannot import {library} ({_line(error)})") from error
-    make = getattr(module, net, None)
-    if not callable(make):
-        raise unknown(f"function in {library}:", net, (key for key in vars(module) if not key.startswith("_")))
-    keyword = next((key for key in ("classes", "num_classes") if key in _arguments(make)), None)
+    path, given = _call(f"{library}:{net}", net)
+    make: Any = module
+    found = make
+    for step in path.split("."):
+        found, make = make, getattr(make, step, None)
+        if make is None:
+            raise unknown(f"name in {library}:", step, (key for key in vars(found) if not key.startswith("_")))
+    require(callable(make), f"{library}:{path} is a {type(make).__name__}; expected a function, a class or its method")
+    taken = _arguments(make)
+    keyword = next((key for key in ("classes", "num_classes") if key in taken), None)
+    if keyword is None and given and any(kind is inspect.Parameter.VAR_KEYWORD for kind in taken.values()):
+        keyword = "num_classes"  # given the name of a net, functions take the rest as keywords
     settings = {"drop_path": drop_path} if drop_path else {}
-    arguments = () if keyword else (classes,)
+    arguments = given if keyword else (*given, classes)
     named = {keyword: classes} if keyword else {}
     return _called(lambda: make(*arguments, **named, **settings), f"{library}:{net}")
+
+
+def _call(name: str, net: str) -> tuple[str, tuple[Any, ...]]:
+    """The dotted path and the literal arguments of "Class.method" or "Class.method('literal', 2)"."""
+    path, opening, _ = net.partition("(")
+    if not opening:
+        return net, ()
+    try:
+        call = ast.parse(net, mode="eval").body
+        require(isinstance(call, ast.Call) and not call.keywords, f"{name}: expected function(literal, ...)")
+        return path, tuple(ast.literal_eval(argument) for argument in cast(ast.Call, call).args)
+    except (SyntaxError, ValueError) as error:
+        raise KdvizError(f"{name}: expected function('text', 2) with literals alone ({_line(error)})") from error
 
 
 def takes_drop_path(make: Callable) -> bool:
@@ -92,11 +115,12 @@ def takes_drop_path(make: Callable) -> bool:
     return "drop_path" in _arguments(make)
 
 
-def _arguments(function: Callable) -> list[str]:
+def _arguments(function: Callable) -> dict[str, Any]:
+    """The kinds of a function's arguments by name; {} where it does not say."""
     try:
-        return list(inspect.signature(function).parameters)
+        return {name: one.kind for name, one in inspect.signature(function).parameters.items()}
     except (TypeError, ValueError):
-        return []
+        return {}
 
 
 def _called(make: Callable[[], Any], name: str) -> Any:

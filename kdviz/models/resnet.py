@@ -82,3 +82,4 @@ class ResNet(nn.Module):
 
 NETS = {f"resnet{depth}": partial(ResNet, depth=depth) for depth in (8, 14, 20, 32, 44, 56, 110)}
 NETS |= {f"resnet{depth}x4": partial(ResNet, depth=depth, widths=WIDE) for depth in (8, 32)}
+NETS |= {"resnet8x4_double": partial(ResNet, depth=8, widths=(64, 128, 256, 512))}  # CTKD's

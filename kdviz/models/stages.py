@@ -13,14 +13,16 @@ class Block(Protocol):
     def preactivation(self, maps: Tensor) -> Tensor: ...
 
 
-def with_preactivations(stem: Tensor, stages: Iterable[nn.Sequential]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def with_preactivations(
+    stem: Tensor, stages: Iterable[Iterable[nn.Module]]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """The maps of a net after and before their activations, stem first.
 
     Nothing is computed twice: each stage runs up to its last block's sum, whose ReLU follows here.
 
     Args:
         stem: `[n, c, h, w]`, before its ReLU.
-        stages: each a sequence of blocks that offer `preactivation(maps)`.
+        stages: each a sequence of modules, the last of which offers `preactivation(maps)`.
 
     Returns: (features, preactivations), each one map longer than `stages`.
     """

@@ -116,6 +116,8 @@ def sinusoids(positions: int, width: int) -> Tensor:
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), sec. 3.5.
     """
-    place = torch.arange(positions, dtype=torch.float64)[:, None]
-    angle = place / torch.exp(math.log(10000) * (2 * (torch.arange(width, dtype=torch.float64) // 2) / width))
-    return torch.where(torch.arange(width) % 2 == 0, angle.sin(), angle.cos()).float()[None]
+    # on the CPU: on the meta device, where nets are built for their shapes alone, arange imports two seconds' worth
+    place = torch.arange(positions, dtype=torch.float64, device="cpu")[:, None]
+    channel = torch.arange(width, dtype=torch.float64, device="cpu")
+    angle = place / torch.exp(math.log(10000) * (2 * (channel // 2) / width))
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()[None].to(torch.get_default_device())

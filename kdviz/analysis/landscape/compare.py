@@ -45,6 +45,8 @@ KEPT = [
     "data",
     "split",
     "data_sha256",
+    "data_variant",
+    "data_warning",
     "samples",
     "synthetic",
     "precision",

@@ -77,6 +77,7 @@ class Evaluator:
             "split": whole.split,
             "data_sha256": whole.sha256,
             "synthetic": int(whole.synthetic),
+            **whole.remarks,
             "samples": len(self.data),
             "population": len(whole),
             "samples_seed": self.measurement.seed,

@@ -25,6 +25,7 @@ from kdviz.checkpoints.naming import names_of
 from kdviz.checkpoints.related import load_data_of, load_teacher_of
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.data import Data
+from kdviz.data.adapt import Adaptation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,8 @@ def open_nets(
     split: str = "test",
     teacher: str | os.PathLike | None = None,
     teacher_model: str | None = None,
+    weights: str | None = None,
+    adaptation: Adaptation | None = None,
 ) -> Nets:
     """Checkpoints, or runs' folders (their last epoch), one data set and, where a loss needs it, one teacher for all.
 
@@ -73,10 +76,12 @@ def open_nets(
         data, root, split: the data set [default: that of the first checkpoint], its folder, its part.
         teacher: its checkpoint [default: that of the first checkpoint that names or holds one].
         teacher_model: the teacher's architecture, where its file does not say.
+        weights: "raw" or "ema", where files hold both.
+        adaptation: what of the data set is taken otherwise than it says.
     Raises:
         KdvizError: checkpoints of different class counts; as `load_checkpoint`, `load_data_of`, `load_teacher_of`.
     """
-    opened = [load_checkpoint(file, model=model) for file in files]
+    opened = [load_checkpoint(file, model=model, weights=weights) for file in files]
     for one in opened[1:]:
         require(
             one.classes == opened[0].classes,
@@ -89,7 +94,7 @@ def open_nets(
         checkpoints=opened,
         labels=labels if len(set(labels)) == len(labels) else stems,
         stems=stems,
-        data=load_data_of(opened[0], data, root=root, split=split),
+        data=load_data_of(opened[0], data, root=root, split=split, adaptation=adaptation),
         teacher=_teacher(opened, teacher, teacher_model) if needs_teacher(losses) else None,
         name="_".join(stems),
     )

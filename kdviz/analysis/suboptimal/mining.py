@@ -1,7 +1,7 @@
 """Pairs of samples of one student in which the sample nearer to the teacher has the wrong class."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +43,10 @@ ORIGIN = (
     "split",
     "data_sha256",
     "data_kind",
+    "data_variant",
+    "data_warning",
+    "layout",
+    "rest",
     "synthetic",
     "student_sha256",
     "student_name",
@@ -153,6 +157,19 @@ def _caption(truth: str, settings: CriteriaSettings) -> str:
     )
 
 
+def _by_id(scanned: Scan) -> Scan:
+    """Samples by their ids: masks group them by their channels, otherwise for each student."""
+    order = np.argsort(scanned.ids, kind="stable")
+    return replace(
+        scanned,
+        loss=scanned.loss[:, order],
+        angle=scanned.angle[:, order],
+        right=scanned.right[order],
+        ids=scanned.ids[order],
+        labels=scanned.labels[order],
+    )
+
+
 @dataclass(frozen=True)
 class Scanner:
     """How logits are read: the settings of `mine_samples` under their names there."""
@@ -178,7 +195,7 @@ class Scanner:
             if self.progress:
                 self.progress(done, source.count or 0)
 
-        for chunk in chunks(source, who=self.who, drop_nonfinite=self.drop_nonfinite, tally=tally):
+        for chunk in chunks(source, who=self.who, drop_nonfinite=self.drop_nonfinite, compact=True, tally=tally):
             if not done and self.ranking:
                 samples = source.count or len(chunk.student)
                 announce_pairs(self.announce, "the ranking loss", samples, chunk.student.shape[1])
@@ -189,7 +206,8 @@ class Scanner:
         )
         loss, angles, right, ids, labels = (np.concatenate(column, -1) for column in zip(*parts, strict=True))
         names = [name for name in NAMES if self.ranking or name not in RANKING]
-        return Scan(names, loss, angles, right, ids, labels, tally.get("dropped", 0))
+        scanned = Scan(names, loss, angles, right, ids, labels, tally.get("dropped", 0))
+        return scanned if "masked" not in tally else _by_id(scanned)
 
     def _numbers(self, piece: Chunk) -> tuple[np.ndarray, ...] | None:
         """The numbers of some samples; None if none of them counts."""
@@ -200,14 +218,15 @@ class Scanner:
                 "suboptimal: the logits have no labels; take the teacher's argmax for right by --truth teacher"
             )
         target = best if self.truth == "teacher" else torch.as_tensor(piece.target)
+        labels = piece.in_net(target)
         if self.truth == "agreed":
             keep = best == target
             if not keep.any():
                 return None
-            student, against, target, ids = student[keep], against[keep], target[keep], ids[keep]
+            student, against, target, ids, labels = (one[keep] for one in (student, against, target, ids, labels))
         losses, slopes = with_gradients(student, against, target, self.settings, ranking=self.ranking)
         angles = torch.stack([angle(slopes[name], slopes["ce"]) for name in losses])
-        arrays = (torch.stack([*losses.values()]), angles, student.argmax(1) == target, ids, target)
+        arrays = (torch.stack([*losses.values()]), angles, student.argmax(1) == target, ids, labels)
         return tuple(one.cpu().numpy() for one in arrays)
 
 
