@@ -1,6 +1,7 @@
 """The line that says about how long a command will take, by a clock of the test's own."""
 
-from kdviz.cli.pace import Pace, duration, progress
+from kdviz.base.times import duration
+from kdviz.cli.pace import Pace, progress
 
 
 class Clock:

@@ -339,4 +339,4 @@ def test_the_command_draws_again_without_torch_or_pyplot(results, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     written = [line.rpartition("/")[2] for line in done.stdout.splitlines()]
-    assert written == ["contour.pdf", "surface.pdf", "[]"]
+    assert written == ["contour.pdf", "contour.tex", "surface.pdf", "surface.tex", "[]"]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from kdviz.base.times import duration
 from kdviz.losses.pairwise import blocked
 
 Announce = Callable[[str], None]
@@ -47,19 +48,3 @@ def seconds_per_pair(*, gradient: bool) -> float:
         blocked(nets[0], nets[1], 1, 0.5, gradient=gradient)
         spent.append(time.perf_counter() - start)
     return min(spent) / (n * k * (k - 1) / 2)
-
-
-def duration(seconds: float) -> str:
-    """A time in the two largest of its units.
-
-    >>> [duration(one) for one in (12.3, 150, 3720, 200000)]
-    ['12 s', '2 min 30 s', '1 h 2 min', '2 d 7 h']
-    """
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    whole = round(seconds)
-    first = next((at for at, (_, size) in enumerate(units) if whole >= size), len(units) - 1)
-    parts = []
-    for name, size in units[first : first + 2]:
-        count, whole = divmod(whole, size)
-        parts += [f"{count} {name}"] if count or not parts else []
-    return " ".join(parts)

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -107,6 +108,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):  # names of files may hold bytes that are no text
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if not debug:
+        warnings.showwarning = _warned
     try:
         with interruptible():
             app()
@@ -118,6 +121,12 @@ def main() -> None:
             raise
         typer.echo(f"kdviz: {_message(error)}", err=True)
         sys.exit(1)
+
+
+def _warned(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """A warning of ours in one line; those that libraries give their callers are for developers."""
+    if category is UserWarning:
+        typer.echo(f"kdviz: {one_line(str(message))}", err=True)
 
 
 def _message(error: Exception) -> str:

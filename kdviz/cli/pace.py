@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 import typer
 
+from kdviz.base.times import duration
+
 LEAST = 0.5  # seconds that pieces must have taken before they are believed
 WORTH = 10.0  # seconds to go that are worth a line
 
@@ -41,29 +43,15 @@ class Pace:
             self._say(f"about {duration(left)}")
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a reader has them.
-
-    >>> duration(42.4), duration(150), duration(7000)
-    ('42 s', '2 min 30 s', '1 h 57 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def announce(sentence: str) -> None:
     """Say, before it starts, what a long computation will cost."""
     typer.echo(sentence, err=True)
 
 
 @contextmanager
-def progress(label: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
-    """A function (done, total) that says about how long it will take and, on a terminal, moves a bar.
+def progress(label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A function (done, total, note="") that says about how long it will take and, on a terminal, moves a bar with the
+    note beside it.
 
     Args:
         label: what is done.
@@ -85,8 +73,8 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[[int, in
 
         pace = Pace(say)
 
-        def moved(done: int, count: int) -> None:
-            bar.update(task, completed=done, total=count or total)
+        def moved(done: int, count: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=count or total, description=f"{label} {note}".rstrip())
             pace(done, count or total or 0)
 
         yield moved

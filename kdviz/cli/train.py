@@ -172,6 +172,14 @@ def command(
 
     where = out or Path("runs") / chosen.data / f"{chosen.student}_{chosen.method}_seed{chosen.seed}"
     taught = load_teacher(chosen.teacher, teacher_model) if chosen.teacher else None
+    notes = [f"epoch 1/{chosen.epochs}"]
+
+    def report(entry: dict[str, Any]) -> None:
+        _report(entry)
+        number = min(entry["epoch"] + 1, chosen.epochs)
+        val = f", val top-1 {entry['val']['top1']:.1%}" if entry["val"] else ""
+        notes[:] = [f"epoch {number}/{chosen.epochs}, loss {entry['train']['total']:.3f}{val}"]
+
     with progress(f"{chosen.student} {chosen.method}") as moved:
         metrics = train(
             chosen,
@@ -186,8 +194,8 @@ def command(
             damaged=damaged,
             loggers=loggers or (),
             profile=profile,
-            progress=moved,
-            report=_report,
+            progress=lambda done, count: moved(done, count, *notes),
+            report=report,
         )
     for which in ("best", "last"):
         found = metrics[which]

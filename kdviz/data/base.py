@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdviz.base.check import require
+from kdviz.base.check import KdvizError, require
 from kdviz.base.registry import Registry
 from kdviz.base.seeds import derive
 
@@ -78,7 +78,12 @@ class Data:
         require(len(self.ids) == count, f"{who}: {count} images but {len(self.ids)} ids")
         require(self.images.dtype == torch.uint8, f"{who}: images must be uint8, got {self.images.dtype}")
         low, high = int(self.labels.min()), int(self.labels.max())
-        require(low >= 0 and high < self.classes, f"{who}: labels {low}..{high}, but there are {self.classes} classes")
+        if low < 0 or high >= self.classes:
+            at = int(((self.labels < 0) | (self.labels >= self.classes)).nonzero()[0, 0])
+            raise KdvizError(
+                f"{who}: labels {low}..{high}, but there are {self.classes} classes; the first is of image"
+                f" {int(self.ids[at])} (label {int(self.labels[at])})"
+            )
         require(
             len(self.mean) == len(self.std) == channels,
             f"{who}: images have {channels} channels, mean {len(self.mean)} and std {len(self.std)} values",

@@ -149,6 +149,8 @@ def _train(run: Run, loop: Loop, *, fresh: bool, profile: bool, place: dict[str,
     started = at.epoch == 0 and at.step == 0
     engine = "CUDA graph" if loop.captured else f"eager ({obstacle(run)})"
     folder.log("start" if started else "resume", **run.record, precision=run.step.precision, engine=engine, **place)
+    if run.live:
+        _warn(folder)(f"the teacher runs in every step, not by its table: {run.live}")
     with _traced(run, loop, profile):
         while at.epoch < run.recipe.epochs:
             at = _epoch(run, loop, at)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdviz.base.check import KdvizError, require
 from kdviz.checkpoints import Checkpoint
@@ -16,6 +16,7 @@ from kdviz.data.augment import PADDING, count_views
 from kdviz.losses import validate_logits
 from kdviz.methods import METHODS, Objective, Probe, canonical
 from kdviz.methods import build as build_objective
+from kdviz.models import Outputs
 from kdviz.models import build as build_model
 from kdviz.models.features import with_features
 from kdviz.models.view import see
@@ -40,6 +41,7 @@ class Run:
         val: held out of train; None where the recipe holds nothing out.
         test: measured after the last epoch, and every `recipe.score_every` epochs.
         table: the teacher's logits, shared with other runs; None where the teacher runs in every step.
+        live: why it does although a table was asked for, in words.
         record: what every checkpoint of the run says of itself.
         workers: processes that read images, where these stay in files.
     """
@@ -54,6 +56,7 @@ class Run:
     table: TeacherTable | None
     record: dict[str, Any]
     workers: int = 0
+    live: str | None = None
 
     @property
     def objective(self) -> Objective:
@@ -120,11 +123,24 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
         scaler=loss_scaler(precision, where),
     )
     record = _record(recipe, data, objective, teacher if frozen is not None else None, precision)
-    table = None
-    if machine.teacher_cache is not None and frozen is not None and not live_teacher(recipe, objective, batches):
-        table = open_table(machine.teacher_cache, batches, teacher_key(recipe, teacher), precision)
+    table, live = None, None
+    if machine.teacher_cache is not None and frozen is not None:
+        live = live_teacher(recipe, objective, batches)
+        if live is None:
+            table = open_table(machine.teacher_cache, batches, teacher_key(recipe, teacher), precision)
     val = validation_split(recipe, machine.root)
-    return Run(recipe, folder, student, step, batches, val, test, table, record, machine.workers)
+    return Run(recipe, folder, student, step, batches, val, test, table, record, machine.workers, live)
+
+
+def _probed(who: str, net: nn.Module, images: Tensor) -> Outputs:
+    """The net's outputs for two images. Raises KdvizError where it cannot take images of this size."""
+    try:
+        return probe_outputs(net, images)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        size, said = "x".join(map(str, images.shape[1:])), (str(error).splitlines() or [type(error).__name__])[0]
+        raise KdvizError(
+            f"train: the {who} cannot take images of {size} ({said}); {who}_size = SIDE resizes them for it alone"
+        ) from error
 
 
 def live_teacher(recipe: Recipe, objective: Objective, batches: Batches) -> str | None:
@@ -168,8 +184,8 @@ def _objective(
     """The method, built for the shapes that both nets show on two images, which are validated here so that no later
     step has to wait for the device."""
     images, labels = batches.first(2)
-    learnt = probe_outputs(student, images)
-    taught = None if frozen is None else probe_outputs(frozen, images)
+    learnt = _probed("student", student, images)
+    taught = None if frozen is None else _probed("teacher", frozen, images)
     validate_logits(learnt.logits, None if taught is None else taught.logits, labels, who="train")
     probe = Probe(learnt, taught, batches.data.classes, batches.labels, recipe.seed, frozen)
     objective = build_objective(
