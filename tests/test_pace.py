@@ -53,7 +53,7 @@ def test_a_second_pass_begins_anew():
 
 def test_durations_are_rounded_as_one_says_them():
     given = (0.4, 59.4, 60, 61, 599, 600, 3599, 3600, 86399)
-    expected = ["0 s", "59 s", "1 min", "1 min 1 s", "9 min 59 s", "10 min", "59 min", "1 h 0 min", "23 h 59 min"]
+    expected = ["0 s", "59 s", "1 min", "1 min 1 s", "9 min 59 s", "10 min", "59 min", "1 h", "23 h 59 min"]
     assert [duration(seconds) for seconds in given] == expected
 
 
