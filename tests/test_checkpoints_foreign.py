@@ -428,12 +428,16 @@ class Nets:
         assert name == "tiny"
         return tiny(**settings)
 
+    @classmethod
+    def of_six(cls, name):
+        return tiny(6 if name == "six" else 2)
+
     @staticmethod
     def plain(count):
         return tiny(count)
 
 
-@pytest.mark.parametrize("call", ["Nets.from_name('tiny')", "Nets.plain", "tiny"])
+@pytest.mark.parametrize("call", ["Nets.from_name('tiny')", "Nets.of_six('six')", "Nets.plain", "tiny"])
 def test_a_method_of_the_users_own_class_builds_the_net(tmp_path, call):
     torch.save(tiny(6).state_dict(), tmp_path / "a.pth")
     assert load_checkpoint(tmp_path / "a.pth", model=f"test_checkpoints_foreign:{call}").classes == 6

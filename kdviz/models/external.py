@@ -92,7 +92,11 @@ def _own(library: str, net: str, classes: int, drop_path: float) -> Any:
     if keyword is None and given and any(kind is inspect.Parameter.VAR_KEYWORD for kind in taken.values()):
         keyword = "num_classes"  # given the name of a net, functions take the rest as keywords
     settings = {"drop_path": drop_path} if drop_path else {}
-    arguments = given if keyword else (*given, classes)
+    places = sum(
+        kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in taken.values()
+    )
+    full = bool(given) and places <= len(given)  # the literals say all, as in Net.from_name('small')
+    arguments = given if keyword or full else (*given, classes)
     named = {keyword: classes} if keyword else {}
     return _called(lambda: make(*arguments, **named, **settings), f"{library}:{net}")
 

@@ -184,6 +184,7 @@ def load_recipe(name: str | Path | None = None, **changes: Any) -> Recipe:
     if name is not None:
         path = Path(name) if str(name).endswith(".toml") else recipes().get(str(name))
         if path is None:
+            require(":" not in str(name), f"{name} is no recipe; a data set is named by --data {name}")
             raise unknown("recipe", name, recipes())
         require(path.is_file(), f"recipe not found: {path}")
         try:
