@@ -12,11 +12,11 @@ from kdviz.cli.app import app
 from kdviz.train import load_recipe, recipes
 
 EXTERNAL = {  # where the paper's net or optimizer needs timm: one of ours, or a kept library's, in its place
-    "pld-imagenet": ["--student", "ResNet18", "--optimizer", "lamb", "--lr", "1e-3"],
+    "pld-imagenet": ["--student", "resnet18_imagenet", "--optimizer", "lamb", "--lr", "1e-3"],
     "pld-cifar100": ["--student", "resnet8"],
     "rkkd-vit": ["--student", "t2t_vit_7"],
 }
-TEACHERS = {"cifar100": "resnet14", "imagenet": "ResNet18", "glyphs100": "resnet14", "fashion-mnist": "resnet14"}
+TEACHERS = {"cifar100": "resnet14", "imagenet": "resnet18_imagenet", "glyphs100": "resnet14", "fashion-mnist": "resnet14"}
 
 
 @pytest.fixture(scope="module")
