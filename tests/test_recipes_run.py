@@ -16,7 +16,12 @@ EXTERNAL = {  # where the paper's net or optimizer needs timm: one of ours, or a
     "pld-cifar100": ["--student", "resnet8"],
     "rkkd-vit": ["--student", "t2t_vit_7"],
 }
-TEACHERS = {"cifar100": "resnet14", "imagenet": "resnet18_imagenet", "glyphs100": "resnet14", "fashion-mnist": "resnet14"}
+TEACHERS = {
+    "cifar100": "resnet14",
+    "imagenet": "resnet18_imagenet",
+    "glyphs100": "resnet14",
+    "fashion-mnist": "resnet14",
+}
 
 
 @pytest.fixture(scope="module")
