@@ -1,5 +1,6 @@
 """From a recipe to a run that can take its first step: data, nets, method, optimizer, all checked."""
 
+import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,7 +280,9 @@ def frozen_teacher(recipe: Recipe, teacher: Checkpoint | None, data: Data, devic
             f" {data.mean}, std {data.std}; the two must agree, or teacher_normalization must be own, which normalises"
             " the images anew for it",
         )
-    net = teacher.model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore
-    if recipe.teacher_size or anew:
+    seen_otherwise = bool(recipe.teacher_size) or anew
+    own_net = copy.deepcopy(teacher.model) if seen_otherwise else teacher.model  # the caller's net keeps its view
+    net = own_net.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore
+    if seen_otherwise:
         see(net, size=recipe.teacher_size, given=(data.mean, data.std) if anew else None, own=own if anew else None)
     return net
