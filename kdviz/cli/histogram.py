@@ -1,15 +1,18 @@
 """`kdviz histogram`: how large the logits of teacher and students are."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kdviz.cli import completion
-from kdviz.cli.common import write, write_figures
-from kdviz.cli.logits import LogitOptions, drawable, file_names, gather, place, requests
+from kdviz.cli.common import write_figures
+from kdviz.cli.logits import LogitOptions, NamedLogits, drawable, file_names, gather, measured, place, requests
 from kdviz.cli.options import FigureOptions, with_option_records
-from kdviz.cli.pace import announce, progress
-from kdviz.cli.requests import finished
+from kdviz.cli.pace import announce
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 NEEDS_ARGUMENTS = True
 
@@ -40,21 +43,18 @@ def command(
     from kdviz.analysis.histogram import histogram
 
     drawable("histogram", style or ())
-    found, results = gather(source, figures), []
+    found = gather(source, figures)
     files = file_names("histogram", found)
     chosen = {"temperature": temperature, "bins": bins, "small": small, "drop_nonfinite": source.drop_nonfinite}
     chosen |= {} if ranking else {"rank_samples": 0}
     asked = requests("histogram", found, chosen)
     where = place(asked, found, files, figures)
-    for one, file, request in zip(found, files, asked, strict=True):
-        held = finished([where / file], request, figures)
-        if held:
-            results += held
-            continue
-        with progress(f"histogram of {one.label}", one.samples) as advance:
-            result = histogram(one.logits, label=one.label, progress=advance, announce=announce, **chosen)
-        results.append(request.signed(result))
-        write(results[-1], where / file)
+
+    def measure(one: NamedLogits, advance: Callable[..., None]) -> "xr.Dataset":
+        return histogram(one.logits, label=one.label, progress=advance, announce=announce, **chosen)
+
+    paths = [where / file for file in files]
+    results = measured(found, asked, paths, figures, what="histogram", measure=measure)
     for index, result in enumerate(results):
         for net in result.net.values if index == 0 else ["student"]:
             mass = float(result.small_mass.sel(net=net))

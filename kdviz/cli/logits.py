@@ -1,6 +1,6 @@
 """What `histogram` and `tau` share: checkpoints, runs or files of logits become labelled sources of logits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +13,11 @@ from kdviz.base.files import sha256
 from kdviz.cli.common import open_checkpoint, open_data, open_teacher, write
 from kdviz.cli.options import FigureOptions, NetOptions
 from kdviz.cli.pace import progress
-from kdviz.cli.requests import Request, place_for, several
+from kdviz.cli.requests import Request, finished, place_for, several
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from kdviz.checkpoints import Checkpoint
     from kdviz.data import Data
 
@@ -135,6 +137,34 @@ def place(asked: Sequence[Request], found: Sequence[NamedLogits], files: Sequenc
     """The folder that a command writes to: `-o`, the student's, or for several one of their names."""
     name = found[0].name if len(found) == 1 else several(asked[0].command, [one.name for one in found])
     return place_for(asked[0], name, files, figures)
+
+
+def measured(
+    found: Sequence[NamedLogits],
+    asked: Sequence[Request],
+    files: Sequence[Path],
+    figures: FigureOptions,
+    *,
+    what: str,
+    measure: Callable[[NamedLogits, Callable[..., None]], "xr.Dataset"],
+) -> "list[xr.Dataset]":
+    """Each student's result: that of an earlier command of the same request, else measured now and written.
+
+    Args:
+        found, asked, files: the students, what decides their results, where these are kept.
+        figures: say whether earlier results count.
+        what: is measured, for the line of progress.
+        measure: (student, progress) -> its result.
+    """
+    results = []
+    for one, file, request in zip(found, files, asked, strict=True):
+        held = finished([file], request, figures)
+        if not held:
+            with progress(f"{what} of {one.label}", one.samples) as advance:
+                held = [request.signed(measure(one, advance))]
+            write(held[0], file)
+        results += held
+    return results
 
 
 def file_names(command: str, found: Sequence[NamedLogits]) -> list[str]:

@@ -1,5 +1,6 @@
 """`kdviz suboptimal`: where a smaller KL has the wrong class."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 from kdviz.base.check import KdvizError
 from kdviz.cli import completion
 from kdviz.cli.common import write, write_figures
-from kdviz.cli.logits import LogitOptions, NamedLogits, file_names, gather, place, requests
+from kdviz.cli.logits import LogitOptions, NamedLogits, file_names, gather, measured, place, requests
 from kdviz.cli.options import FigureOptions, with_option_records
 from kdviz.cli.pace import announce, progress
 from kdviz.cli.requests import Request, finished, place_for
@@ -55,7 +56,7 @@ def command(
         _example(CriteriaSettings(1.0 if temperature is None else temperature, alpha, gamma), figures)
         return
 
-    found, results = gather(source, figures, needs_teacher=True), []
+    found = gather(source, figures, needs_teacher=True)
     settings = CriteriaSettings(4.0 if temperature is None else temperature, alpha, gamma)
     images = _images(found, source)
     options = {"truth": truth, "top": top, "drop_nonfinite": source.drop_nonfinite, "ranking": ranking}
@@ -63,15 +64,11 @@ def command(
     asked = requests("suboptimal", found, {**options, "criteria": settings, "images": pictures})
     where = place(asked, found, files, figures)
     options |= {"data": images}
-    for one, file, request in zip(found, files, asked, strict=True):
-        held = finished([where / file], request, figures)
-        if held:
-            results += held
-            continue
-        with progress(f"cases of {one.label}", one.samples) as advance:
-            mined = mine_samples(one.logits, settings, label=one.label, progress=advance, announce=announce, **options)
-        results.append(request.signed(mined))
-        write(results[-1], where / file)
+
+    def measure(one: NamedLogits, advance: Callable[..., None]) -> "xr.Dataset":
+        return mine_samples(one.logits, settings, label=one.label, progress=advance, announce=announce, **options)
+
+    results = measured(found, asked, [where / file for file in files], figures, what="cases", measure=measure)
     typer.echo(_table(results))
     drawn: dict[str, Any] = {"venue": figures.venue, "formats": figures.formats, "stem": "suboptimal_"}
     write_figures(results, ("overlap", "angles"), where, **drawn)

@@ -1,16 +1,19 @@
 """`kdviz tau`: whether students rank the channels as their teacher does."""
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kdviz.base.check import require
 from kdviz.cli import completion
-from kdviz.cli.common import write, write_figures
-from kdviz.cli.logits import LogitOptions, drawable, file_names, gather, place, requests
+from kdviz.cli.common import write_figures
+from kdviz.cli.logits import LogitOptions, NamedLogits, drawable, file_names, gather, measured, place, requests
 from kdviz.cli.options import FigureOptions, with_option_records
-from kdviz.cli.pace import announce, progress
-from kdviz.cli.requests import finished
+from kdviz.cli.pace import announce
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 NEEDS_ARGUMENTS = True
 
@@ -48,7 +51,7 @@ def command(
 
     drawable("tau", style or ())
     require(smooth or not steepness, "tau: --steepness is of the differentiable tau, which --no-smooth leaves out")
-    found, results = gather(source, figures, needs_teacher=True), []
+    found = gather(source, figures, needs_teacher=True)
     files = file_names("tau", found)
     chosen: dict[str, Any] = {
         "shares": shares or ranks.SHARES,
@@ -58,18 +61,15 @@ def command(
     } | ({} if smooth else {"smooth_samples": 0})
     asked = requests("tau", found, chosen)
     where = place(asked, found, files, figures)
-    for one, file, request in zip(found, files, asked, strict=True):
-        held = finished([where / file], request, figures)
-        if held:
-            results += held
-            continue
-        with progress(f"tau of {one.label}", one.samples) as advance:
-            result = ranks.tau(one.logits, label=one.label, progress=advance, announce=announce, **chosen)
+
+    def measure(one: NamedLogits, advance: Callable[..., None]) -> "xr.Dataset":
+        result = ranks.tau(one.logits, label=one.label, progress=advance, announce=announce, **chosen)
         if one.epochs is not None and (kept := one.epochs.logits()):
             again = {name: chosen[name] for name in ("bootstrap", "drop_nonfinite")}
             result = result.merge(ranks.over_epochs(kept, **again))
-        results.append(request.signed(result))
-        write(results[-1], where / file)
+        return result
+
+    results = measured(found, asked, [where / file for file in files], figures, what="tau", measure=measure)
     for result in results:
         at = result.sel(measure="tau_b")
         ends = f"[{float(at['mean_low']):.4f}, {float(at['mean_high']):.4f}]"
