@@ -117,7 +117,7 @@ def trainer(batch: int, steps: int, warm: int, device: str, precision: str, tabu
         if tabulated:  # as in a run whose crops other runs have met: every look-up succeeds
             run.table._known[:] = 1
         tally = Tally(run.batches.device)
-        captured = CapturedStep(run, tally) if obstacle(run) is None else None
+        captured = CapturedStep(run, tally, print) if obstacle(run) is None else None
         began, done, epoch = 0.0, 0, 0
         with arithmetic(run.step.precision):
             while True:

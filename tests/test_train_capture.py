@@ -60,7 +60,7 @@ def test_the_check_finds_what_it_looks_for(wait):
 def captured(run):
     """The step over the run's first batch, as it would be captured."""
     tally = Tally(torch.device("cpu"))
-    step, plan = CapturedStep(run, tally), run.batches.plan(0)
+    step, plan = CapturedStep(run, tally, print), run.batches.plan(0)
     step.begin(plan.order, plan.views)
     step._epoch.fill_(before_step(run, plan, 0))
     return step, tally
@@ -117,6 +117,40 @@ def test_a_complete_table_serves_the_captured_step(teacher, tmp_path, monkeypatc
     step, tally = captured(run)
     step.tensors()
     assert float(tally.sums["kd"]) > 0
+
+
+def test_a_step_that_cannot_be_captured_says_why_and_goes_on_as_it_is(tmp_path, monkeypatch):
+    """CUDA replaced by what fails where a net decides by values; the fourth step is the first to be captured."""
+    from contextlib import contextmanager, nullcontext
+
+    @contextmanager
+    def fails(graph):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+        yield
+
+    class Stream:
+        def wait_stream(self, other): ...
+
+    for name, value in {"Stream": Stream, "current_stream": Stream, "stream": lambda one: nullcontext()}.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", fails)
+    run = prepare(recipe(), RunFolder(tmp_path), teacher=None, device="cpu")
+    step, _ = captured(run)
+    said, steps, tensors = [], 0, CapturedStep.tensors
+
+    def counted(self):
+        nonlocal steps
+        steps += 1
+        tensors(self)
+
+    monkeypatch.setattr(CapturedStep, "tensors", counted)
+    step.say = said.append
+    for number in range(6):
+        step(number, before_step(run, run.batches.plan(0), number))
+    reason = "operation not permitted when stream is capturing"
+    assert said == [f"the step cannot be captured as a CUDA graph ({reason}); it runs eagerly"]
+    assert steps == 6
 
 
 def test_a_run_says_why_its_step_is_not_captured(teacher, tmp_path):

@@ -167,7 +167,7 @@ def digest_of(path: Path) -> str:
 
 @cache
 def training_images(
-    data: str, limit: int | None, holdout: bool, seed: int, root: Path | None
+    data: str, limit: int | None, holdout: bool | float, seed: int, root: Path | None
 ) -> tuple[int, str] | None:
     """(number, sha256) of the training images; None where the data set is not here."""
     from kdviz.train.splits import training_split

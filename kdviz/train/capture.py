@@ -1,5 +1,6 @@
 """A run's step as one CUDA graph: the host sends one launch a step, and waits for nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,12 +49,13 @@ class CapturedStep:
     Attributes:
         run: the run.
         tally: where the terms are added up.
-        failed: why the capture failed, as with nets whose code decides by values; then every step runs as it is.
+        say: is told why the capture failed, as with nets whose code decides by values; then every step runs as it is.
     """
 
     run: "Run"
     tally: Tally
-    failed: str | None = None
+    say: Callable[[str], None]
+    _failed: bool = False
     _graph: torch.cuda.CUDAGraph | None = None
     _calls: int = 0
     _order: Tensor = field(init=False)
@@ -84,7 +86,7 @@ class CapturedStep:
             self._graph.replay()
             return
         self._calls += 1
-        if self._calls <= EAGER_STEPS or self.failed:
+        if self._calls <= EAGER_STEPS or self._failed:
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -96,7 +98,9 @@ class CapturedStep:
             with torch.cuda.graph(graph):
                 self.tensors()
         except RuntimeError as error:  # all that CUDA and torch raise derives from it
-            self.failed = (str(error).splitlines() or [type(error).__name__])[0]
+            self._failed = True
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            self.say(f"the step cannot be captured as a CUDA graph ({reason}); it runs eagerly")
             self(step, epoch)
             return
         self._graph = graph

@@ -120,7 +120,7 @@ def train(
             60 * save_minutes,
             stack.enter_context(closing(say)),
             tally,
-            CapturedStep(run, tally) if obstacle(run) is None else None,
+            CapturedStep(run, tally, _warn(folder)) if obstacle(run) is None else None,
             progress,
             report,
         )
