@@ -171,6 +171,12 @@ KINDS: dict[str, Kind] = {
         | _numbers("row column", "clear", low=0.0, high=1.0, finite="all")
         | _texts("row", "base")
     ),
+    "accuracies": Kind(
+        variables=_names("row", "column")
+        | _numbers("row column", "value")
+        | _numbers("row column", "std", low=0.0, finite="any")
+        | _numbers("row column seed", "by_seed", finite="any", needed=False)
+    ),
     "training": Kind(variables=_axis("epoch", least=1) | _numbers("epoch", "total")),
     "logits": Kind(variables=_numbers("sample channel", "logits_student", finite="any")),
 }

@@ -33,6 +33,9 @@ def command(
         list[str] | None, typer.Option(help="NAME=CHECKPOINT or NAME=RUN; repeat [default: the shipped students].")
     ] = None,
     run: Annotated[list[str] | None, typer.Option(help="ROW=RUN: a finished run beside a table's row; repeat.")] = None,
+    tables: Annotated[Path, typer.Option(help="Folder of what kdviz table wrote, the measured numbers.")] = Path(
+        "reports/tables"
+    ),
     data: Annotated[str | None, typer.Option(help="Data set [default: the students' own].")] = None,
     root: Root = None,
     steps: Annotated[int | None, typer.Option(help="Points along each axis of a surface, odd.")] = None,
@@ -48,6 +51,7 @@ def command(
         --student kd+rk=runs/rk/last.pt
     """
     from kdviz.papers import PAPERS
+    from kdviz.papers.accuracies import NothingMeasured
 
     chosen = PAPERS[paper]
     entries = [chosen.entries[name]] if name else chosen.figures
@@ -62,11 +66,16 @@ def command(
     for entry in entries:
         folder = out / paper / entry.name
         if not entry.drawings:
-            _table(chosen, entry, [_pair(one) for one in run or []], folder)
+            _table(chosen, entry, [_pair(one) for one in run or []], folder, tables)
             continue
-        with progress(f"{paper} {entry.name}") as advance:
-            inputs = _inputs(entry, files, teacher, data, root, {**settings}, folder, advance)
-            _figure(chosen, entry, inputs, folder, venue, formats)
+        try:
+            with progress(f"{paper} {entry.name}") as advance:
+                inputs = _inputs(entry, files, teacher, data, root, {**settings}, folder, advance, tables)
+                _figure(chosen, entry, inputs, folder, venue, formats)
+        except NothingMeasured as error:
+            if name:
+                raise
+            typer.echo(f"left out: {error}", err=True)
 
 
 def _refuse_unused(
@@ -97,12 +106,13 @@ def _inputs(
     settings: dict[str, Any],
     work: Path,
     advance: Any,
+    tables: Path,
 ) -> "Inputs":
     """What the entry needs, opened: the user's own nets, or the shipped ones."""
     from kdviz.papers import Inputs
 
     if not entry.students:
-        return Inputs(settings=settings, work=work, progress=advance)
+        return Inputs(settings=settings, work=work, progress=advance, tables=tables)
     shipped = not files
     paths = files or {label: _shipped(f"resnet8_{label}.pt") for label in entry.students}
     students = {label: open_checkpoint(path) for label, path in paths.items()}
@@ -143,20 +153,24 @@ def _figure(
     typer.echo(f"\n{findings_text(found)}\n")
 
 
-def _table(paper: "PaperRecord", entry: "PaperEntry", runs: list[tuple[str, Path]], folder: Path) -> None:
-    """Print a table: what the paper prints, what would run it, and the user's runs beside it."""
+def _table(
+    paper: "PaperRecord", entry: "PaperEntry", runs: list[tuple[str, Path]], folder: Path, measured: Path
+) -> None:
+    """Print a table: what the paper prints, what would run it, the user's runs and what kdviz table measured of it."""
     from kdviz.base.files import atomic
     from kdviz.papers import Inputs, findings, published
     from kdviz.papers.produce import findings_text
 
     opened = tuple((row, open_checkpoint(path)) for row, path in runs)
     table = published.tables(paper.name)[entry.name]
-    results = entry.results(Inputs(runs=opened))
+    results = entry.results(Inputs(runs=opened, tables=measured))
     lines = published.commands(table, f"runs/{paper.name}/{entry.name}")
     beside = "; a run's own stand in brackets" if runs else ""
     typer.echo(f"{entry.source}: published numbers, not measured here{beside}")
     typer.echo(published.plain(table, results["table"]))
     typer.echo(f"\n{findings_text(findings(entry, results))}\n")
+    if "measured" in results:
+        typer.echo(f"measured by kdviz table: {results['measured'].attrs['title']}; --tables names the folder")
     if not lines:
         typer.echo("kdviz has no recipe for this table's nets and data.")
         return

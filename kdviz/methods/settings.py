@@ -58,6 +58,17 @@ def checked(key: str, value: Any, annotation: Any) -> Any:
         raise KdvizError(f"{key} must be {described(annotation)}{hint}, got {value!r}") from error
 
 
+def as_text(value: Any) -> str:
+    """A setting as `--set` takes it: a list with commas, true, false and none in small letters.
+
+    >>> as_text(("top", 0.3)), as_text(True)
+    ('top,0.3', 'true')
+    """
+    if isinstance(value, list | tuple):
+        return ",".join(map(as_text, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
 def described(annotation: Any) -> str:
     """A type in words, for a message.
 

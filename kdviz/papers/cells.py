@@ -5,6 +5,8 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kdviz.methods.settings import as_text
+
 if TYPE_CHECKING:
     from kdviz.checkpoints import Checkpoint
     from kdviz.papers.published import Column, Row, Table
@@ -33,7 +35,7 @@ def command(row: "Row", column: "Column") -> str | None:
     if row.method != "ce":
         words += ["--teacher", f"{column.teacher}.pt"]
         for key, value in {**column.set, **row.set}.items():
-            words += ["--set", f"{key}={value}"]
+            words += ["--set", f"{key}={as_text(value)}"]
     return shlex.join(words)
 
 

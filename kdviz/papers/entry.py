@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from kdviz.data import Data
 
 Results = Mapping[str, "xr.Dataset"]
-YES, NO, OPEN = "yes", "no", "not comparable"
+YES, NO, OPEN, NOT_TOLD = "yes", "no", "not comparable", "not told apart"
 
 
 class Measured(NamedTuple):
-    """What was found beside a claim: named numbers, and whether they agree ("yes", "no", "not comparable")."""
+    """What was found beside a claim: named numbers, and whether they agree ("yes", "no", "not comparable").
+
+    `here` is the same of a table that `kdviz table` measured, where `agrees` is about printed numbers: "yes", "no", "not
+    told apart", or "" where nothing is measured.
+    """
 
     values: dict[str, Any]
     agrees: str
     note: str = ""
+    here: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Inputs:
         students: label -> checkpoint, in the order of drawing.
         teacher, data: where the entry needs them.
         runs: (row of a table, checkpoint of a finished run) pairs.
+        tables: folder of what `kdviz table` wrote, from which measured tables are read.
         shipped: whether these are the students that come with kdviz.
         settings: numbers that override the entry's own.
         work: folder for the journals of long computations, so that they resume.
@@ -87,6 +93,7 @@ class Inputs:
     teacher: "Checkpoint | None" = None
     data: "Data | None" = None
     runs: tuple[tuple[str, "Checkpoint"], ...] = ()
+    tables: Path | None = None
     shipped: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     work: Path | None = None
@@ -105,6 +112,7 @@ class PaperEntry:
         claims: what the paper says of it.
         choices: what the paper leaves open and what was taken; `{name}` stands for a setting.
         drawings: its figures; a table has none.
+        tables: whether it is drawn from accuracy tables, printed and measured.
         students: labels of the shipped students that it takes, () where it needs no checkpoint.
         needs: what else it is computed from: "teacher", "data".
         split: of the data.
@@ -118,6 +126,7 @@ class PaperEntry:
     claims: tuple[Claim, ...]
     choices: tuple[str, ...]
     drawings: tuple[Drawing, ...] = ()
+    tables: bool = False
     students: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     split: str = "test"
@@ -165,6 +174,7 @@ def findings(entry: PaperEntry, results: Results) -> list[dict[str, Any]]:
                 "reading": claim.reading,
                 "measured": values,
                 "agrees": measured.agrees,
+                "measured_agrees": measured.here,
                 "note": measured.note,
             }
         )

@@ -94,7 +94,7 @@ def findings_text(found: list[dict[str, Any]]) -> str:
     blocks = []
     for one in found:
         lines = [f"claim     {one['claim']} ({one['where']})", f"reading   {one['reading']}"]
-        lines += [_numbers(one["measured"]), f"agrees    {one['agrees']}"]
+        lines += [_numbers(one["measured"]), f"agrees    {_agrees(one)}"]
         blocks.append("\n".join(lines + ([f"note      {one['note']}"] if one["note"] else [])))
     return "\n\n".join(blocks)
 
@@ -102,12 +102,18 @@ def findings_text(found: list[dict[str, Any]]) -> str:
 def markdown(paper: PaperRecord, entry: PaperEntry, inputs: Inputs, found: list[dict[str, Any]]) -> str:
     """findings.md: the caption, then a table of claims and measurements."""
     rows = [
-        [f"{one['claim']} ({one['where']})", one["reading"], _listed(one["measured"]), one["agrees"], one["note"]]
+        [f"{one['claim']} ({one['where']})", one["reading"], _listed(one["measured"]), _agrees(one), one["note"]]
         for one in found
     ]
-    head = [["claim", "our reading", "measured here", "agrees", "note"], ["---"] * 5]
+    head = [["claim", "our reading", "numbers", "agrees", "note"], ["---"] * 5]
     table = "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in [*head, *rows])
     return f"# {paper.name} {entry.name}: {entry.title}\n\n{caption.text(paper, entry, inputs)}\n\n{table}\n"
+
+
+def _agrees(found: dict[str, Any]) -> str:
+    """The verdict; of printed and of measured numbers where there are both."""
+    here = found["measured_agrees"]
+    return f"printed: {found['agrees']}; measured: {here}" if here else found["agrees"]
 
 
 def _cell(text: str) -> str:

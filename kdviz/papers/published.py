@@ -4,8 +4,9 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import resources
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Row:
     """
 
     name: str
-    values: tuple[float, ...]
+    values: tuple[float, ...]  # NaN where nothing is printed
     method: str | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
     recipes: Mapping[str, str] = field(default_factory=dict)
@@ -80,10 +81,20 @@ def tables(paper: str) -> dict[str, Table]:
     return {name: _table(f"{paper} {name}", entry) for name, entry in tomllib.loads(content).items()}
 
 
+def place(name: str) -> str:
+    """Where in a paper an entry stands.
+
+    >>> place("tab2"), place("fig1a")
+    ('Table 2', 'Fig. 1a')
+    """
+    return name.replace("tab", "Table ").replace("fig", "Fig. ")
+
+
 def _table(where: str, entry: dict[str, Any]) -> Table:
     columns = tuple(Column(**column) for column in entry.pop("columns"))
     rows = entry.pop("rows")
     for row in rows:
+        row.setdefault("values", [nan] * len(columns))
         if any(len(row[key]) != len(columns) for key in ("values", "recipes") if key in row):
             raise KdvizError(f"{where}: a row has not {len(columns)} values or recipes")
         row["values"] = tuple(row["values"])
@@ -147,6 +158,14 @@ def compute(table: Table, inputs: Inputs) -> Results:
     return {"table": xr.Dataset({**variables, "runs": (("row", "column"), counts)}, coords, attrs)}
 
 
+def _both(paper: str, name: str, inputs: Inputs, _settings: Mapping[str, Any]) -> Results:
+    """Results "table" and, where `kdviz table` has measured some of it, "measured"."""
+    from kdviz.papers.accuracies import table_result
+
+    measured = table_result(inputs, paper, name)
+    return {**compute(tables(paper)[name], inputs), **({} if measured is None else {"measured": measured})}
+
+
 def _means(cells: Mapping[tuple[int, int], list[float]], shape: tuple[int, ...]) -> np.ndarray:
     """Each cell's mean; NaN where there is no run, or one of which the number is not known."""
     means = np.full(shape, np.nan)
@@ -161,8 +180,9 @@ def declare(paper: str, source: str, claims: Mapping[str, tuple[Claim, ...]]) ->
         PaperEntry(
             name=name,
             title=table.title,
-            source=f"{source}, Table {name.removeprefix('tab')}",
-            compute=lambda inputs, _settings, table=table: compute(table, inputs),
+            source=f"{source}, {place(name)}",
+            compute=partial(_both, paper, name),
+            tables=True,
             claims=claims.get(name, ()),
             choices=(
                 "the numbers are the paper's, copied, not measured; a run given by --run stands beside them,"
@@ -170,6 +190,7 @@ def declare(paper: str, source: str, claims: Mapping[str, tuple[Claim, ...]]) ->
             ),
         )
         for name, table in tables(paper).items()
+        if name.startswith("tab")
     ]
 
 

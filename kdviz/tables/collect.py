@@ -11,7 +11,7 @@ from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.tables.hits import hits
 from kdviz.tables.job import Job
 from kdviz.tables.plan import Plan
-from kdviz.tables.statistics import LEVEL, RESAMPLES, difference, over_columns, spread
+from kdviz.metrics.statistics import LEVEL, RESAMPLES, difference, over_columns, spread
 
 if TYPE_CHECKING:
     import xarray as xr

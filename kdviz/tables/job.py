@@ -15,6 +15,7 @@ from typing import Any
 from kdviz.base.check import KdvizError
 from kdviz.base.files import sha256
 from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.methods.settings import as_text
 from kdviz.train.recipe import Recipe, load_recipe
 
 # Recipe settings that `kdviz train` takes as options of the same name.
@@ -78,17 +79,10 @@ class Job:
             words += ["--teacher", str(self.teacher)]
         for key, value in self.recipe.settings.items():
             if base.settings.get(key) != value or base.method != self.recipe.method:
-                words += ["--set", f"{key}={_text(value)}"]
+                words += ["--set", f"{key}={as_text(value)}"]
         words += ["--root", str(self.root)] if self.root is not None else []
         words += ["--teacher-cache", str(self.teacher_cache)] if self.teacher_cache is not None else []
         return shlex.join([*words, "--out", str(self.folder)])
-
-
-def _text(value: Any) -> str:
-    """A setting as `--set` takes it: a list with commas, true and false in small letters."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(_text, value))
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
 def digest(facts: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ def from_paper(paper: str, name: str, *, scale: str = "full", data: str | None =
         {
             "name": f"{paper}_{name}",
             "title": table.title,
-            "source": f"{PAPERS[paper].title}, Table {name.removeprefix('tab')}",
+            "source": f"{PAPERS[paper].title}, {printed.place(name)}",
             "metric": table.metric,
             "data": data or table.data,
             "rows": rows,
@@ -93,7 +93,7 @@ def _small(paper: str, name: str, table: printed.Table, data: str) -> Declaratio
         {
             "name": f"{paper}_{name}_small" + ("" if data == SMALL_DATA[0] else f"_{data}"),
             "title": f"{table.title}: small scale, {data}{synthetic}",
-            "source": f"{PAPERS[paper].title}, Table {name.removeprefix('tab')}",
+            "source": f"{PAPERS[paper].title}, {printed.place(name)}",
             "metric": table.metric.replace("mean ", ""),
             "data": data,
             "scale": "small",
