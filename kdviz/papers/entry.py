@@ -21,8 +21,8 @@ YES, NO, OPEN, NOT_TOLD = "yes", "no", "not comparable", "not told apart"
 class Measured(NamedTuple):
     """What was found beside a claim: named numbers, and whether they agree ("yes", "no", "not comparable").
 
-    `here` is the same of a table that `kdviz table` measured, where `agrees` is about printed numbers: "yes", "no", "not
-    told apart", or "" where nothing is measured.
+    `here` is the same of a table that `kdviz table` measured, where `agrees` is about printed numbers: "yes", "no",
+    "not told apart", or "" where nothing is measured.
     """
 
     values: dict[str, Any]

@@ -59,8 +59,8 @@ def _line(axis: Any, panel: "xr.Dataset", row: str, places: np.ndarray, colours:
 def bars(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """One panel per result: the rows as bars side by side in every column, with their values.
 
-    Measured means are filled and carry their standard deviation over seeds; printed numbers are open bars. The axis does
-    not begin at 0, which its label says.
+    Measured means are filled and carry their standard deviation over seeds; printed numbers are open bars. The axis
+    does not begin at 0, which its label says.
 
     Args:
         datasets: results of kind "accuracies".

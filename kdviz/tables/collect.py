@@ -8,10 +8,10 @@ import numpy as np
 
 from kdviz.base.check import KdvizError
 from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.metrics.statistics import LEVEL, RESAMPLES, difference, over_columns, spread
 from kdviz.tables.hits import hits
 from kdviz.tables.job import Job
 from kdviz.tables.plan import Plan
-from kdviz.metrics.statistics import LEVEL, RESAMPLES, difference, over_columns, spread
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -31,12 +31,12 @@ def _lengths(get: Get) -> dict[str, "xr.Dataset"]:
     return {} if panel is None else {"tab4": panel}
 
 
-def compute_a(inputs: Inputs, settings: Mapping[str, Any]) -> Results:
+def compute_a(inputs: Inputs, _settings: Mapping[str, Any]) -> Results:
     """Results "printed_tab8" and, where `kdviz table pld tab8` was run, "measured_tab8"."""
     return panels(inputs, "pld", "fig1a", _weights)
 
 
-def compute_b(inputs: Inputs, settings: Mapping[str, Any]) -> Results:
+def compute_b(inputs: Inputs, _settings: Mapping[str, Any]) -> Results:
     """Results "printed_tab4" and, where `kdviz table pld tab4` was run, "measured_tab4"."""
     return panels(inputs, "pld", "fig1b", _lengths)
 

@@ -19,7 +19,7 @@ def _build(get: Get) -> dict[str, "xr.Dataset"]:
     return {name: panel for name, panel in found.items() if panel is not None}
 
 
-def compute(inputs: Inputs, settings: Mapping[str, Any]) -> Results:
+def compute(inputs: Inputs, _settings: Mapping[str, Any]) -> Results:
     """Results "printed_tab2", "printed_tab3" and, where `kdviz table` was run, "measured_tab2", "measured_tab3"."""
     return panels(inputs, "pld", "fig2", _build)
 

@@ -33,7 +33,7 @@ def _build(get: Get) -> dict[str, "xr.Dataset"]:
     return found
 
 
-def compute(inputs: Inputs, settings: Mapping[str, Any]) -> Results:
+def compute(inputs: Inputs, _settings: Mapping[str, Any]) -> Results:
     """Results "measured_pair1", ...: a panel per pair of nets that `kdviz table rkkd fig4` has measured."""
     return panels(inputs, "rkkd", "fig4", _build)
 
