@@ -171,6 +171,15 @@ KINDS: dict[str, Kind] = {
         | _numbers("row column", "clear", low=0.0, high=1.0, finite="all")
         | _texts("row", "base")
     ),
+    "claims": Kind(
+        variables=_names("quantity", "net", "other", "of_group", "claim")
+        | _numbers("quantity net", "value", finite="any")
+        | _numbers("quantity other", "p", low=0.0, high=1.0, finite="any")
+        | _texts("quantity other", "told")
+        | _texts("quantity", "long_name", "units", "wanted")
+        | _texts("claim other", "verdict")
+        | _texts("net", "group")
+    ),
     "accuracies": Kind(
         variables=_names("row", "column")
         | _numbers("row column", "value")

@@ -1,10 +1,11 @@
 """`kdviz compare`: the numbers of several nets' landscapes, beside each other."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdviz.cli.claims import grouped, measure, show, split
 from kdviz.cli.common import write, write_figures
 from kdviz.cli.landscape_options import (
     GRID,
@@ -23,14 +24,22 @@ from kdviz.cli.options import FigureOptions, NetOptions, with_option_records
 from kdviz.cli.pace import progress
 from kdviz.cli.requests import finished, place_for, several
 
+if TYPE_CHECKING:
+    from kdviz.analysis.landscape.nets import Nets
+    from kdviz.analysis.landscape.options import Grid, Measurement
+
 NEEDS_ARGUMENTS = True
+CLAIM = "A claim, tested"
 
 
 @with_option_records
 def command(
     *,
     checkpoints: Annotated[
-        list[Path], typer.Argument(help="Checkpoints (FILE, FILE@MODEL), or folders of runs (last epoch).")
+        list[str],
+        typer.Argument(
+            help="Checkpoints (FILE, FILE@MODEL), or folders of runs (last epoch); with --claim GROUP=FILE too."
+        ),
     ],
     measured: MeasureOptions,
     bn: Bn = "frozen",
@@ -42,6 +51,17 @@ def command(
     steps: Steps = 21,
     seed: Seed = 0,
     normalize: Normalize = "filter",
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Test a sentence over several runs of each method: flatter, fewer-minima, closer, calibrated; repeat.",
+            rich_help_panel=CLAIM,
+        ),
+    ] = None,
+    subsets: Annotated[
+        int, typer.Option(min=1, help="Draws of images that the numbers are averaged over.", rich_help_panel=CLAIM)
+    ] = 2,
+    level: Annotated[float, typer.Option(help="Of each permutation test.", rich_help_panel=CLAIM)] = 0.05,
     nets: NetOptions,
     figures: FigureOptions,
 ) -> None:
@@ -50,18 +70,27 @@ def command(
     Example: kdviz compare checkpoints/resnet8_kd.pt checkpoints/resnet8_kd+rk.pt
 
     The first plane of each net is drawn too. Interrupted or killed, the same command goes on where it was.
+
+    With --claim the runs of each method are one group (or name groups, GROUP=FILE), the first of which the others are
+    compared with: kdviz compare runs/kd_seed*/ runs/rk_seed*/ --claim flatter
     """
     from kdviz.analysis.landscape.compare import Statistics, rows
     from kdviz.analysis.landscape.nets import compare_nets, open_nets
     from kdviz.analysis.landscape.options import Grid
 
     grid = Grid(span=span, steps=odd("compare", steps), seed=seed, normalize=normalize)
-    opened = open_nets(checkpoints, losses=measured.losses or ["ce"], **nets.opening())
+    names, files = split(checkpoints) if claim else ([], list(map(Path, checkpoints)))
+    losses = measured.losses or ["ce"]
+    opened = open_nets(files, losses=[*losses, *_teacher_for(claim or [])], **nets.opening())
     measurement = measured.measurement(opened, nets, seed=seed, bn=bn)
+    if claim:
+        tested = {"claims": claim, "subsets": subsets, "level": level, "planes": planes, "epsilon": epsilon}
+        _claims(opened, names, measurement, grid, figures, tested)
+        return
     request = request_for("compare", opened, measurement, grid, planes=planes, epsilon=epsilon)
-    files = [f"{stem}.nc" for stem in (*opened.stems, "comparison")]
-    output = Output(figures).into(place_for(request, several("compare", opened.stems), files, figures))
-    held = finished([output.folder / file for file in files], request, figures)
+    written = [f"{stem}.nc" for stem in (*opened.stems, "comparison")]
+    output = Output(figures).into(place_for(request, several("compare", opened.stems), written, figures))
+    held = finished([output.folder / file for file in written], request, figures)
     if held:
         *first, found = held
     else:
@@ -73,3 +102,45 @@ def command(
     print_table(rows(found))
     write_figures([found], ["numbers"], output.folder, venue=figures.venue, formats=figures.formats)
     output.write(first, opened.stems, ["compare"], held=opened.stems if held else [])
+
+
+def _teacher_for(claims: list[str]) -> list[str]:
+    """A loss for which `open_nets` opens the teacher, where a claim needs it; KdvizError for an unknown claim."""
+    from kdviz.analysis.claims import CLAIMS, QUANTITIES
+    from kdviz.base.check import unknown
+
+    for one in claims:
+        if one not in CLAIMS:
+            raise unknown("claim", one, CLAIMS)
+    return ["kd"] if any(QUANTITIES[name].of == "logits" for one in claims for name in CLAIMS[one][1]) else []
+
+
+def _claims(
+    opened: "Nets",
+    names: list[str | None],
+    measurement: "Measurement",
+    grid: "Grid",
+    figures: FigureOptions,
+    tested: dict[str, Any],
+) -> None:
+    """Test the claims and write the numbers, the verdicts and their figure."""
+    from kdviz.analysis.claims import verdicts
+    from kdviz.analysis.landscape import journal
+
+    groups, claims = grouped(opened, names), list(tested["claims"])
+    request = request_for("compare", opened, measurement, grid, groups=groups, **tested)
+    place = place_for(request, several("claim", [*claims, *groups]), ["claims.nc"], figures)
+    output = Output(figures).into(place)
+    held = finished([place / "claims.nc"], request, figures)
+    if held:
+        found = held[0]
+    else:
+        options = {key: tested[key] for key in ("planes", "subsets", "epsilon")}
+        values = measure(opened, claims, measurement, grid, output, **options)
+        facts = {"data": opened.data.name, "split": opened.data.split, "synthetic": int(opened.data.synthetic)}
+        found = verdicts(values, groups, claims, level=tested["level"]).assign_attrs({**facts, **options})
+        found = request.signed(found)
+        write(found, place / "claims.nc")
+    show(found)
+    write_figures([found], ["claims"], place, venue=figures.venue, formats=figures.formats)
+    journal.remove(place, [f"compare.subset{subset}" for subset in range(tested["subsets"])])

@@ -38,6 +38,7 @@ FIGURES.add("cases", {"gallery": "cases:gallery", "overlap": "suboptimal:overlap
 FIGURES.add("duels", {"matrix": "suboptimal:matrix", "duels": "cases:duels"})
 FIGURES.add("surface", {"both": "surface:both", "surface": "surface:surface", "contour": "surface:contour"})
 FIGURES.add("table", {"gains": "tables:gains"})
+FIGURES.add("claims", {"claims": "claims:claims"})
 FIGURES.add("accuracies", {"lines": "accuracies:lines", "bars": "accuracies:bars"})
 FIGURES.add("training", {"curves": "training:curves", "terms": "training:terms"})
 
