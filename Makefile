@@ -34,10 +34,12 @@ minimum:  ## the tests with the lowest versions that pyproject.toml allows (torc
 
 install: $(STAMP)  ## the environment alone
 
+# torchvision without what it asks for: that would be another build of torch.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs,notebooks,compare,optimizers]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs,notebooks,compare,optimizers,embeddings,cluster]" pycocotools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps torchvision
 	touch $(STAMP)
 
 lab: $(STAMP)  ## JupyterLab on the notebooks
