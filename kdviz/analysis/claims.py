@@ -56,7 +56,7 @@ CLAIMS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def permutation_p(base: Sequence[float], other: Sequence[float], *, seed: int = 0) -> float:
+def permutation_p(base: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray, *, seed: int = 0) -> float:
     """Two-sided p-value of the difference of two means under exchange of runs between the groups.
 
     p = the share of all ways to deal the values into groups of the same sizes whose |difference of means| is at least
@@ -121,13 +121,9 @@ def verdicts(
     table = {name: {group: one[name].to_numpy() for group, one in by_group.items()} for name in names}
     p = np.array([[permutation_p(table[name][base], table[name][other]) for other in others] for name in names])
     gaps = np.array([[table[name][other].mean() - table[name][base].mean() for other in others] for name in names])
-    told = np.array(
-        [
-            [_told(name, *one, level) for one in zip(*row, strict=True)]
-            for name, *row in zip(names, gaps, p, strict=True)
-        ]
-    )
-    found = [[_verdict(claim, names, told[:, at], p[:, at], level) for at in range(len(others))] for claim in claims]
+    columns = range(len(others))
+    told = np.array([[_told(name, gaps[i, j], p[i, j], level) for j in columns] for i, name in enumerate(names)])
+    found = [[_verdict(claim, names, told[:, at], p[:, at], level) for at in columns] for claim in claims]
     order = [net for nets in groups.values() for net in nets]
     spread = [[one.std(ddof=1) if len(one) > 1 else np.nan for one in table[name].values()] for name in names]
     return xr.Dataset(

@@ -83,8 +83,6 @@ def measure(
     epsilon: float,
 ) -> "xr.Dataset":
     """The quantities of the claims for every net; finished points are kept beside the output until it is written."""
-    import xarray as xr
-
     from kdviz.analysis.claims import CLAIMS, QUANTITIES, from_comparisons, of_logits
     from kdviz.analysis.landscape.compare import Statistics
     from kdviz.analysis.landscape.nets import compare_nets
@@ -105,7 +103,8 @@ def measure(
         teacher = nets.teacher
         require(teacher is not None, "compare: this claim needs the teacher; name its checkpoint with --teacher")
         parts.append(of_logits(dict(zip(nets.labels, nets.checkpoints, strict=True)), nets.data, teacher))
-    return xr.merge(parts)
+    first, *rest = parts
+    return first.merge(rest[0]) if rest else first
 
 
 def show(result: "xr.Dataset") -> None:

@@ -25,6 +25,8 @@ from kdviz.cli.pace import progress
 from kdviz.cli.requests import finished, place_for, several
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from kdviz.analysis.landscape.nets import Nets
     from kdviz.analysis.landscape.options import Grid, Measurement
 
@@ -115,6 +117,16 @@ def _teacher_for(claims: list[str]) -> list[str]:
     return ["kd"] if any(QUANTITIES[name].of == "logits" for one in claims for name in CLAIMS[one][1]) else []
 
 
+def _caption(found: "xr.Dataset") -> str:
+    """What the figure shows and what came of it."""
+    from kdviz.analysis.claims import sentences
+
+    of = found.attrs
+    means = f"means over {of['planes']} random planes on each of {of['subsets']} draws of images"
+    drawn = f"Each dot is a run ({means}), each bar the mean of a group; p-values are of exact permutation tests."
+    return " ".join([drawn, *(f"{line[:1].upper()}{line[1:]}." for line in sentences(found))])
+
+
 def _claims(
     opened: "Nets",
     names: list[str | None],
@@ -139,7 +151,7 @@ def _claims(
         values = measure(opened, claims, measurement, grid, output, **options)
         facts = {"data": opened.data.name, "split": opened.data.split, "synthetic": int(opened.data.synthetic)}
         found = verdicts(values, groups, claims, level=tested["level"]).assign_attrs({**facts, **options})
-        found = request.signed(found)
+        found = request.signed(found.assign_attrs(caption=_caption(found)))
         write(found, place / "claims.nc")
     show(found)
     write_figures([found], ["claims"], place, venue=figures.venue, formats=figures.formats)

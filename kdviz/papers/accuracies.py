@@ -48,7 +48,7 @@ def measured(inputs: Inputs, paper: str, name: str) -> "xr.Dataset | None":
     found = table_result(inputs, paper, name)
     if found is None:
         return None
-    shown = found.isel(column=np.isfinite(found["measured"]).any("row").to_numpy())
+    shown = found.isel(column=found["measured"].notnull().any("row").to_numpy())
     if not shown.sizes["column"]:
         return None
     scale = str(found.attrs["title"]).rpartition(": ")[2] if found.attrs["scale"] == "small" else found.attrs["data"]

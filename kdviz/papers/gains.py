@@ -142,7 +142,7 @@ def _means(
     table = by_seed(results)
     if table is None:
         return values, {}
-    shown = table.isel(column=np.isfinite(table).any(("row", "seed")).to_numpy())
+    shown = table.isel(column=table.notnull().any(("row", "seed")).to_numpy())
     own = {row: shown.sel(row=row).mean("column", skipna=False).to_numpy() for row in rows}
     own = {row: one for row, one in own.items() if np.isfinite(one).any()}
     return values | {f"measured {row}": round(float(np.nanmean(one)), 3) for row, one in own.items()}, own

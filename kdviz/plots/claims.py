@@ -41,6 +41,8 @@ def claims(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure"
 
 
 def _panel(axis: Any, at: "xr.Dataset", base: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     groups = list(map(str, at["of_group"].values))
     members = np.array(list(map(str, at["group"].values)))
     for place, group in enumerate(groups):
@@ -65,6 +67,8 @@ def _panel(axis: Any, at: "xr.Dataset", base: str) -> None:
     )
     axis.set_xlim(-0.6, len(groups) - 0.4)
     axis.margins(y=0.12)
+    if unit == "1" and np.all(at["value"] == np.round(at["value"])):
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(axis="y")
 
 
