@@ -16,6 +16,7 @@ from tiny import load
 from typer.testing import CliRunner
 
 import kdviz
+from kdviz.base.check import KdvizError
 from kdviz.base.files import read_dataset, sha256
 from kdviz.checkpoints import RunFolder
 from kdviz.cli.app import app
@@ -112,6 +113,48 @@ def test_finished_cells_are_skipped(table):
     assert found.finished == set(found.jobs)
     assert found.left == []
     assert found.other == {}
+
+
+def recorded(folder, records):
+    """The same table planned in an empty folder, with records alone."""
+    for name, text in {"mine.toml": TABLE, "recipe.toml": RECIPE}.items():
+        (folder / name).write_text(text)
+    return planned(folder, records=records)
+
+
+def test_records_stand_for_runs_that_are_elsewhere(table, tmp_path):
+    here = planned(table)
+    write.keep_records(here, tmp_path / "records")
+    files = sorted(path for path in (tmp_path / "records").rglob("*.npz"))
+    assert len(files) == 7
+    assert max(path.stat().st_size for path in files) < 5000
+    there = recorded(tmp_path, tmp_path / "records")
+    assert there.finished == here.finished
+    assert there.left == []
+    mine, theirs = collect(here, resamples=50), collect(there, resamples=50)
+    assert mine.drop_vars("command").identical(theirs.drop_vars("command"))
+    assert str(table) not in "".join(str(np.load(path)["record"]) for path in files)
+
+
+def test_a_teacher_of_which_there_is_a_record_alone_is_trained_for_a_student_that_is_not(table, tmp_path):
+    here = planned(table)
+    write.keep_records(here, tmp_path / "records")
+    lost = here.cells["KD_1", COLUMN][1]
+    (tmp_path / "records" / f"{lost.id}.npz").unlink()
+    there = recorded(tmp_path, tmp_path / "records")
+    assert [job.id for job in there.left] == [lost.after.id, lost.id]
+
+
+def test_records_of_another_recipe_do_not_count_and_damaged_ones_are_refused(table, tmp_path):
+    here = planned(table)
+    write.keep_records(here, tmp_path / "records")
+    first, second = (here.cells["CE", COLUMN][seed].id for seed in (0, 1))
+    (tmp_path / "records" / f"{first}.npz").write_bytes((tmp_path / "records" / f"{second}.npz").read_bytes())
+    there = recorded(tmp_path, tmp_path / "records")  # the file of seed 1 under the name of seed 0
+    assert [job.id for job in there.left] == [first]
+    (tmp_path / "records" / f"{first}.npz").write_bytes(b"PK no")
+    with pytest.raises(KdvizError, match="is no record of a run"):
+        recorded(tmp_path, tmp_path / "records")
 
 
 def test_a_run_of_another_recipe_teacher_or_data_is_not_the_cell(table, tmp_path, monkeypatch):

@@ -65,6 +65,13 @@ def command(
     runs: Annotated[Path, typer.Option(help="Folder of the runs, shared by all tables.", rich_help_panel=RUNS)] = Path(
         "runs/tables"
     ),
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            help="Records of finished runs, without weights, read and added to [default: records/ beside the table].",
+            rich_help_panel=RUNS,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="[default: reports/tables/NAME].", rich_help_panel=SHOW)
     ] = None,
@@ -89,6 +96,7 @@ def command(
         "teacher_cache": cache,
     }
     folder = out or Path("reports") / "tables" / table.name
+    options["records"] = records or folder.parent / "records"
     queue = Queue(runs / "queue.sqlite")
     if show_status:
         _status(queue, str(folder.resolve()), table.name, folder)
@@ -103,7 +111,7 @@ def command(
     if plan_only:
         return
     found = _train(planned, queue, folder, workers, per_gpu, device, save_minutes)
-    _write(plan(table, **options), folder, found)
+    _write(plan(table, **options), folder, found, options["records"])
 
 
 def _declaration(paper: str, name: str | None, data: str | None, scale: str, seeds: int | None) -> "Declaration":
@@ -201,7 +209,7 @@ def _train(
     key, left = str(folder.resolve()), planned.left
     wanted = [job for job in planned.jobs.values() if job in left or job.id in planned.finished]
     entries = [(job.id, job.payload, job.after and job.after.id) for job in wanted]
-    queue.put(key, entries, planned.finished)
+    queue.put(key, entries, planned.finished - {job.id for job in left})
     if not left:
         return status(queue.entries(key))
     where = pool.devices(workers, per_gpu, device)[: len(left)]
@@ -235,12 +243,13 @@ def _status(queue: "Queue", key: str, name: str, folder: Path) -> None:
     typer.echo(f"{plain(now, name)}\n{folder / 'status.html'}")
 
 
-def _write(planned: "Plan", folder: Path, now: "Status | None") -> None:
+def _write(planned: "Plan", folder: Path, now: "Status | None", records: Path) -> None:
     """Collect, print and write the table; an error at the end where runs have failed."""
     from kdviz.tables.collect import collect
-    from kdviz.tables.write import terminal, write
+    from kdviz.tables.write import keep_records, terminal, write
 
     result = collect(planned)
+    keep_records(planned, records)
     words = shlex.join(["kdviz", *sys.argv[1:]])
     paths = write(planned, result, folder, command=words)
     grey = (lambda text: typer.style(text, dim=True)) if sys.stdout.isatty() else str

@@ -1,16 +1,13 @@
 """The finished runs of a plan as one dataset: means, spreads, differences and what was printed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kdviz.base.check import KdvizError
-from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.metrics.statistics import LEVEL, RESAMPLES, difference, over_columns, spread
-from kdviz.tables.hits import hits
-from kdviz.tables.job import Job
 from kdviz.tables.plan import Plan
 
 if TYPE_CHECKING:
@@ -109,7 +106,7 @@ def _accuracies(plan: Plan, row: str, column: str, which: str) -> np.ndarray:
         found[0] = _given(plan.given[str(cell.teacher)], which, cell.measure)
     for place, job in enumerate(jobs):
         if job.id in plan.finished:
-            metrics = RunFolder(job.folder).events("end")[-1]["metrics"]
+            metrics = plan.outcomes[job.id].metrics
             found[place] = metrics.get(which, {}).get(cell.measure, np.nan)
     return found
 
@@ -159,7 +156,7 @@ def _hits(plan: Plan, base: tuple[str, str], other: tuple[str, str], seeds: Iter
     """The hits of two cells under the same seeds; empty where they are not kept, or the number shown is not top-1."""
     if plan.declaration.cells[other].measure != "top1":
         return {}
-    kept = [[_of(plan.cells[key], place) for place in seeds] for key in (base, other)]
+    kept = [[_of(plan, key, place) for place in seeds] for key in (base, other)]
     flat = [one for line in kept for one in line]
     if any(one is None or len(one["target"]) != len(flat[0]["target"]) for one in flat):  # type: ignore[index]
         return {}
@@ -167,5 +164,7 @@ def _hits(plan: Plan, base: tuple[str, str], other: tuple[str, str], seeds: Iter
     return {"base_hits": found[0], "other_hits": found[1], "target": flat[0]["target"]}  # type: ignore[index]
 
 
-def _of(jobs: Sequence[Job], place: int) -> dict[str, np.ndarray] | None:
-    return hits(jobs[place].folder) if place < len(jobs) else None
+def _of(plan: Plan, cell: tuple[str, str], place: int) -> Mapping[str, np.ndarray] | None:
+    jobs = plan.cells[cell]
+    outcome = plan.outcomes.get(jobs[place].id) if place < len(jobs) else None
+    return outcome.hits if outcome else None

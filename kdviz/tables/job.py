@@ -14,7 +14,6 @@ from typing import Any
 
 from kdviz.base.check import KdvizError
 from kdviz.base.files import sha256
-from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.methods.settings import as_text
 from kdviz.train.recipe import Recipe, load_recipe
 
@@ -119,17 +118,17 @@ def expected(recipe: Recipe, teacher_net: str | None) -> dict[str, Any]:
     return found
 
 
-def misfits(job: Job, data_sha256: str | None) -> list[str]:
-    """What keeps the run in the job's folder from being the job, by name; empty where it is, or where there is none.
+def misfits(job: Job, found: Mapping[str, Any], data_sha256: str | None) -> list[str]:
+    """What keeps a run from being the job, by name; empty where it is.
 
     Compared are the whole recipe with all settings in force, the sha256 of the training images and labels, and that of
     the teacher's file; the last two where they can be read here.
+
+    Args:
+        job: that is wanted.
+        found: what the run says of itself (`records.facts_of`).
+        data_sha256: of the job's images; None where they are not here.
     """
-    begun = [event for event in RunFolder(job.folder).events() if event["event"] in ("start", "resume")]
-    if not begun:
-        return []
-    record = begun[-1]
-    found = {**record.get("recipe", {}), "teacher": (record.get("teacher") or {}).get("sha256")}
     wanted: dict[str, Any] = expected(job.recipe, job.teacher_net)
     if data_sha256 is not None:
         wanted["data_sha256"] = data_sha256

@@ -10,7 +10,8 @@ from kdviz.base.check import KdvizError
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.methods import METHODS, canonical
 from kdviz.tables.declare import Cell, Declaration
-from kdviz.tables.job import OPTIONS, Job, digest, expected, images_of, load_imports, misfits
+from kdviz.tables.job import OPTIONS, Job, digest, digest_of, expected, images_of, load_imports, misfits
+from kdviz.tables.records import Outcome, facts_of, outcome_of, read_record
 from kdviz.train.recipe import Recipe, load_recipe
 
 
@@ -22,7 +23,8 @@ class Plan:
         declaration: of the table.
         jobs: all of them by id, each after the one that it waits for.
         cells: (row, column) -> its jobs, one per seed; none where kdviz has no recipe, net or method for the cell.
-        finished: ids of jobs whose run is there, whole and of the same recipe, data and teacher.
+        outcomes: id -> what the run came to, where it is there, whole and of the same recipe, data and teacher, or
+            recorded.
         other: id -> why the run in its folder is not the job's.
         given: teacher's net -> the checkpoint that was given for it.
     """
@@ -30,17 +32,29 @@ class Plan:
     declaration: Declaration
     jobs: Mapping[str, Job]
     cells: Mapping[tuple[str, str], tuple[Job, ...]]
-    finished: frozenset[str]
+    outcomes: Mapping[str, Outcome]
     other: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, Path] = field(default_factory=dict)
 
     @property
+    def finished(self) -> frozenset[str]:
+        """Ids of the jobs that need no training."""
+        return frozenset(self.outcomes)
+
+    @property
     def left(self) -> list[Job]:
-        """Jobs to be trained, teachers only where a student of theirs is to be trained or they are a cell."""
-        students = [job for job in self.jobs.values() if job.id not in self.finished]
-        needed = {job.after.id for job in students if job.after}
+        """Jobs to be trained, teachers only where a student of theirs is to be trained or they are a cell.
+
+        A teacher of which there is a record alone, without weights, is trained again where a student needs it.
+        """
+        needed = {job.after.id for job in self.jobs.values() if job.after and job.id not in self.outcomes}
         listed = {job.id for jobs in self.cells.values() for job in jobs}
-        return [job for job in students if job.id in needed | listed]
+        return [
+            job
+            for job in self.jobs.values()
+            if (job.id in needed | listed and job.id not in self.outcomes)
+            or (job.id in needed and not RunFolder(job.folder).last.is_file())
+        ]
 
 
 def plan(
@@ -51,6 +65,7 @@ def plan(
     root: Path | None = None,
     changes: Mapping[str, Any] | None = None,
     teacher_cache: Path | None = None,
+    records: Path | None = None,
 ) -> Plan:
     """The runs of a table.
 
@@ -61,20 +76,36 @@ def plan(
         root: folder of the data set's files.
         changes: of every recipe, {"epochs": 1}.
         teacher_cache: folder in which runs over the same images share the teacher's logits.
-    Raises: KdvizError for an unknown method, recipe or setting.
+        records: folder of records of finished runs (`write.keep_records`), which stand for runs that are not here.
+    Raises: KdvizError for an unknown method, recipe or setting, and for a damaged record.
     """
     load_imports(declaration.imports)
     builder = _Builder(declaration, runs, dict(teachers or {}), root, dict(changes or {}), teacher_cache)
     cells = {key: builder.cell(cell) for key, cell in declaration.cells.items()}
-    finished, other = set(), {}
+    outcomes: dict[str, Outcome] = {}
+    other: dict[str, str] = {}
     for job in builder.jobs.values():
-        images = images_of(job) if RunFolder(job.folder).journal.is_file() else None
-        differing = misfits(job, images[1] if images else None)
-        if differing:
+        facts = facts_of(job.folder)
+        differing = [] if facts is None else misfits(job, facts, _data_sha256(job))
+        outcome = None if differing else outcome_of(job.folder)
+        if outcome is None and records is not None:
+            outcome = read_record(records / f"{job.id}.npz")
+            outcome = None if outcome is None or misfits(job, outcome.facts, _data_sha256(job)) else outcome
+        if outcome is not None:
+            outcomes[job.id] = outcome
+        elif differing:
             other[job.id] = "; ".join(differing)
-        elif RunFolder(job.folder).result() is not None:
-            finished.add(job.id)
-    return Plan(declaration, builder.jobs, cells, frozenset(finished), other, builder.given)
+    return Plan(declaration, builder.jobs, cells, outcomes, other, builder.given)
+
+
+def _content(file: Path) -> str:
+    """What tells a given teacher from others, wherever its file lies."""
+    return digest_of(file) if file.is_file() else str(file.resolve())
+
+
+def _data_sha256(job: Job) -> str | None:
+    images = images_of(job)
+    return images[1] if images else None
 
 
 class _Builder:
@@ -143,7 +174,7 @@ class _Builder:
     def _add(
         self, recipe: Recipe, based_on: str, kind: str, file: Path | None, after: Job | None, teacher: str | None
     ) -> Job:
-        facts = {**recipe.result(), "teacher": after.id if after else file and str(file.resolve())}
+        facts = {**recipe.result(), "teacher": after.id if after else file and _content(file)}
         facts.pop("seed")
         facts["settings"] = expected(recipe, teacher)["settings"]
         safe = re.sub(r"[^\w.+]+", "-", kind)

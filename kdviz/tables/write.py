@@ -11,9 +11,9 @@ import numpy as np
 
 from kdviz.base.files import atomic, versions, write_dataset
 from kdviz.base.latex import escape
-from kdviz.checkpoints.run_folder import RunFolder
-from kdviz.tables.job import digest_of, images_of
+from kdviz.tables.job import digest_of
 from kdviz.tables.plan import Plan
+from kdviz.tables.records import record
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -258,10 +258,9 @@ def _run(plan: Plan, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {"id": name, "finished": name in plan.finished, "command": job.command}
     found["recipe"] = job.recipe.model_dump(mode="json")
     if name in plan.finished:
-        images, end = images_of(job), RunFolder(job.folder).events("end")[-1]
-        found |= {"metrics": end["metrics"], "sha256": end["sha256"]}
-        found["data_sha256"] = images[1] if images else None
-        found["teacher_sha256"] = digest_of(job.teacher) if job.teacher and job.teacher.is_file() else None
+        outcome = plan.outcomes[name]
+        found |= {"metrics": outcome.metrics, "sha256": outcome.sha256}
+        found |= {"data_sha256": outcome.facts.get("data_sha256"), "teacher_sha256": outcome.facts.get("teacher")}
     return found
 
 
@@ -285,6 +284,14 @@ def write(plan: Plan, result: "xr.Dataset", folder: Path, *, command: str) -> li
         with atomic(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
     return [*(folder / name for name in texts), write_dataset(result, folder / "table.nc")]
+
+
+def keep_records(plan: Plan, folder: Path) -> None:
+    """A record of every finished run, RUN.npz in `folder`; those that are there already are left as they are."""
+    for name, outcome in plan.outcomes.items():
+        path = folder / f"{name}.npz"
+        if not path.is_file():
+            record(outcome, path)
 
 
 def script(lines: Sequence[str]) -> str:
