@@ -1,0 +1,99 @@
+"""Tables of both papers at small scale, each by its command, and one page of what agrees.
+
+    python reports/tables/build.py              (everything, two runs at a time; some hours on two cores)
+    python reports/tables/build.py --page       (only write README.md, from the tables that are here)
+    python reports/tables/build.py rkkd_tab2    (only these tables, and the page)
+
+Runs that are finished, here or as a record in records/, are not trained again, so that several machines can share the
+work. Nets are small and glyphs100 is synthetic: a replication of the papers' questions, not of their results.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAIR = "resnet20 > resnet8"
+LOGIT_ROWS = ("Teacher", "Student", "KD", "KD+RKKD", "CTKD", "CTKD+RKKD", "DKD", "DKD+RKKD", "MLKD", "MLKD+RKKD")
+# (paper, table) -> options; in the order in which they are run.
+TABLES: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
+    ("rkkd", "tab2"): {"column": (PAIR,), "row": LOGIT_ROWS},
+    ("rkkd", "tab8"): {"column": (PAIR,)},
+    ("rkkd", "tab7"): {"column": (PAIR,)},
+    ("rkkd", "tab6"): {"column": ("similar structure",)},
+    ("rkkd", "fig4"): {"column": (PAIR,)},
+    ("pld", "tab6"): {},
+    ("pld", "tab8"): {"column": ("0", "0.1", "0.3", "0.5", "0.9")},
+    ("rkkd", "tab9"): {},
+    ("pld", "tab1"): {"column": (PAIR,)},
+    ("rkkd", "tab10"): {},
+}
+
+
+def command(paper: str, table: str, workers: int) -> list[str]:
+    """The `kdviz table` words of one table."""
+    words = ["kdviz", "table", paper, table, "--scale", "small", "--seeds", "3"]
+    words += ["--teacher", "resnet20=checkpoints/resnet20_teacher.pt"]
+    for option, values in TABLES[paper, table].items():
+        words += [word for value in values for word in (f"--{option}", value)]
+    return [*words, "--workers", str(workers)]
+
+
+def page() -> str:
+    """README.md: what is measured, and every claim beside it."""
+    from kdviz.base.files import read_dataset
+    from kdviz.papers import PAPERS, Inputs, findings
+
+    lines = [
+        "# Tables at small scale",
+        "",
+        "`python reports/tables/build.py` makes every table of this folder: small nets on **glyphs100 (synthetic)**, five",
+        "epochs, three seeds. It asks the papers' questions of nets that two cores train; the answers are those of a",
+        "short run on small nets and are not the papers' results. `kdviz paper PAPER NAME` prints the same beside the",
+        "printed numbers.",
+        "",
+        "A claim is *yes* here where every comparison of its reading has a 95 % interval over the seeds (Student's t)",
+        "above 0, *no* where one has its interval below 0, and *not told apart* where the noise hides it. With three",
+        "seeds the interval reaches 2.5 standard deviations of the paired differences to each side.",
+        "",
+        "| table | claim | printed | measured here | numbers |",
+        "|---|---|---|---|---|",
+    ]
+    missing = []
+    for paper, name in TABLES:
+        folder = HERE / f"{paper}_{name}_small"
+        if not (folder / "table.nc").is_file():
+            missing.append(f"{paper} {name}")
+            continue
+        runs = int(read_dataset(folder / "table.nc")["runs"].sum())
+        entry = PAPERS[paper].entries[name]
+        for one in findings(entry, entry.results(Inputs(tables=HERE))):
+            shown = {key: value for key, value in one["measured"].items() if "measured" in key or name == "fig4"}
+            numbers = "; ".join(f"{key.removeprefix('measured ')} {value}" for key, value in shown.items())
+            verdict = one["measured_agrees"] or "not measured"
+            says = f"[{paper} {name}]({folder.name}/table.md), {runs} runs"
+            lines.append(f"| {says} | {one['claim']} | {one['agrees']} | {verdict} | {numbers} |")
+    lines += ["", f"Not measured yet: {', '.join(missing)}." if missing else "Every table of the list is here."]
+    lines += ["", "The commands:", "", "```sh"]
+    lines += [shlex.join(command(*key, workers=2)) for key in TABLES if " ".join(key) not in missing]
+    return "\n".join([*lines, "```"]) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", help="rkkd_tab2, ... [default: all]")
+    parser.add_argument("--page", action="store_true", help="only write README.md")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    os.chdir(HERE.parent.parent)
+    for paper, name in TABLES:
+        if not options.page and (not options.tables or f"{paper}_{name}" in options.tables):
+            subprocess.run([sys.executable, "-m", *command(paper, name, options.workers)], check=True)
+    (HERE / "README.md").write_text(page())
+
+
+if __name__ == "__main__":
+    main()
