@@ -68,6 +68,15 @@ def run(*words, command="landscape"):
     return found.output
 
 
+def test_the_topology_of_a_landscape_is_drawn_beside_it(nets, tmp_path):
+    printed = run(*nets[:2], *SMALL, "-o", tmp_path, "--topology", "--losses", "ce")
+    assert len(re.findall(r"^(?:kd|ce): ce has \d of \d local minima, \d at the border", printed, re.MULTILINE)) == 2
+    for stem in ("student_kd", "student_ce"):
+        found = read_dataset(tmp_path / f"{stem}_topology_ce.nc")
+        assert float(found["birth"][0]) == float(read_dataset(tmp_path / f"{stem}.nc")["ce"].min())
+    assert (tmp_path / "tree.png").is_file()
+
+
 def test_one_checkpoint_needs_nothing_else(nets, tmp_path):
     student = nets[0]
     printed = run(student, *SMALL, "-o", tmp_path, "--html", "--export", "npz,csv")
@@ -278,6 +287,7 @@ def test_killed_or_interrupted_it_goes_on_and_ends_the_same(nets, tmp_path, sign
         (["{kd}", "{ce}", "--planes", "3"], "moved to another command: kdviz compare CKPT"),
         (["{kd}", "--one-d", "--html"], "--html draws planes"),
         (["{kd}", "--lines", "2", "--directions", "hessian"], "hessian goes with a plane or --one-d"),
+        (["{kd}", "--lines", "2", "--topology"], "--topology goes with a plane"),
         (["{kd}", "--export", "vtk"], "did you mean 'vtp'"),
         (["{kd}", "--one-d", "--export", "vtp"], "needs a plane, not a line"),
         (["{kd}", "--lines", "2", "--export", "csv"], "one line or plane, not --lines"),

@@ -13,7 +13,7 @@ from test_plots import labelled, panels
 from torch import nn
 
 from kdviz import plots
-from kdviz.analysis.landscape import Evaluator, Grid, landscape, profiles
+from kdviz.analysis.landscape import Evaluator, Grid, landscape, profiles, topology
 from kdviz.analysis.landscape.metrics import attributes
 from kdviz.analysis.landscape.paths import interpolation, plane
 from kdviz.analysis.landscape.sharpness import hessian
@@ -25,7 +25,7 @@ from kdviz.plots.relief import smooth
 
 LABELS = ("ce", "kd", "kd+rk"), ("pld", "dist", "a long_name of $5$ from a user")
 GRID = Grid(steps=5)
-KINDS = ("landscape", "plane", "profile", "path", "trajectory", "sharpness")
+KINDS = ("landscape", "plane", "profile", "path", "trajectory", "sharpness", "topology")
 
 
 def softmax_regression(seed):
@@ -46,6 +46,7 @@ def results():
         found["profile"].append(profiles(Evaluator(nets[0], data), GRID, seeds=(0, 1, 2)))
         found["path"].append(interpolation(nets[0], nets[1], data, grid=GRID))
         found["trajectory"].append(trajectory(nets, data, grid=GRID))
+        found["topology"].append(topology(found["landscape"][-1]))
         found["sharpness"].append(hessian(nets[0], data, eigenvalues=2, probes=5)[0])
     return found
 

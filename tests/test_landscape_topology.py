@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import typer.testing
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,9 +10,13 @@ from hypothesis.extra import numpy as arrays
 from scipy.ndimage import label as flood
 from scipy.ndimage import minimum_filter
 
+from kdviz import plots
 from kdviz.analysis.landscape import topology, uncertainty
 from kdviz.analysis.landscape.geometry import minima
 from kdviz.base.check import KdvizError
+from kdviz.base.files import read_dataset, write_dataset
+from kdviz.cli.app import app
+from kdviz.plots.topology import branches
 
 FULL, AXES = np.ones((3, 3)), np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
 GRIDS = arrays.arrays(float, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.integers(0, 40).map(float))
@@ -166,3 +171,75 @@ def test_what_is_no_landscape_is_refused_in_a_line():
         topology(one.expand_dims(seed=[0, 1]))
     with pytest.raises(KdvizError, match="no finite value"):
         topology(landscape(np.full(3, np.nan)))
+
+
+@given(DISTINCT)
+@settings(max_examples=40, deadline=None)
+def test_no_line_of_a_drawn_tree_crosses_another(values):
+    found = topology(landscape(values), threshold=0)
+    order = branches(found)
+    assert sorted(order) == list(range(found.sizes["minimum"]))
+    for row in range(1, len(order)):
+        parent, level = int(found["parent"][row]) - 1, float(found["death"][row])
+        between = order[order.index(parent) + 1 : order.index(row)]
+        assert order.index(parent) < order.index(row)
+        assert all(float(found["death"][one]) <= level for one in between)
+
+
+def test_the_figures_show_every_minimum_and_which_count():
+    wells = [landscape([[9, 9, 9, 9, 9, 9, 9], [9, k, 7, 1, 4, 2, 9], [9, 9, 9, 9, 9, 9, 9]]) for k in (0, 0.5)]
+    found = [
+        topology(one, threshold=3.0).assign_attrs(label=label) for one, label in zip(wells, ("kd", "ce"), strict=True)
+    ]
+    fig = plots.draw(found, "tree")
+    assert [axis.get_title(loc="left") for axis in fig.axes] == ["(a) KD", "(b) CE"]
+    assert [axis.texts[0].get_text() for axis in fig.axes] == ["2 of 3 minima"] * 2
+    dots = [line for line in fig.axes[0].lines if len(line.get_xdata()) == 1]
+    assert [float(line.get_ydata()[0]) for line in dots] == [0, 1, 2]
+    assert [line.get_markerfacecolor() == "white" for line in dots] == [False, False, True]
+    (axis,) = plots.draw(found, "persistence").axes
+    dots = [line for line in axis.lines if line.get_marker() == "o"]
+    top = axis.get_ylim()[1]
+    assert [(*line.get_xdata(), *line.get_ydata()) for line in dots] == [(0, top), (1, 7), (2, 4)]
+
+
+def run(*words):
+    found = typer.testing.CliRunner().invoke(app, ["topology", *map(str, words)])
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found.output
+
+
+def test_the_command_counts_minima_of_saved_results(tmp_path):
+    wells = landscape([[9, 9, 9, 9, 9], [9, 0, 7, 1, 9], [9, 9, 9, 9, 9]]).assign_attrs(label="kd")
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        write_dataset(wells.assign(kd=wells["ce"] * 2), tmp_path / folder / "landscape.nc")
+    given = (tmp_path / "first" / "landscape.nc", tmp_path / "second" / "landscape.nc", "--format", "png")
+    printed = run(*given, "-o", tmp_path / "out", "--threshold", "6")
+    assert printed.count("kd: ce has 2 of 2 local minima, 0 at the border: 0 at (0, -0.5); 1 at (0, 0.5), pers") == 2
+    assert "a minimum counts from a persistence of 6 nats" in printed
+    names = {f"{folder}_landscape_topology_{loss}.nc" for folder in ("first", "second") for loss in ("ce", "kd")}
+    assert {path.name for path in (tmp_path / "out").glob("*.nc")} == names
+    for name in names:
+        assert read_dataset(tmp_path / "out" / name).attrs["minima"] == 2
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"tree.png", "persistence.png"}
+    alone = run(given[0], "--losses", "ce", "--threshold", "6.5", "--format", "png")
+    assert "kd: ce has 1 of 2 local minima" in alone
+    assert (tmp_path / "first" / "landscape_topology_ce.nc").is_file()
+
+
+def test_the_command_refuses_what_it_cannot_read(tmp_path):
+    (tmp_path / "net.pt").write_bytes(b"x")
+    write_dataset(landscape([1.0, 0, 1]), tmp_path / "line.nc")
+    for words, says in [
+        ((tmp_path / "net.pt",), r"kdviz landscape .*net.pt --topology"),
+        ((tmp_path / "gone.nc",), "gone.nc"),
+        ((tmp_path / "line.nc", "--losses", "kd"), "unknown loss of the landscape 'kd'"),
+        ((tmp_path / "line.nc", "--threshold", "-1"), "threshold must be"),
+        ((tmp_path / "line.nc", "--connectivity", "six"), "connectivity must be one of full, axes"),
+        ((tmp_path / "line.nc", tmp_path / "line.nc"), "the same result twice"),
+    ]:
+        with pytest.raises(KdvizError, match=says):
+            run(*words)
+    assert [path.name for path in tmp_path.glob("*.nc")] == ["line.nc"]

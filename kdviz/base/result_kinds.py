@@ -102,6 +102,13 @@ KINDS: dict[str, Kind] = {
         | _numbers("rank", "eigenvalue")
         | _numbers("", "trace", "trace_stderr", needed=False, finite="any")
     ),
+    "topology": Kind(
+        variables=_axis("minimum", least=1)
+        | _numbers("minimum", "birth", "parent", finite="all")
+        | _numbers("minimum", "death", "persistence", "threshold", finite="any")
+        | _numbers("minimum", "counted", "at_edge", low=0.0, high=1.0, finite="all"),
+        attrs={"highest": (-1e300, 1e300)},
+    ),
     "comparison": Kind(
         variables=_names("net", "loss")
         | {name: Variable(needed=False) for name in ("centre", "convex_share", "flatness_radius", "minima", "trace")}

@@ -22,6 +22,7 @@ from kdviz.cli.common import Command
 COMMANDS = (
     "landscape",
     "path",
+    "topology",
     "compare",
     "histogram",
     "tau",

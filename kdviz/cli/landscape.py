@@ -21,9 +21,10 @@ from kdviz.cli.landscape_options import (
     request_for,
 )
 from kdviz.cli.landscape_output import Output, print_numbers
-from kdviz.cli.options import FigureOptions, NetOptions, with_option_records
+from kdviz.cli.options import OUTPUT, FigureOptions, NetOptions, with_option_records
 from kdviz.cli.pace import progress
 from kdviz.cli.requests import finished, first_process, place_for, several
+from kdviz.cli.topology import draw_topology
 
 NEEDS_ARGUMENTS = True
 MOVED = {
@@ -67,6 +68,9 @@ def command(
         ),
     ] = False,
     nets: NetOptions,
+    topology: Annotated[
+        bool, typer.Option("--topology", help="Also merge tree, persistence and minima.", rich_help_panel=OUTPUT)
+    ] = False,
     html: Html = False,
     export: Export = None,
     figures: FigureOptions,
@@ -91,6 +95,7 @@ def command(
     one_of("landscape", ("random", "hessian"), directions=directions)
     require(directions == "random" or not lines, "landscape: --directions hessian goes with a plane or --one-d")
     require(lines >= 0, f"landscape: --lines must not be negative, got {lines}")
+    require(not (topology and lines), "landscape: --topology goes with a plane or --one-d, not with --lines")
     grid = Grid(
         span=span, steps=odd("landscape", steps), seed=seed, normalize=normalize, directions=directions, one_d=one_d
     )
@@ -115,6 +120,8 @@ def command(
     if not done or not first_process():  # the first rank of torchrun writes them
         return
     output.write(done, stems, opened.stems, held=held)
+    if topology:
+        draw_topology(dict(zip(stems, done, strict=True)), [], output.folder, figures.venue, figures.formats)
     for result in done:
         if result.attrs["kind"] == "landscape":
             print_numbers(result, str(result.attrs["label"]))

@@ -1,7 +1,8 @@
 """Topology of a measured landscape: minima, the saddles where their basins join, and how persistent each minimum is.
 
 The sublevel set {loss <= t} of a grid falls into connected parts. A minimum is born at its own loss and dies at the
-loss where its part joins that of a lower minimum; the difference is its persistence. Parts that join form the merge tree.
+loss where its part joins that of a lower minimum; the difference is its persistence. Which part joins which, and where,
+is the merge tree.
 """
 
 from collections.abc import Sequence
