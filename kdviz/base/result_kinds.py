@@ -109,6 +109,14 @@ KINDS: dict[str, Kind] = {
         | _numbers("minimum", "counted", "at_edge", low=0.0, high=1.0, finite="all"),
         attrs={"highest": (-1e300, 1e300)},
     ),
+    "density": Kind(
+        variables=_axis("eigenvalue")
+        | _numbers("eigenvalue", "density", low=0.0, finite="all")
+        | _numbers("eigenvalue", "density_stderr", finite="any")
+        | _numbers("", "negative_mass", "negative_curvature", low=0.0, high=1.0, finite="all")
+        | _numbers("", "negative_mass_stderr", "negative_curvature_stderr", finite="any"),
+        attrs={"weights": (1, 1e300), "width": (1e-300, 1e300)},
+    ),
     "comparison": Kind(
         variables=_names("net", "loss")
         | {name: Variable(needed=False) for name in ("centre", "convex_share", "flatness_radius", "minima", "trace")}

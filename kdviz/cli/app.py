@@ -23,6 +23,7 @@ COMMANDS = (
     "landscape",
     "path",
     "topology",
+    "spectrum",
     "compare",
     "histogram",
     "tau",
