@@ -26,7 +26,7 @@ def density(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure
     """
     fig = figure(max(min(VENUES[venue][0], 5.5), 3.25), 2.6 + 0.17 * len(datasets))
     axis = fig.subplots()
-    floor = min(1 / (one.attrs["weights"] * one.attrs["width"] * np.sqrt(2 * np.pi)) for one in datasets) / 5
+    floor = min(1 / (one.attrs["weights"] * one.attrs["width"] * np.sqrt(2 * np.pi)) for one in datasets) / 20
     for index, one in enumerate(datasets):
         label = label_of(one, index)
         colour = look(label, index)["color"]
@@ -44,7 +44,7 @@ def density(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure
     )
     axis.set_ylabel("density of eigenvalues")
     axis.grid(axis="y")
-    fig.legend(loc="outside lower center", ncols=1, title="negative part", title_fontsize=8)
+    fig.legend(loc="outside lower center", ncols=1, title="negative share (± standard error)", title_fontsize=8, handlelength=1.8)
     return fig
 
 
@@ -53,6 +53,6 @@ def _negative(one: "xr.Dataset") -> str:
     parts = []
     for name, what in (("negative_mass", "eigenvalues"), ("negative_curvature", "curvature")):
         error = 100 * float(one[f"{name}_stderr"])
-        spread = f" ± {error:.1f}" if np.isfinite(error) else ""
-        parts.append(f"{100 * float(one[name]):.1f}{spread} % of {what}")
+        spread = f" ± {error:.2g}" if np.isfinite(error) else ""
+        parts.append(f"{what} {100 * float(one[name]):.2g}{spread} %")
     return ", ".join(parts)

@@ -18,6 +18,7 @@ from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.metrics import needs_teacher
 from kdviz.analysis.landscape.options import Grid, Measurement
 from kdviz.analysis.landscape.processes import one_process_only
+from kdviz.analysis.landscape.rebasin import rebasin
 from kdviz.analysis.landscape.sharpness import spectral_quadrature
 from kdviz.analysis.landscape.sweep import Progress
 from kdviz.analysis.landscape.trajectory import trajectory
@@ -185,6 +186,21 @@ def between_nets(
     if len(nets.models) == 3:
         return named(paths.plane(nets.models, nets.data, measured, grid, **kept), nets)
     raise KdvizError(f"path: two nets span a line, three a plane; got {len(nets.models)}")
+
+
+def rebasined(nets: Nets) -> Nets:
+    """The nets with the channels of all but the first in the order of the first's; see `rebasin`.
+
+    Raises:
+        KdvizError: nets of different forms; as `rebasin`.
+    """
+    first, *others = nets.checkpoints
+    moved = [first]
+    for one in others:
+        model = deepcopy(one.model)
+        model.load_state_dict(rebasin(first.model, one.model))
+        moved.append(replace(one, model=model))
+    return replace(nets, checkpoints=moved)
 
 
 def along_run(

@@ -122,7 +122,7 @@ def spectral_quadrature(
         KdvizError: as `hessian` and `quadrature`.
     Source: as `quadrature`.
     """
-    known_only("spectral_quadrature", options, QuadratureOptions.__annotations__)
+    known_only("spectral_quadrature", options, tuple(QuadratureOptions.__annotations__))
     used = data if samples is None else data.subset(samples, seed=options.get("seed", 0))
     point = _at_weights(model, used, loss, teacher, settings, chunk)
     result = quadrature(HessianProduct(point.parts, point.weights, exact=point.exact), **options)
