@@ -19,7 +19,7 @@ from kdviz.cli.landscape_options import (
     run_folder_of,
 )
 from kdviz.cli.landscape_output import Output, print_numbers
-from kdviz.cli.options import FigureOptions, NetOptions, with_option_records
+from kdviz.cli.options import OUTPUT, FigureOptions, NetOptions, with_option_records
 from kdviz.cli.pace import progress
 from kdviz.cli.requests import finished, place_for, several
 
@@ -59,6 +59,12 @@ def command(
             rich_help_panel=MEASURED,
         ),
     ] = False,
+    animate: Annotated[
+        bool, typer.Option("--animate", help="Of a run, also an animation (gif).", rich_help_panel=OUTPUT)
+    ] = False,
+    mp4: Annotated[
+        bool, typer.Option("--mp4", help="Of a run, also an animation as mp4, by ffmpeg.", rich_help_panel=OUTPUT)
+    ] = False,
     nets: NetOptions,
     html: Html = False,
     export: Export = None,
@@ -74,9 +80,15 @@ def command(
     """
     from kdviz.analysis.landscape.nets import along_run, between_nets, open_epochs, open_nets, rebasined
     from kdviz.analysis.landscape.options import Grid
+    from kdviz.plots.animation import animate as draw_film
+    from kdviz.plots.animation import check_format
 
     run, many = run_folder_of(checkpoints), len(checkpoints)
     require(run or many in (2, 3), f"path: two nets span a line, three a plane, a run's folder is one path; got {many}")
+    films = [suffix for suffix, wanted in (("gif", animate), ("mp4", mp4)) if wanted]
+    require(run or not films, "path: --animate and --mp4 go with a run's folder")
+    for suffix in films:
+        check_format(suffix)
     require(not rebasin or (many == 2 and not run), "path: --rebasin goes with two checkpoints")
     output = Output(figures, html=html, export=export or [])
     output.check("path", line=not run and many == 2)
@@ -97,6 +109,8 @@ def command(
                 one = measure(each, measurement, grid, journal=output.journal(stem), progress=moved)
             found.append(request.signed(one.assign_attrs(rebasin=int(stem != "path"))))
     output.write(found, stems, stems, held=stems if held else [])
+    for suffix in films:
+        typer.echo(draw_film(found[0], output.folder / f"trajectory.{suffix}", venue=figures.venue))
     for one in found:
         _print(one)
 

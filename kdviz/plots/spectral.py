@@ -44,7 +44,13 @@ def density(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure
     )
     axis.set_ylabel("density of eigenvalues")
     axis.grid(axis="y")
-    fig.legend(loc="outside lower center", ncols=1, title="negative share (± standard error)", title_fontsize=8, handlelength=1.8)
+    fig.legend(
+        loc="outside lower center",
+        ncols=1,
+        title="negative share (± standard error)",
+        title_fontsize=8,
+        handlelength=1.8,
+    )
     return fig
 
 
