@@ -16,6 +16,7 @@ from kdviz.cli.landscape_options import (
     Normalize,
     Seed,
     Span,
+    SpanBy,
     Steps,
     odd,
     request_for,
@@ -44,6 +45,7 @@ def command(
     measured: MeasureOptions,
     bn: Bn = "frozen",
     span: Span = 1.0,
+    span_by: SpanBy = "direction",
     steps: Steps = 21,
     seed: Seed = 0,
     normalize: Normalize = "filter",
@@ -97,7 +99,13 @@ def command(
     require(lines >= 0, f"landscape: --lines must not be negative, got {lines}")
     require(not (topology and lines), "landscape: --topology goes with a plane or --one-d, not with --lines")
     grid = Grid(
-        span=span, steps=odd("landscape", steps), seed=seed, normalize=normalize, directions=directions, one_d=one_d
+        span=span,
+        span_by=span_by,
+        steps=odd("landscape", steps),
+        seed=seed,
+        normalize=normalize,
+        directions=directions,
+        one_d=one_d,
     )
     kinds = {"line": one_d, "lines": lines > 0, "hessian": directions == "hessian"}
     output = Output(figures, html=html, export=export or [])
