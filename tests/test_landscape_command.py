@@ -86,6 +86,16 @@ def test_rebasin_of_a_permuted_copy_has_no_barrier_and_of_another_net_two_lines(
     assert "ce after re-basin: barrier 0.0000" in printed
 
 
+def test_two_nets_reach_to_the_same_rise_of_the_loss(nets, tmp_path):
+    printed = run(*nets[:2], *SMALL, "--span-by", "loss", "--span", "0.1", "-o", tmp_path)
+    found = [read_dataset(tmp_path / f"student_{name}.nc") for name in ("kd", "ce")]
+    for one in found:
+        middles = [float(one["ce"][place]) for place in ((0, 1), (2, 1), (1, 0), (1, 2))]
+        assert np.mean(middles) == pytest.approx(1.1 * float(one["ce"][1, 1]), rel=0.02)
+    assert found[0].attrs["reach"] != found[1].attrs["reach"]
+    assert f"in weight space, {found[0].attrs['reach']:g} lengths of the directions" in printed
+
+
 def test_the_spectral_density_of_two_nets_is_drawn_on_one_axis(nets, tmp_path):
     words = (*nets[:2], "--samples", "12", "--probes", "2", "--iterations", "3", "--format", "png", "-o", tmp_path)
     printed = run(*words, command="spectrum")
@@ -187,7 +197,8 @@ def test_a_run_works_like_its_last_checkpoint_and_has_a_path(trained, tmp_path, 
     run(trained / "last.pt", *SMALL, "-o", tmp_path / "last")
     found = read_dataset(tmp_path / "reports" / "landscape_mine" / "landscape.nc")
     xr.testing.assert_allclose(found, read_dataset(tmp_path / "last" / "landscape.nc"))
-    run(trained, *SMALL, command="path")
+    printed = run(trained, *SMALL, "--animate", command="path")
+    assert str(Path("reports") / "path_mine" / "trajectory.gif") in printed
     path = read_dataset(tmp_path / "reports" / "path_mine" / "path.nc")
     assert path.attrs["kind"] == "trajectory"
     assert path.attrs["label"] == "mine"
@@ -328,6 +339,8 @@ def test_killed_or_interrupted_it_goes_on_and_ends_the_same(nets, tmp_path, sign
         (["{kd}", "--set", "temperature", "--steps", "3"], "expected KEY=VALUE"),
         (["{kd}", "--data", "nothing"], "unknown data set"),
         (["{kd}", "--span", "0"], "span must be"),
+        (["{kd}", "--span-by", "weight"], "span_by must be one of direction, distance, loss"),
+        (["{kd}", "--span-by", "loss", "--directions", "hessian"], "goes with random directions"),
     ],
 )
 def test_wrong_input_is_one_clear_line(nets, tmp_path, words, says):
@@ -347,6 +360,7 @@ def test_wrong_input_is_one_clear_line(nets, tmp_path, words, says):
         ("path", ["{kd}", "{ce}", "--html"], "--html draws planes"),
         ("path", ["{kd}", "{ce}", "--bn", "train"], "bn must be one of interpolate"),
         ("path", ["{kd}", "{ce}", "--margin", "-1"], "margin must be 0 or more"),
+        ("path", ["{kd}", "{ce}", "--animate"], "go with a run's folder"),
         ("path", ["{kd}", "{ce}", "{kd}", "--rebasin"], "--rebasin goes with two checkpoints"),
         ("spectrum", ["{kd}", "--losses", "ce,kd"], "one loss at a time"),
         ("spectrum", ["{kd}", "--probes", "0"], "probes must be"),

@@ -81,7 +81,6 @@ def said(facts: dict[str, Any]) -> str:
     """What a caption says of the span, nothing where it is in lengths of the directions."""
     by = facts.get("span_by", "direction")
     if by == "loss":
-        rise, name = f"{facts['span']:.0%}".replace("%", " %"), facts["losses"].split()[0]
-        reach = f" ({facts['reach']:g} lengths of the directions)" if "reach" in facts else ""
-        return f", to where {name} has risen by {rise}{reach}"
+        rise = f"{facts['span']:.0%}".replace("%", " %")
+        return f", to where {facts['losses'].split()[0]} has risen by {rise}"
     return f", to a distance of {facts['span']:g} in weight space" if by == "distance" else ""
