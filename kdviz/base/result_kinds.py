@@ -112,9 +112,9 @@ KINDS: dict[str, Kind] = {
     "density": Kind(
         variables=_axis("eigenvalue")
         | _numbers("eigenvalue", "density", low=0.0, finite="all")
-        | _numbers("eigenvalue", "density_stderr", finite="any")
+        | _numbers("eigenvalue", "density_stderr", low=0.0, finite="any")
         | _numbers("", "negative_mass", "negative_curvature", low=0.0, high=1.0, finite="all")
-        | _numbers("", "negative_mass_stderr", "negative_curvature_stderr", finite="any"),
+        | _numbers("", "negative_mass_stderr", "negative_curvature_stderr", low=0.0, finite="any"),
         attrs={"weights": (1, 1e300), "width": (1e-300, 1e300)},
     ),
     "comparison": Kind(
