@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 NEEDS_ARGUMENTS = True
+MATCHED = "; the second net's channels in the order of the first's (weight matching)"
 
 
 @with_option_records
@@ -107,7 +108,9 @@ def command(
         for stem, each in zip(stems, [opened, rebasined(opened)] if rebasin else [opened], strict=True):
             with progress(stem.replace("_rebasin", " after re-basin")) as moved:
                 one = measure(each, measurement, grid, journal=output.journal(stem), progress=moved)
-            found.append(request.signed(one.assign_attrs(rebasin=int(stem != "path"))))
+            after = stem != "path"
+            said = f"{one.attrs['caption']}{MATCHED if after else ''}"
+            found.append(request.signed(one.assign_attrs(rebasin=int(after), caption=said)))
     output.write(found, stems, stems, held=stems if held else [])
     for suffix in films:
         typer.echo(draw_film(found[0], output.folder / f"trajectory.{suffix}", venue=figures.venue))

@@ -38,7 +38,7 @@ def command(
 ) -> None:
     """Draw the spectral density of the Hessian (stochastic Lanczos quadrature); several checkpoints share an axis.
 
-    Example: kdviz spectrum checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt --samples 100
+    Example: kdviz spectrum checkpoints/resnet8_ce.pt checkpoints/resnet8_kd.pt
 
     One loss at a time. What is negative is printed with its standard error over the vectors.
     """
