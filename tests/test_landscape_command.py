@@ -17,6 +17,7 @@ import torch
 import typer.testing
 import xarray as xr
 
+from kdviz.analysis.landscape.rebasin import permute_randomly
 from kdviz.base.check import KdvizError
 from kdviz.base.files import read_dataset
 from kdviz.base.files import sha256 as sha256_of
@@ -66,6 +67,54 @@ def run(*words, command="landscape"):
         raise found.exception
     assert found.exit_code == 0, found.output
     return found.output
+
+
+def test_rebasin_of_a_permuted_copy_has_no_barrier_and_of_another_net_two_lines(nets, tmp_path):
+    torch.manual_seed(0)
+    net = load_checkpoint(nets[1]).model
+    copy = checkpoint(tmp_path / "permuted.pt", 3, "kd")
+    held = torch.load(copy, weights_only=True)
+    torch.save({**held, "state_dict": permute_randomly(net, seed=4)}, copy)
+    printed = run(nets[1], copy, *SMALL, "--rebasin", "--bn", "frozen", "-o", tmp_path / "out", command="path")
+    before, after = (read_dataset(tmp_path / "out" / f"{stem}.nc") for stem in ("path", "path_rebasin"))
+    assert (before.attrs["rebasin"], after.attrs["rebasin"]) == (0, 1)
+    assert before.attrs["distance"] > 1
+    assert after["ce"].attrs["barrier"] == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(after["ce"], after["ce"][0], rtol=1e-6)
+    np.testing.assert_allclose(before["mark_loss"], after["mark_loss"], rtol=1e-5)  # the same functions
+    assert (after.attrs["distance"], after.attrs["bn"]) == (0, "frozen")
+    assert "ce after re-basin: barrier 0.0000" in printed
+
+
+def test_two_nets_reach_to_the_same_rise_of_the_loss(nets, tmp_path):
+    printed = run(*nets[:2], *SMALL, "--span-by", "loss", "--span", "0.1", "-o", tmp_path)
+    found = [read_dataset(tmp_path / f"student_{name}.nc") for name in ("kd", "ce")]
+    for one in found:
+        middles = [float(one["ce"][place]) for place in ((0, 1), (2, 1), (1, 0), (1, 2))]
+        assert np.mean(middles) == pytest.approx(1.1 * float(one["ce"][1, 1]), rel=0.02)
+    assert found[0].attrs["reach"] != found[1].attrs["reach"]
+    assert f"in weight space, {found[0].attrs['reach']:g} lengths of the directions" in printed
+
+
+def test_the_spectral_density_of_two_nets_is_drawn_on_one_axis(nets, tmp_path):
+    words = (*nets[:2], "--samples", "12", "--probes", "2", "--iterations", "3", "--format", "png", "-o", tmp_path)
+    printed = run(*words, command="spectrum")
+    first, second = (read_dataset(tmp_path / f"student_{name}_density.nc") for name in ("kd", "ce"))
+    np.testing.assert_array_equal(first["eigenvalue"], second["eigenvalue"])
+    assert [one.attrs["label"] for one in (first, second)] == ["kd", "ce"]
+    assert first["node"].shape == (2, 3)
+    assert re.search(r"^kd: eigenvalues .* trace .* ± .*, share below -", printed, re.MULTILINE)
+    assert (tmp_path / "density.png").is_file()
+    assert "measured before" in run(*words, command="spectrum")
+
+
+def test_the_topology_of_a_landscape_is_drawn_beside_it(nets, tmp_path):
+    printed = run(*nets[:2], *SMALL, "-o", tmp_path, "--topology", "--losses", "ce")
+    assert len(re.findall(r"^(?:kd|ce): ce has \d of \d local minima, \d at the border", printed, re.MULTILINE)) == 2
+    for stem in ("student_kd", "student_ce"):
+        found = read_dataset(tmp_path / f"{stem}_topology_ce.nc")
+        assert float(found["birth"][0]) == float(read_dataset(tmp_path / f"{stem}.nc")["ce"].min())
+    assert (tmp_path / "tree.png").is_file()
 
 
 def test_one_checkpoint_needs_nothing_else(nets, tmp_path):
@@ -148,7 +197,8 @@ def test_a_run_works_like_its_last_checkpoint_and_has_a_path(trained, tmp_path, 
     run(trained / "last.pt", *SMALL, "-o", tmp_path / "last")
     found = read_dataset(tmp_path / "reports" / "landscape_mine" / "landscape.nc")
     xr.testing.assert_allclose(found, read_dataset(tmp_path / "last" / "landscape.nc"))
-    run(trained, *SMALL, command="path")
+    printed = run(trained, *SMALL, "--animate", command="path")
+    assert str(Path("reports") / "path_mine" / "trajectory.gif") in printed
     path = read_dataset(tmp_path / "reports" / "path_mine" / "path.nc")
     assert path.attrs["kind"] == "trajectory"
     assert path.attrs["label"] == "mine"
@@ -278,6 +328,7 @@ def test_killed_or_interrupted_it_goes_on_and_ends_the_same(nets, tmp_path, sign
         (["{kd}", "{ce}", "--planes", "3"], "moved to another command: kdviz compare CKPT"),
         (["{kd}", "--one-d", "--html"], "--html draws planes"),
         (["{kd}", "--lines", "2", "--directions", "hessian"], "hessian goes with a plane or --one-d"),
+        (["{kd}", "--lines", "2", "--topology"], "--topology goes with a plane"),
         (["{kd}", "--export", "vtk"], "did you mean 'vtp'"),
         (["{kd}", "--one-d", "--export", "vtp"], "needs a plane, not a line"),
         (["{kd}", "--lines", "2", "--export", "csv"], "one line or plane, not --lines"),
@@ -288,6 +339,8 @@ def test_killed_or_interrupted_it_goes_on_and_ends_the_same(nets, tmp_path, sign
         (["{kd}", "--set", "temperature", "--steps", "3"], "expected KEY=VALUE"),
         (["{kd}", "--data", "nothing"], "unknown data set"),
         (["{kd}", "--span", "0"], "span must be"),
+        (["{kd}", "--span-by", "weight"], "span_by must be one of direction, distance, loss"),
+        (["{kd}", "--span-by", "loss", "--directions", "hessian"], "goes with random directions"),
     ],
 )
 def test_wrong_input_is_one_clear_line(nets, tmp_path, words, says):
@@ -307,6 +360,11 @@ def test_wrong_input_is_one_clear_line(nets, tmp_path, words, says):
         ("path", ["{kd}", "{ce}", "--html"], "--html draws planes"),
         ("path", ["{kd}", "{ce}", "--bn", "train"], "bn must be one of interpolate"),
         ("path", ["{kd}", "{ce}", "--margin", "-1"], "margin must be 0 or more"),
+        ("path", ["{kd}", "{ce}", "--animate"], "go with a run's folder"),
+        ("path", ["{kd}", "{ce}", "{kd}", "--rebasin"], "--rebasin goes with two checkpoints"),
+        ("spectrum", ["{kd}", "--losses", "ce,kd"], "one loss at a time"),
+        ("spectrum", ["{kd}", "--probes", "0"], "probes must be"),
+        ("spectrum", ["{kd}", "--width", "0"], "width must be"),
         ("compare", ["{kd}", "--planes", "0"], "at least one net and one plane"),
         ("compare", ["{kd}", "--steps", "4"], "compare: --steps must be odd"),
     ],

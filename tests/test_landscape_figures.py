@@ -13,10 +13,11 @@ from test_plots import labelled, panels
 from torch import nn
 
 from kdviz import plots
-from kdviz.analysis.landscape import Evaluator, Grid, landscape, profiles
+from kdviz.analysis.landscape import Evaluator, Grid, landscape, profiles, topology
+from kdviz.analysis.landscape.density import smoothed
 from kdviz.analysis.landscape.metrics import attributes
 from kdviz.analysis.landscape.paths import interpolation, plane
-from kdviz.analysis.landscape.sharpness import hessian
+from kdviz.analysis.landscape.sharpness import hessian, spectral_quadrature
 from kdviz.analysis.landscape.trajectory import trajectory
 from kdviz.base.variables import half_width
 from kdviz.data import Data
@@ -25,7 +26,7 @@ from kdviz.plots.relief import smooth
 
 LABELS = ("ce", "kd", "kd+rk"), ("pld", "dist", "a long_name of $5$ from a user")
 GRID = Grid(steps=5)
-KINDS = ("landscape", "plane", "profile", "path", "trajectory", "sharpness")
+KINDS = ("landscape", "plane", "profile", "path", "trajectory", "sharpness", "topology", "density")
 
 
 def softmax_regression(seed):
@@ -46,6 +47,8 @@ def results():
         found["profile"].append(profiles(Evaluator(nets[0], data), GRID, seeds=(0, 1, 2)))
         found["path"].append(interpolation(nets[0], nets[1], data, grid=GRID))
         found["trajectory"].append(trajectory(nets, data, grid=GRID))
+        found["topology"].append(topology(found["landscape"][-1]))
+        found["density"] += smoothed([spectral_quadrature(nets[0], data, probes=2, iterations=5)])
         found["sharpness"].append(hessian(nets[0], data, eigenvalues=2, probes=5)[0])
     return found
 

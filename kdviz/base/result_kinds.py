@@ -102,6 +102,21 @@ KINDS: dict[str, Kind] = {
         | _numbers("rank", "eigenvalue")
         | _numbers("", "trace", "trace_stderr", needed=False, finite="any")
     ),
+    "topology": Kind(
+        variables=_axis("minimum", least=1)
+        | _numbers("minimum", "birth", "parent", finite="all")
+        | _numbers("minimum", "death", "persistence", "threshold", finite="any")
+        | _numbers("minimum", "counted", "at_edge", low=0.0, high=1.0, finite="all"),
+        attrs={"highest": (-1e300, 1e300)},
+    ),
+    "density": Kind(
+        variables=_axis("eigenvalue")
+        | _numbers("eigenvalue", "density", low=0.0, finite="all")
+        | _numbers("eigenvalue", "density_stderr", low=0.0, finite="any")
+        | _numbers("", "negative_mass", "negative_curvature", low=0.0, high=1.0, finite="all")
+        | _numbers("", "negative_mass_stderr", "negative_curvature_stderr", low=0.0, finite="any"),
+        attrs={"weights": (1, 1e300), "width": (1e-300, 1e300)},
+    ),
     "comparison": Kind(
         variables=_names("net", "loss")
         | {name: Variable(needed=False) for name in ("centre", "convex_share", "flatness_radius", "minima", "trace")}

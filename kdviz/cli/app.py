@@ -22,6 +22,8 @@ from kdviz.cli.common import Command
 COMMANDS = (
     "landscape",
     "path",
+    "topology",
+    "spectrum",
     "compare",
     "histogram",
     "tau",

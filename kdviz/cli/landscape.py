@@ -16,14 +16,16 @@ from kdviz.cli.landscape_options import (
     Normalize,
     Seed,
     Span,
+    SpanBy,
     Steps,
     odd,
     request_for,
 )
 from kdviz.cli.landscape_output import Output, print_numbers
-from kdviz.cli.options import FigureOptions, NetOptions, with_option_records
+from kdviz.cli.options import OUTPUT, FigureOptions, NetOptions, with_option_records
 from kdviz.cli.pace import progress
 from kdviz.cli.requests import finished, first_process, place_for, several
+from kdviz.cli.topology import draw_topology
 
 NEEDS_ARGUMENTS = True
 MOVED = {
@@ -43,6 +45,7 @@ def command(
     measured: MeasureOptions,
     bn: Bn = "frozen",
     span: Span = 1.0,
+    span_by: SpanBy = "direction",
     steps: Steps = 21,
     seed: Seed = 0,
     normalize: Normalize = "filter",
@@ -67,6 +70,9 @@ def command(
         ),
     ] = False,
     nets: NetOptions,
+    topology: Annotated[
+        bool, typer.Option("--topology", help="Also merge tree, persistence and minima.", rich_help_panel=OUTPUT)
+    ] = False,
     html: Html = False,
     export: Export = None,
     figures: FigureOptions,
@@ -91,8 +97,15 @@ def command(
     one_of("landscape", ("random", "hessian"), directions=directions)
     require(directions == "random" or not lines, "landscape: --directions hessian goes with a plane or --one-d")
     require(lines >= 0, f"landscape: --lines must not be negative, got {lines}")
+    require(not (topology and lines), "landscape: --topology goes with a plane or --one-d, not with --lines")
     grid = Grid(
-        span=span, steps=odd("landscape", steps), seed=seed, normalize=normalize, directions=directions, one_d=one_d
+        span=span,
+        span_by=span_by,
+        steps=odd("landscape", steps),
+        seed=seed,
+        normalize=normalize,
+        directions=directions,
+        one_d=one_d,
     )
     kinds = {"line": one_d, "lines": lines > 0, "hessian": directions == "hessian"}
     output = Output(figures, html=html, export=export or [])
@@ -115,6 +128,8 @@ def command(
     if not done or not first_process():  # the first rank of torchrun writes them
         return
     output.write(done, stems, opened.stems, held=held)
+    if topology:
+        draw_topology(dict(zip(stems, done, strict=True)), [], output.folder, figures.venue, figures.formats)
     for result in done:
         if result.attrs["kind"] == "landscape":
             print_numbers(result, str(result.attrs["label"]))

@@ -57,6 +57,15 @@ Span = Annotated[
     float,
     typer.Option(help="Half the side of a plane around a net; 1 moves each filter by its norm.", rich_help_panel=GRID),
 ]
+SpanBy = Annotated[
+    str,
+    typer.Option(
+        help="What --span is, for nets of different width: direction; distance (of the weights at the edge); loss"
+        " (relative rise of the first loss at the edge, 1: doubled).",
+        autocompletion=completion.choices("direction", "distance", "loss"),
+        rich_help_panel=GRID,
+    ),
+]
 Steps = Annotated[int, typer.Option(help="Points along each axis, an odd number.", rich_help_panel=GRID)]
 Seed = Annotated[int, typer.Option(help="Of the directions and of the draw of images.", rich_help_panel=GRID)]
 Normalize = Annotated[str, typer.Option(help="Random directions: filter, layer or none.", rich_help_panel=GRID)]

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import typer
 
 from kdviz.base.check import KdvizError, require, unknown
@@ -77,6 +78,10 @@ def print_numbers(result: "xr.Dataset", where: str) -> None:
     from kdviz.analysis.landscape.geometry import summary
 
     centred = "mark" not in result.coords
+    if "distance" in result.attrs:
+        far = " and ".join(f"{one:.3g}" for one in np.atleast_1d(result.attrs["distance"]))
+        share = f", {result.attrs['reach']:g} lengths of the directions" if "reach" in result.attrs else ""
+        typer.echo(f"{where}: the sides of the plane lie {far} from the net in weight space{share}")
     for name, found in summary(result).items():
         centre = f"{found['centre']:.4f} at the net, " if centred else ""
         convex = f"convex on {found['convex_share']:.0%} of the grid, " if centred else ""

@@ -20,6 +20,10 @@ def _halved_at_64(maps: Tensor, height: int) -> Tensor:
     return F.max_pool2d(maps, 2) if height == 64 else maps
 
 
+# Each channel by itself, which re-basin (analysis.landscape.rebasin) asks for.
+_halved_at_64.channelwise = True  # pyright: ignore[reportFunctionMemberAccess]
+
+
 def _block(width_in: int, width: int, depth: int) -> nn.Sequential:
     """Convolution and normalisation `depth` times, with activations between but not at the end."""
     layers: list[nn.Module] = []

@@ -84,7 +84,9 @@ def _barrier(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several
     """One line, dots for the nets, and where there is a barrier, its height above the chord."""
     colour = COLOURS[index % len(COLOURS)]
     ends = [title(str(one)) for one in dataset["mark"].values]
-    axis.plot(dataset["alpha"], dataset[name], ls=dash("", index), color=colour, label=" – ".join(ends))
+    axis.plot(
+        dataset["alpha"], dataset[name], ls=dash("", index), color=colour, label=" – ".join(ends) + _after(dataset)
+    )
     _band(axis, dataset, name, index)
     chord = np.interp([0.0, 1.0], dataset["alpha"], dataset[name])
     axis.plot([0, 1], chord, "o", color=colour, markersize=3.5)
@@ -93,20 +95,29 @@ def _barrier(axis: "Axes", dataset: "xr.Dataset", name: str, index: int, several
         return
     base = chord[0] + at * (chord[1] - chord[0])
     axis.plot([0, 1], chord, color=colour, linewidth=0.7, linestyle=":")
-    axis.annotate("", (at, base), (at, base + barrier), arrowprops={"arrowstyle": "<->", "color": colour, "lw": 0.8})
-    if several == 1:
-        left = at > 0.5  # where there is more room below the curve
+    shown = at + (0.025 * (2 * index - 1) if several == 2 else 0)  # two arrows beside each other
+    axis.annotate(
+        "", (shown, base), (shown, base + barrier), arrowprops={"arrowstyle": "<->", "color": colour, "lw": 0.8}
+    )
+    if several <= 2:
+        left = at > 0.5 if several == 1 else index == 0  # where there is more room below the curve
         plate = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none"}
         axis.annotate(
             f"barrier {compact(round(barrier, 2))}",
-            (at, base + 0.2 * barrier),
+            (shown, base + 0.2 * barrier),
             (-5 if left else 5, 0),
             va="center",
             textcoords="offset points",
             ha="right" if left else "left",
             fontsize=8,
             bbox=plate,
+            color=BLACK if several == 1 else colour,
         )
+
+
+def _after(dataset: "xr.Dataset") -> str:
+    """What is said of a line between nets whose channels were matched first."""
+    return " after re-basin" if dataset.attrs.get("rebasin") else ""
 
 
 def trajectory(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: str | Sequence[str] = ()) -> "Figure":

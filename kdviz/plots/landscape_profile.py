@@ -110,6 +110,9 @@ def _scale(axis: "Axes", datasets: "Sequence[xr.Dataset]", name: str) -> None:
 
 
 def _abscissa(datasets: "Sequence[xr.Dataset]") -> str:
+    unit = str(datasets[0]["alpha"].attrs.get("units", ""))
+    if "span_by" in datasets[0].attrs and unit.startswith("distance"):
+        return rf"$\alpha$ ({unit})"
     normalize = {str(one.attrs.get("normalize", "")) for one in datasets}
     kind = f"{normalize.pop()}-normalised" if len(normalize) == 1 and normalize <= {"filter", "layer"} else ""
     given = datasets[0]["alpha"].attrs.get("long_name", "")

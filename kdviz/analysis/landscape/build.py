@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
+import numpy as np
 import xarray as xr
 
 from kdviz.analysis.landscape.describe import describe
@@ -13,6 +14,7 @@ from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.journal import recorded_chunk
 from kdviz.analysis.landscape.options import Grid, Measurement, known_only, pick
 from kdviz.analysis.landscape.sharpness import hessian
+from kdviz.analysis.landscape.span import length, reach_of_loss
 from kdviz.analysis.landscape.sweep import Progress, Weights, axis, sweep
 from kdviz.base.check import require
 from kdviz.data import Data
@@ -22,6 +24,7 @@ class LandscapeOptions(TypedDict, total=False):
     """The rarer keywords of `landscape`."""
 
     normalize: str
+    span_by: str
     precision: str
     bn: str
     one_d: bool
@@ -58,6 +61,7 @@ def landscape(
         seed: of the directions, and of the draw of samples.
         samples: how many images, stratified by label [default: all]; adds the 95 % half-widths.
         normalize: "filter" as Li et al. have it, "layer" or "none".
+        span_by: "direction", "distance" or "loss"; see `Grid`.
         precision: "fp32", or "bf16" with its error against fp32 at five points in attrs["precision_error"].
         bn: "frozen" keeps batch norm's statistics, "recompute" takes them at each point anew.
         one_d: the first direction alone; a line.
@@ -102,9 +106,9 @@ def survey(
     Source: ours.
     """
     grid, directions = _directions(evaluator, grid)
-    axes = [axis(grid.span, grid.steps)] * (1 if grid.one_d else 2)
-    chosen = directions[: len(axes)]
-    evaluator.attrs |= {"seed": grid.seed, **_extent(grid)}
+    chosen, points, extent = _spanned(evaluator, grid, directions[: 1 if grid.one_d else 2])
+    axes = [points] * len(chosen)
+    evaluator.attrs |= {"seed": grid.seed, **extent}
     result = engine(evaluator, evaluator.weights, chosen, *axes, journal=journal, progress=progress)
     return None if result is None else describe(result, evaluator, chosen)
 
@@ -135,13 +139,13 @@ def profiles(
     """
     require(len(seeds) and len(set(seeds)) == len(seeds), f"landscape: seeds must be different, got {list(seeds)}")
     require(grid.directions == "random", "landscape: profiles are along random directions; got other ones")
-    evaluator.attrs |= _extent(grid)
     lines = []
     for i, seed in enumerate(seeds):
         direction = random_direction(evaluator.weights, seed=2 * seed, normalize=grid.normalize)
         step = None if progress is None else lambda k, n, i=i: progress(i * n + k, n * len(seeds))
         file = None if journal is None else f"{os.fspath(journal)}.seed{seed}"
-        points = axis(grid.span, grid.steps)
+        (direction,), points, extent = _spanned(evaluator, grid, [direction])
+        evaluator.attrs |= {name: fact for name, fact in extent.items() if name not in ("reach", "distance")}
         line = engine(evaluator, evaluator.weights, direction, points, journal=file, progress=step)
         lines.append(None if line is None else describe(line, evaluator, direction))
     if lines[0] is None:
@@ -158,8 +162,27 @@ def resumed(measurement: Measurement, journal: str | os.PathLike | None) -> Meas
     return replace(measurement, chunk=recorded_chunk(journal) or "auto")
 
 
-def _extent(grid: Grid) -> dict[str, Any]:
-    return {"normalize": grid.normalize, "span": float(grid.span), "steps": grid.steps}
+def _spanned(
+    evaluator: Evaluator, grid: Grid, directions: Sequence[Weights]
+) -> tuple[list[Weights], np.ndarray, dict[str, Any]]:
+    """The directions in the unit of the grid's span, the points along each of them, and what is said of both."""
+    facts: dict[str, Any] = {"normalize": grid.normalize, "span": float(grid.span), "steps": grid.steps}
+    factors, ends = [1.0] * len(directions), grid.span
+    if grid.span_by == "distance":
+        factors = [1 / length(one) for one in directions]
+    elif grid.span_by == "loss":
+        name = next(iter(evaluator.terms))
+        reach = reach_of_loss(lambda at: evaluator(at)[name], evaluator.weights, directions, rise=grid.span)
+        factors, ends = [reach] * len(directions), 1.0
+        facts["reach"] = reach
+    if grid.span_by != "direction":
+        facts["span_by"] = grid.span_by
+        directions = [
+            {name: factor * tensor for name, tensor in one.items()}
+            for one, factor in zip(directions, factors, strict=True)
+        ]
+        facts["distance"] = [ends * length(one) for one in directions]
+    return list(directions), axis(ends, grid.steps), facts
 
 
 def _directions(evaluator: Evaluator, grid: Grid) -> tuple[Grid, Sequence[Weights]]:

@@ -52,6 +52,7 @@ KEPT = [
     "precision",
     "bn",
     "span",
+    "span_by",
     "steps",
     "normalize",
     "settings",
@@ -194,6 +195,7 @@ def _described(result: xr.Dataset, plane: xr.Dataset, statistics: Statistics) ->
     result.coords["loss_units"] = ("loss", [one["units"] for one in known.values()])
     result.coords["loss_long_name"] = ("loss", [one["long_name"] for one in known.values()])
     for name, (of, long_name, description) in QUANTITIES.items():
+        of = plane["alpha"].attrs["units"] if of == "length of the direction" else of
         attrs = {"units": unit if of == OF_LOSS else of, "long_name": long_name, "description": description}
         result[name].attrs = {"role": "metric", **attrs}
     for name, (long_name, description) in HESSIAN.items():

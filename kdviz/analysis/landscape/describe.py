@@ -8,6 +8,7 @@ import xarray as xr
 
 from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.journal import fingerprint
+from kdviz.analysis.landscape.span import said, unit_of
 from kdviz.analysis.landscape.sweep import Weights, sweep
 
 DIRECTIONS = {
@@ -31,7 +32,7 @@ def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weig
     Source: ours.
     """
     facts = result.attrs
-    unit = "distance in weight space" if facts["normalize"] == "hessian" else "length of the direction"
+    unit = unit_of(facts)
     for i, name in enumerate(result.dims):
         result[name].attrs = {"long_name": f"direction {i + 1}", "units": unit}
     seed = f" (seed {facts['seed']})" if "seed" in facts else ""
@@ -39,7 +40,7 @@ def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weig
         "chunk": evaluator.chunk,
         "threads": evaluator.threads,
         "weights_sha256": fingerprint((evaluator.weights,), ()),
-        "caption": caption(facts, f"along {DIRECTIONS[facts['normalize']]}{seed}"),
+        "caption": caption(facts, f"along {DIRECTIONS[facts['normalize']]}{seed}{said(facts)}"),
     }
     return _with_error(result, evaluator, directions) if facts["precision"] == "bf16" else result
 

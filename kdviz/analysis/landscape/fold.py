@@ -48,7 +48,7 @@ def fuse(net: nn.Module, source: nn.Module) -> tuple[fx.GraphModule, list[Pair]]
         Whatever tracing raises for a net that cannot be traced.
     Source: Jacob et al. 2018, sec. 3.2; ours.
     """
-    root = _Logits(net)
+    root = LogitsOnly(net)
     graph = fx.Tracer().trace(root)
     modules = dict(root.named_modules())
     sources = {f"net.{name}": one for name, one in source.named_modules()}
@@ -74,7 +74,7 @@ def fuse(net: nn.Module, source: nn.Module) -> tuple[fx.GraphModule, list[Pair]]
     return fast, pairs
 
 
-class _Logits(nn.Module):
+class LogitsOnly(nn.Module):
     """A net that returns its logits alone, in a form that can be traced (`models.logits_of` asks for tensors)."""
 
     def __init__(self, net: nn.Module) -> None:

@@ -19,13 +19,17 @@ class Minima(NamedTuple):
     """Local minima of a grid, the most persistent first; the lowest has infinite persistence.
 
     index: [m, dims] positions on the grid; value: [m]; death: [m], the level at which the minimum's basin joins that
-    of a lower one; persistence = death - value: [m], in the values' unit.
+    of a lower one; persistence = death - value: [m], in the values' unit; parent: [m], the row of that lower minimum,
+    always an earlier one; saddle: [m, dims], the position where the basins join. Both are -1 where the death is
+    infinite.
     """
 
     index: np.ndarray  # pyright: ignore[reportIncompatibleMethodOverride]  (tuple.index is not used)
     value: np.ndarray
     death: np.ndarray
     persistence: np.ndarray
+    parent: np.ndarray
+    saddle: np.ndarray
 
 
 def _offsets(dims: int, connectivity: str) -> list[tuple[int, ...]]:
@@ -57,17 +61,26 @@ def minima(values: np.ndarray, *, connectivity: str = "full") -> Minima:
     jumps = [int(np.dot(step, strides)) for step in _offsets(values.ndim, connectivity)]
     flat = padded.ravel()
     order = np.argsort(flat, kind="stable")
-    births, deaths = _basins(flat, order[: int(np.isfinite(flat).sum())].tolist(), jumps)
-    value, death = flat[births], np.array(deaths)
-    keep = death > value
-    index = np.stack(np.unravel_index(np.array(births), padded.shape), axis=-1) - 1
-    rank = np.lexsort((value[keep], -(death - value)[keep]))
-    index, value, death = index[keep][rank], value[keep][rank], death[keep][rank]
-    return Minima(index, value, death, death - value)
+    births = _basins(order[: int(np.isfinite(flat).sum())].tolist(), jumps)
+    points, joins, elders = (np.array(one) for one in (list(births), *zip(*births.values(), strict=True)))
+    value, death = flat[points], np.where(joins < 0, np.inf, flat[joins])
+    keep = np.flatnonzero(death > value)
+    kept = keep[np.lexsort((value[keep], -(death - value)[keep]))]
+    row = {int(point): place for place, point in enumerate(points[kept])}
+    parent = np.array([row.get(int(elder), -1) for elder in elders[kept]])
+    index, saddle = (
+        np.stack(np.unravel_index(one[kept], padded.shape), axis=-1) - 1 for one in (points, joins.clip(0))
+    )
+    return Minima(
+        index, value[kept], death[kept], (death - value)[kept], parent, np.where(parent[:, None] < 0, -1, saddle)
+    )
 
 
-def _basins(flat: np.ndarray, order: list[int], jumps: list[int]) -> tuple[list[int], list[float]]:
-    """Positions of all births and the level of each death, points entering in `order`."""
+def _basins(order: list[int], jumps: list[int]) -> dict[int, tuple[int, int]]:
+    """Every birth's position -> (where its basin joins, the birth of the older basin), both -1 where it never does.
+
+    Points enter in `order`. A basin with a parent of no persistence has none either, since the parent is older.
+    """
     parent: dict[int, int] = {}
 
     def root(point: int) -> int:
@@ -77,17 +90,17 @@ def _basins(flat: np.ndarray, order: list[int], jumps: list[int]) -> tuple[list[
         return point
 
     rank = {point: place for place, point in enumerate(order)}
-    death: dict[int, float] = {}
+    born: dict[int, tuple[int, int]] = {}
     for point in order:
         around = {root(point + jump) for jump in jumps if point + jump in parent}
         if not around:
-            parent[point], death[point] = point, np.inf
+            parent[point], born[point] = point, (-1, -1)
             continue
         oldest = min(around, key=rank.__getitem__)
         parent[point] = oldest
         for other in around - {oldest}:
-            parent[other], death[other] = oldest, float(flat[point])
-    return list(death), list(death.values())
+            parent[other], born[other] = oldest, (point, oldest)
+    return born
 
 
 def count_minima(values: np.ndarray, *, share: float = 0.01, connectivity: str = "full") -> int:

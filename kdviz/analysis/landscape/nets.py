@@ -1,7 +1,8 @@
 """Several checkpoints with the data set and the teacher that they share, and the landscapes around and between them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.metrics import needs_teacher
 from kdviz.analysis.landscape.options import Grid, Measurement
 from kdviz.analysis.landscape.processes import one_process_only
+from kdviz.analysis.landscape.rebasin import rebasin
+from kdviz.analysis.landscape.sharpness import spectral_quadrature
 from kdviz.analysis.landscape.sweep import Progress
 from kdviz.analysis.landscape.trajectory import trajectory
 from kdviz.base.check import KdvizError, require
@@ -185,6 +188,21 @@ def between_nets(
     raise KdvizError(f"path: two nets span a line, three a plane; got {len(nets.models)}")
 
 
+def rebasined(nets: Nets) -> Nets:
+    """The nets with the channels of all but the first in the order of the first's; see `rebasin`.
+
+    Raises:
+        KdvizError: nets of different forms; as `rebasin`.
+    """
+    first, *others = nets.checkpoints
+    moved = [first]
+    for one in others:
+        model = deepcopy(one.model)
+        model.load_state_dict(rebasin(first.model, one.model))
+        moved.append(replace(one, model=model))
+    return replace(nets, checkpoints=moved)
+
+
 def along_run(
     nets: Nets,
     measurement: Measurement,
@@ -227,6 +245,40 @@ def compare_nets(
     found, surveyed = compare(models, nets.data, measured, grid, statistics, **given)
     first = [named(one, nets, index) for index, one in enumerate(surveyed[::planes])]
     return named(found, nets), first
+
+
+def spectral_quadratures(
+    nets: Nets,
+    *,
+    settings: Mapping[str, Any],
+    device: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> list[xr.Dataset]:
+    """The quadrature of every net's Hessian with the names of its checkpoint; see `spectral_quadrature`.
+
+    Args:
+        nets: of one data set.
+        settings: of the loss, {"kd.temperature": 2.0} or {"temperature": 2.0}.
+        device: where to run [default: the CPU].
+        progress: called with (products done, products in all).
+        options: loss, samples, probes, iterations and seed of `spectral_quadrature`.
+    Raises:
+        KdvizError: several processes; as `spectral_quadrature`.
+    """
+    one_process_only("spectrum")
+    known = {key.rpartition(".")[2]: value for key, value in settings.items()}
+    found = []
+    for index, model in enumerate(nets.models):
+        step = None if progress is None else lambda k, n, i=index: progress(i * n + k, n * len(nets.models))
+        placed = deepcopy(model).to(device) if device else model
+        kept = {"settings": known, "progress": step, **options}
+        found.append(named(spectral_quadrature(placed, nets.data, teacher=_of_nets(nets), **kept), nets, index))
+    return found
+
+
+def _of_nets(nets: Nets) -> nn.Module | None:
+    return None if nets.teacher is None else nets.teacher.model
 
 
 def named(found: xr.Dataset, nets: Nets, index: int | None = None) -> xr.Dataset:

@@ -10,6 +10,7 @@ import torch
 from kdviz.base.check import one_of, require, unknown
 
 Record = TypeVar("Record")
+SPAN_BY = ("direction", "distance", "loss")
 NORMALIZE = ("filter", "layer", "none", "hessian")
 
 
@@ -52,6 +53,9 @@ class Grid:
     Attributes:
         span: around a net, half the side of the plane, in units of the directions: at 1 every filter has moved by its
             own norm; with directions "hessian", 1 is where the loss of the top eigenvalue's quadratic has risen by 1.
+        span_by: what the span is, so that nets of different width compare: "direction" as above; "distance": the
+            Euclidean distance of the weights at the middle of each side; "loss": the plane reaches to where the first
+            loss has risen by `span` times its value at the net (1: doubled), on average over the sides' middles.
         steps: points along each axis; an odd number puts the net on the grid.
         seed: of random directions.
         normalize: random directions: "filter" as Li et al. have it, "layer" or "none". Of given directions it says
@@ -63,6 +67,7 @@ class Grid:
     """
 
     span: float = 1.0
+    span_by: str = "direction"
     steps: int = 51
     seed: int = 0
     normalize: str = "filter"
@@ -79,6 +84,9 @@ class Grid:
         require(0 <= margin < math.inf, f"landscape: margin must be 0 or more, got {margin!r}")
         if isinstance(self.directions, str):
             one_of("landscape", ("random", "hessian"), directions=self.directions)
+        one_of("landscape", SPAN_BY, span_by=self.span_by)
+        random = self.directions == "random" or self.span_by == "direction"
+        require(random, f"landscape: span_by {self.span_by!r} goes with random directions")
 
 
 def known_only(who: str, options: Mapping[str, Any], names: Sequence[str]) -> None:
