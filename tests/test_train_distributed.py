@@ -29,7 +29,7 @@ CASES = {
     "ce": {"lr": 0.005, "accumulate": 2, "mixup": 0.4, "ema": 0.5},
     "kd": {"lr": 0.005},
     "dist": {"lr": 1e-5},
-    "crd": {"lr": 1e-3, "settings": {"crd.negatives": 16}},
+    "crd": {"lr": 3e-4, "settings": {"crd.negatives": 16}},
     "mlkd": {"lr": 1e-4},
     "fitnet": {"lr": 1e-5},
 }

@@ -2,8 +2,8 @@
 
 torchrun --nproc-per-node N tests/torchrun_train.py CASES.json
 
-CASES.json: {"teacher": FILE, "runs": [{"out": FOLDER, "recipe": {...}}, ...], "kill": [RANK, STEP] or null}. With "kill"
-that rank kills itself with SIGKILL before that step, unless torchrun has started it again.
+CASES.json: {"teacher": FILE, "runs": [{"out": FOLDER, "recipe": {...}}, ...], "kill": [RANK, STEP] or null}. With
+"kill" that rank kills itself with SIGKILL before that step, unless torchrun has started it again.
 """
 
 import json

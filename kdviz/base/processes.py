@@ -30,8 +30,9 @@ def local_device() -> str:
 
 
 def shared_store(who: str, mark: str) -> Any:
-    """The key-value store that all processes of torchrun share, a `torch.distributed.Store`: torchrun's, or one that rank 0
-    opens. Keys are apart from those of other marks, and of the processes that ran before torchrun started them again.
+    """The `torch.distributed.Store` that all processes of torchrun share: torchrun's, or one that rank 0 opens.
+
+    Keys are apart from those of other marks, and of the processes that ran before torchrun started them again.
 
     Raises: KdvizError where torchrun's variables are incomplete.
     """

@@ -59,7 +59,7 @@ class Term(NamedTuple):
 
     @property
     def couples(self) -> bool:
-        """Whether it is no mean over samples that do not depend on each other: it needs the whole batch in one place."""
+        """Whether it is no mean over independent samples, so that it needs the whole batch in one place."""
         return getattr(self.build, "couples", True) if self.build is not None else not LOSSES[self.name].separable
 
 

@@ -20,7 +20,7 @@ from kdviz.data.loader import Loader, View
 from kdviz.data.mix import Mixed, cutmix, mixup, soft_targets
 from kdviz.data.transforms import colour_jitter, random_erasing, random_resized_crop
 from kdviz.methods import Batch
-from kdviz.train.distributed import Ranks, require_divisible
+from kdviz.train.distributed import ALONE, Ranks, require_divisible
 from kdviz.train.recipe import Recipe
 
 
@@ -60,7 +60,7 @@ class Batches:
     std: Tensor
     loader: Loader | None = None
     strong_view: bool = False
-    ranks: Ranks = Ranks()
+    ranks: Ranks = ALONE
 
     @property
     def device(self) -> torch.device:
@@ -127,8 +127,10 @@ class Batches:
 
     @property
     def drawn_together(self) -> bool:
-        """Whether the random changes of a batch are one draw for all of its images: then every process makes them for the
-        whole batch and keeps its rows, as draws for its rows alone would be others."""
+        """Whether the random changes of a batch are one draw for all of its images.
+
+        Then every process makes them for the whole batch and keeps its rows: draws for its rows alone would be others.
+        """
         recipe = self.recipe
         changed = recipe.rand_augment or recipe.colour_jitter or recipe.random_erasing or recipe.mixes
         resident_boxes = recipe.augment == "resized_crop" and self.images is not None
@@ -219,7 +221,7 @@ def batches_of(
     *,
     workers: int = 0,
     damaged: str = "refuse",
-    ranks: Ranks = Ranks(),
+    ranks: Ranks = ALONE,
 ) -> Batches:
     """The batches of a training split: resident on the device, or read by `workers` processes where it stays in files.
 

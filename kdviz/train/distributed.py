@@ -59,8 +59,10 @@ class Ranks:
         return rows.unflatten(0, (parts, self.world, -1))[:, self.rank].flatten(0, 1)
 
     def whole(self, rows: Tensor, parts: int = 1) -> Tensor:
-        """The whole batch, of what `own` gives on each rank; gradients reach this rank's rows, times the number of ranks,
-        by which DDP divides again."""
+        """The whole batch, of what `own` gives on each rank.
+
+        Gradients reach this rank's rows, times the number of ranks, by which DDP divides again.
+        """
         if self.world == 1:
             return rows
         split = _Gather.apply(rows, self).unflatten(1, (parts, -1))  # [world, parts, n, ...]
@@ -89,6 +91,9 @@ class Ranks:
     def wait(self) -> None:
         """Wait until every rank has come here."""
         self.least(0)
+
+
+ALONE = Ranks()
 
 
 class _Gather(torch.autograd.Function):
@@ -130,8 +135,8 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error) or "Connection" in str(error):
             raise KdvizError(
-                f"train: another process of torchrun was lost ({str(error).splitlines()[0][:120]}); the last saved state"
-                " is kept, and the same command, or torchrun --max-restarts, goes on from there"
+                f"train: another process of torchrun was lost ({str(error).splitlines()[0][:120]}); the last saved"
+                " state is kept, and the same command, or torchrun --max-restarts, goes on from there"
             ) from error
         raise
     finally:
@@ -212,9 +217,7 @@ class Exchange:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # later torch has another name for broadcast_buffers
             # Buffers stay rank 0's: training reads none but those that gathering terms hold alike on every rank.
-            self._ddp = DistributedDataParallel(
-                together, find_unused_parameters=some_left_out, broadcast_buffers=False
-            )
+            self._ddp = DistributedDataParallel(together, find_unused_parameters=some_left_out, broadcast_buffers=False)
         self._parts = parts
 
     def __call__(self, batch: Batch, taught: Outputs | None, *, epoch: float | Tensor, part: int) -> dict[str, Tensor]:

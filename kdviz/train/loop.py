@@ -175,11 +175,9 @@ def _train(run: Run, loop: Loop, *, fresh: bool, profile: bool, place: dict[str,
 def _restored(run: Run, loop: Loop, fresh: bool) -> state.Position:
     """Where the run stands: the first process mends the folder, then all load the same state."""
     common = (run.folder, loop.fingerprint, run.step.state)
-    if run.ranks.first:
-        at = state.restore(*common, fresh=fresh)
+    at = state.restore(*common, fresh=fresh) if run.ranks.first else None
     run.ranks.wait()
-    if not run.ranks.first:
-        at = state.restore(*common, reader=True)
+    at = at or state.restore(*common, reader=True)
     steps = at.epoch * run.batches.steps + at.step
     require(
         run.ranks.least(steps) == run.ranks.most(steps),

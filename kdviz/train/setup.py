@@ -23,7 +23,7 @@ from kdviz.models.features import with_features
 from kdviz.models.view import see
 from kdviz.train.batches import Batches, batches_of
 from kdviz.train.device import choose_device, choose_precision, loss_scaler
-from kdviz.train.distributed import Exchange, Ranks, Together
+from kdviz.train.distributed import ALONE, Exchange, Ranks, Together
 from kdviz.train.ema import averaged
 from kdviz.train.optim import build_optimizer, can_be_captured, parameter_groups
 from kdviz.train.outputs import FEATURES, probe_outputs
@@ -61,7 +61,7 @@ class Run:
     record: dict[str, Any]
     workers: int = 0
     live: str | None = None
-    ranks: Ranks = Ranks()
+    ranks: Ranks = ALONE
 
     @property
     def objective(self) -> Objective:
@@ -90,7 +90,7 @@ class Machine:
     teacher_cache: Path | None = None
     workers: int = 0
     damaged: str = "refuse"
-    ranks: Ranks = Ranks()
+    ranks: Ranks = ALONE
 
 
 def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **settings: Any) -> Run:
@@ -135,7 +135,7 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
         decay=recipe.ema,
         scaler=loss_scaler(precision, where),
     )
-    if ranks.world > 1:
+    if ranks.world > 1 and isinstance(called, nn.Module):
         sample = sample_of(batches)
         together = Together(called, objective, precision, ranks)
         step = replace(step, exchange=Exchange(together, recipe.accumulate, (sample, step.teach(sample))))

@@ -22,8 +22,8 @@ import numpy as np
 import xarray as xr
 
 from kdviz.analysis.landscape import journal as journals
-from kdviz.base.processes import rank_and_world, shared_store
 from kdviz.analysis.landscape.sweep import Objective, Progress, Weights, assemble, centre_first, label_variables, sweep
+from kdviz.base.processes import rank_and_world, shared_store
 from kdviz.base.signals import exception, stop_requested
 
 # Seconds without a new point after which rank 0 computes the missing ones itself; the time of ten points if longer.

@@ -1,0 +1,110 @@
+"""A small table by a real Slurm of one node, whose tasks are killed again and again."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import slurm_node
+
+from kdviz.base import lock
+from kdviz.base.check import KdvizError
+from kdviz.checkpoints import RunFolder
+from kdviz.tables import slurm
+from kdviz.tables.queue import DONE, RUNNING, Queue, Worker
+
+HERE = Path(__file__).parent
+KILLS = 4
+TABLE = """
+recipe = "recipe.toml"
+title = "Small"
+imports = ["tiny"]
+seeds = 2
+columns = [{ teacher = "resnet8", student = "resnet8" }]
+rows = [{ name = "Teacher" }, { name = "CE", method = "ce" }, { name = "KD", method = "kd" }]
+"""
+RECIPE = 'data = "tiny"\nstudent = "resnet8"\nmethod = "ce"\nepochs = 4\nbatch = 48\nlr = 0.05\n'
+
+
+def squeue(environment, columns):
+    words = ["squeue", "-h", "-r", "-t", "running", "-o", columns]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.split()
+
+
+def kill_while_training(queue, environment, command, draw):
+    """Kill the processes of a task with -9 a moment after it took a run; the number of kills."""
+    kills = 0
+    while command.poll() is None and kills < KILLS:
+        taken = len([what for _, what in queue.events() if what == "taken"])
+        tasks = squeue(environment, "%A")
+        entries = {entry.state for plan in [str((queue.path.parents[1] / "out").resolve())] for entry in queue.entries(plan)}
+        if RUNNING not in entries or taken <= kills or not tasks:
+            time.sleep(0.3)
+            continue
+        time.sleep(draw.uniform(0, 1.5))
+        words = ["scancel", "--signal=KILL", draw.choice(tasks)]
+        kills += subprocess.run(words, env=environment, check=False).returncode == 0
+        time.sleep(1.0)
+    return kills
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(slurm_node.missing()), reason=slurm_node.missing())
+def test_killed_tasks_are_replaced_and_no_run_is_lost_or_finished_twice(tmp_path):
+    pytest.importorskip("submitit")
+    (tmp_path / "mine.toml").write_text(TABLE)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    words = [sys.executable, "-m", "kdviz", "table", "mine.toml", "--runs", "runs", "-o", "out", "--save-minutes", "0.001"]
+    words += ["--slurm", "--max-jobs", "2", "--slurm-option", "cpus-per-task=1", "--slurm-option", "time=10"]
+    queue = Queue(tmp_path / "runs" / "queue.sqlite")
+    with slurm_node.slurm(tmp_path / "slurm", cpus=2) as environment:
+        environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent)])
+        with (tmp_path / "out.txt").open("w") as log:
+            command = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+            kills = kill_while_training(queue, environment, command, random.Random(0))
+            assert command.wait(300) == 0, (tmp_path / "out.txt").read_text()
+        assert kills == KILLS
+    entries = queue.entries(str((tmp_path / "out").resolve()))
+    assert [entry.state for entry in entries] == [DONE] * 5
+    for entry in entries:
+        happened = [what for name, what in queue.events() if name == entry.id]
+        assert happened.count("done") == 1
+        events = RunFolder(Path(entry.payload["folder"])).events()
+        assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2, 3, 4]
+        assert sum(event["event"] == "end" for event in events) == 1
+    assert sum(what == "died" for _, what in queue.events()) > 0
+
+
+def test_the_lock_of_a_worker_that_died_on_another_host_is_removed(tmp_path, monkeypatch):
+    queue = Queue(tmp_path / "queue.sqlite")
+    queue.put("plan", [("run", {}, None)])
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("socket.gethostname", lambda: "node-1")
+        queue.take("plan", Worker(tmp_path))
+        text = lock._acquire(tmp_path / "run")
+    monkeypatch.setattr("kdviz.tables.queue.LEASE", -1.0)
+    assert queue.take("plan", Worker(tmp_path)).id == "run"
+    assert queue.dead("run") == [("node-1", os.getpid())]
+    with pytest.raises(KdvizError, match="in use by process"), lock.locked(tmp_path / "run"):
+        pass
+    lock.forget(tmp_path / "run", host="node-2", pid=os.getpid())
+    assert (tmp_path / "run" / lock.NAME).read_text() == text
+    for host, pid in queue.dead("run"):
+        lock.forget(tmp_path / "run", host=host, pid=pid)
+    with lock.locked(tmp_path / "run"):
+        pass
+
+
+def test_without_slurm_or_submitit_the_command_says_what_is_missing(tmp_path, monkeypatch):
+    queue = Queue(tmp_path / "queue.sqlite")
+    task = slurm.Task(queue.path, "plan", None, 1.0)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(KdvizError, match=r"pip install 'kdviz\[cluster\]'"):
+        slurm.run(queue, task, most=1, options={})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(KdvizError, match="needs Slurm's sbatch"):
+        slurm.run(queue, task, most=1, options={})
