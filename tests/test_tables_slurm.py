@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,8 @@ def kill_while_training(queue, environment, command, draw):
     while command.poll() is None and kills < KILLS:
         taken = len([what for _, what in queue.events() if what == "taken"])
         tasks = squeue(environment, "%A")
-        entries = {entry.state for plan in [str((queue.path.parents[1] / "out").resolve())] for entry in queue.entries(plan)}
-        if RUNNING not in entries or taken <= kills or not tasks:
+        states = {entry.state for entry in queue.entries(str(queue.path.parents[1] / "out"))}
+        if RUNNING not in states or taken <= kills or not tasks:
             time.sleep(0.3)
             continue
         time.sleep(draw.uniform(0, 1.5))
@@ -57,8 +58,8 @@ def test_killed_tasks_are_replaced_and_no_run_is_lost_or_finished_twice(tmp_path
     pytest.importorskip("submitit")
     (tmp_path / "mine.toml").write_text(TABLE)
     (tmp_path / "recipe.toml").write_text(RECIPE)
-    words = [sys.executable, "-m", "kdviz", "table", "mine.toml", "--runs", "runs", "-o", "out", "--save-minutes", "0.001"]
-    words += ["--slurm", "--max-jobs", "2", "--slurm-option", "cpus-per-task=1", "--slurm-option", "time=10"]
+    words = [sys.executable, "-m", "kdviz", "table", "mine.toml", "--runs", "runs", "-o", "out"]
+    words += ["--save-minutes", "0.001", "--slurm", "--max-jobs", "2", "--slurm-option", "cpus-per-task=1", "--slurm-option", "time=10"]
     queue = Queue(tmp_path / "runs" / "queue.sqlite")
     with slurm_node.slurm(tmp_path / "slurm", cpus=2) as environment:
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent)])
@@ -83,10 +84,12 @@ def test_the_lock_of_a_worker_that_died_on_another_host_is_removed(tmp_path, mon
     queue.put("plan", [("run", {}, None)])
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("socket.gethostname", lambda: "node-1")
-        queue.take("plan", Worker(tmp_path))
+        dead = Worker(tmp_path)
+        queue.take("plan", dead)
         text = lock._acquire(tmp_path / "run")
     monkeypatch.setattr("kdviz.tables.queue.LEASE", -1.0)
-    assert queue.take("plan", Worker(tmp_path)).id == "run"
+    with closing(dead), closing(Worker(tmp_path)) as worker:
+        assert queue.take("plan", worker).id == "run"
     assert queue.dead("run") == [("node-1", os.getpid())]
     with pytest.raises(KdvizError, match="in use by process"), lock.locked(tmp_path / "run"):
         pass

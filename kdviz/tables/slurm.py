@@ -85,8 +85,8 @@ def submit(task: Task, count: int, *, most: int, options: Mapping[str, str]) -> 
 
     folder = task.queue.parent / "slurm"
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=10**6)
-    given = {key.replace("_", "-"): True if value == "true" else value for key, value in options.items()}
-    parameters = {"requeue": True, "time": MINUTES, **given, "job-name": job_name(task.plan)}
+    given = {key.replace("-", "_"): True if value == "true" else value for key, value in options.items()}
+    parameters = {"requeue": True, "time": MINUTES, **given, "job_name": job_name(task.plan)}  # named as submitit does
     executor.update_parameters(time=MINUTES, array_parallelism=most, additional_parameters=parameters)
     try:
         with executor.batch():
