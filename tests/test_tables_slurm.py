@@ -2,10 +2,12 @@
 
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from kdviz.tables import slurm
 from kdviz.tables.queue import DONE, RUNNING, Queue, Worker
 
 HERE = Path(__file__).parent
-KILLS = 4
+KILLS, RUNS = 4, 5
 TABLE = """
 recipe = "recipe.toml"
 title = "Small"
@@ -30,24 +32,22 @@ rows = [{ name = "Teacher" }, { name = "CE", method = "ce" }, { name = "KD", met
 RECIPE = 'data = "tiny"\nstudent = "resnet8"\nmethod = "ce"\nepochs = 4\nbatch = 48\nlr = 0.05\n'
 
 
-def squeue(environment, columns):
-    words = ["squeue", "-h", "-r", "-t", "running", "-o", columns]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.split()
-
-
-def kill_while_training(queue, environment, command, draw):
-    """Kill the processes of a task with -9 a moment after it took a run; the number of kills."""
-    kills = 0
-    while command.poll() is None and kills < KILLS:
-        taken = len([what for _, what in queue.events() if what == "taken"])
-        tasks = squeue(environment, "%A")
-        states = {entry.state for entry in queue.entries(str(queue.path.parents[1] / "out"))}
-        if RUNNING not in states or taken <= kills or not tasks:
-            time.sleep(0.3)
-            continue
+def kill_while_training(queue, plan, environment, command, draw, kills):
+    """Kill a task that trains, so many times: by Slurm, which asks it to end first, or its process with -9."""
+    for number in range(kills):
+        while not (workers := [one.worker for one in queue.entries(plan) if one.state == RUNNING]):
+            if command.poll() is not None:
+                return number
+            time.sleep(0.2)
         time.sleep(draw.uniform(0, 1.5))
-        words = ["scancel", "--signal=KILL", draw.choice(tasks)]
-        kills += subprocess.run(words, env=environment, check=False).returncode == 0
+        pid = int(draw.choice(workers).rsplit("-", 2)[1])
+        if number % 2:
+            found = Path(f"/proc/{pid}/environ")
+            job = re.search(rb"SLURM_JOB_ID=(\d+)", found.read_bytes() if found.exists() else b"SLURM_JOB_ID=0")
+            subprocess.run(["scancel", "--signal=KILL", job[1].decode()], env=environment, check=False)
+        else:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         time.sleep(1.0)
     return kills
 
@@ -59,17 +59,19 @@ def test_killed_tasks_are_replaced_and_no_run_is_lost_or_finished_twice(tmp_path
     (tmp_path / "mine.toml").write_text(TABLE)
     (tmp_path / "recipe.toml").write_text(RECIPE)
     words = [sys.executable, "-m", "kdviz", "table", "mine.toml", "--runs", "runs", "-o", "out"]
-    words += ["--save-minutes", "0.001", "--slurm", "--max-jobs", "2", "--slurm-option", "cpus-per-task=1", "--slurm-option", "time=10"]
+    words += ["--save-minutes", "0.001", "--slurm", "--max-jobs", "2"]
+    words += ["--slurm-option", "cpus-per-task=1", "--slurm-option", "time=10"]
     queue = Queue(tmp_path / "runs" / "queue.sqlite")
     with slurm_node.slurm(tmp_path / "slurm", cpus=2) as environment:
         environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent)])
         with (tmp_path / "out.txt").open("w") as log:
             command = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=log, stderr=log)
-            kills = kill_while_training(queue, environment, command, random.Random(0))
-            assert command.wait(300) == 0, (tmp_path / "out.txt").read_text()
+            plan = str((tmp_path / "out").resolve())
+            kills = kill_while_training(queue, plan, environment, command, random.Random(0), KILLS)
+            assert command.wait(400) == 0, (tmp_path / "out.txt").read_text()
         assert kills == KILLS
-    entries = queue.entries(str((tmp_path / "out").resolve()))
-    assert [entry.state for entry in entries] == [DONE] * 5
+    entries = queue.entries(plan)
+    assert [entry.state for entry in entries] == [DONE] * RUNS
     for entry in entries:
         happened = [what for name, what in queue.events() if name == entry.id]
         assert happened.count("done") == 1

@@ -111,9 +111,7 @@ def run(
     Raises: KdvizError as `submit`, and where array after array ends without a run finished.
     """
     require(importlib.util.find_spec("submitit"), "table: --slurm needs submitit; pip install 'kdviz[cluster]'")
-    require(
-        shutil.which("sbatch"), "table: --slurm needs Slurm's sbatch here; use --print-commands elsewhere"
-    )
+    require(shutil.which("sbatch"), "table: --slurm needs Slurm's sbatch here; use --print-commands elsewhere")
     arrays, last = 0, None
     while True:
         now = status(queue.entries(task.plan))
@@ -125,15 +123,17 @@ def run(
         if last is not None and now.done > last.done:
             arrays = 0
         last = now
-        if _slurm("squeue", "--me", "-h", "-n", job_name(task.plan), "-o", "%T") == "":
+        tasks = _slurm("squeue", "--me", "-h", "-r", "-n", job_name(task.plan), "-o", "%T")
+        left = now.waiting + len(now.running)
+        lacking = 0 if tasks is None else min(most, left) - len(tasks.split())
+        if lacking > 0:
             require(
                 arrays < ARRAYS,
-                f"table: {ARRAYS} Slurm arrays ended one after another and no run was finished; see"
+                f"table: the tasks of {ARRAYS} Slurm arrays ended and no run was finished; see"
                 f" {task.queue.parent / 'slurm'}",
             )
             arrays += 1
-            left = now.waiting + len(now.running)
-            submit(task, max(left, 1), most=most, options=options)
+            submit(task, left, most=lacking, options=options)
         time.sleep(LOOK)
 
 

@@ -215,13 +215,7 @@ class Batches:
 
 
 def batches_of(
-    recipe: Recipe,
-    data: Data,
-    device: torch.device,
-    *,
-    workers: int = 0,
-    damaged: str = "refuse",
-    ranks: Ranks = ALONE,
+    recipe: Recipe, data: Data, device: torch.device, *, workers: int = 0, damaged: str = "refuse", ranks: Ranks = ALONE
 ) -> Batches:
     """The batches of a training split: resident on the device, or read by `workers` processes where it stays in files.
 
