@@ -35,21 +35,30 @@ RECIPE = 'data = "tiny"\nstudent = "resnet8"\nmethod = "ce"\nepochs = 4\nbatch =
 def kill_while_training(queue, plan, environment, command, draw, kills):
     """Kill a task that trains, so many times: by Slurm, which asks it to end first, or its process with -9."""
     for number in range(kills):
-        while not (workers := [one.worker for one in queue.entries(plan) if one.state == RUNNING]):
+        time.sleep(draw.uniform(0, 1.5))
+        while not (jobs := training(queue, plan)):
             if command.poll() is not None:
                 return number
-            time.sleep(0.2)
-        time.sleep(draw.uniform(0, 1.5))
-        pid = int(draw.choice(workers).rsplit("-", 2)[1])
+            time.sleep(0.1)
+        pid = draw.choice(sorted(jobs))
         if number % 2:
-            found = Path(f"/proc/{pid}/environ")
-            job = re.search(rb"SLURM_JOB_ID=(\d+)", found.read_bytes() if found.exists() else b"SLURM_JOB_ID=0")
-            subprocess.run(["scancel", "--signal=KILL", job[1].decode()], env=environment, check=False)
+            subprocess.run(["scancel", "--signal=KILL", jobs[pid]], env=environment, check=False)
         else:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(1.0)
+            os.kill(pid, signal.SIGKILL)
+        while Path(f"/proc/{pid}").exists():
+            time.sleep(0.1)
     return kills
+
+
+def training(queue, plan):
+    """The live processes that hold a run of the plan, and the Slurm job of each."""
+    found = {}
+    for worker in [one.worker for one in queue.entries(plan) if one.state == RUNNING]:
+        pid = int(worker.rsplit("-", 2)[1])
+        with suppress(OSError):
+            about = Path(f"/proc/{pid}/environ").read_bytes()
+            found[pid] = re.search(rb"SLURM_JOB_ID=(\d+)", about)[1].decode()
+    return found
 
 
 @pytest.mark.slow
