@@ -16,7 +16,7 @@ WORKER = """
 import os, signal, sys, time
 import numpy as np, torch
 from kdviz.analysis.landscape.distributed import distributed_sweep
-from kdviz.analysis.landscape.processes import rank_and_world
+from kdviz.base.processes import rank_and_world
 
 torch.set_num_threads(1)
 torch.manual_seed(0)

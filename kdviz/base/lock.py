@@ -54,6 +54,19 @@ def locked(folder: str | os.PathLike) -> Iterator[Path]:
         _release(place, text, made=made)
 
 
+def forget(folder: str | os.PathLike, *, host: str, pid: int) -> None:
+    """Remove the lock that a process on another host left in the folder, once that process is known to have ended.
+
+    Args:
+        folder: as `locked`.
+        host, pid: of the process; the lock of any other stays.
+    """
+    with suppress(FileNotFoundError):
+        holder = _read(Path(folder) / NAME)
+        if (holder.get("host"), holder.get("pid")) == (host, pid) and host != socket.gethostname():
+            (Path(folder) / NAME).unlink()
+
+
 def _acquire(folder: Path) -> str:
     """Create the lock file, stale ones removed first; its text."""
     text = json.dumps(_this_process())

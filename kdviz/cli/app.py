@@ -16,6 +16,7 @@ import typer.core
 
 from kdviz.base.check import KdvizError, one_line
 from kdviz.base.files import write_failure
+from kdviz.base.processes import RankError, first_process
 from kdviz.base.signals import Terminated, exit_code, interruptible
 from kdviz.cli.common import Command
 
@@ -51,7 +52,8 @@ class Commands(typer.core.TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             what = "terminated" if isinstance(interrupt, Terminated) else "interrupted"
-            typer.echo(f"kdviz: {what}; what was done is kept", err=True)
+            if first_process():
+                typer.echo(f"kdviz: {what}; what was done is kept", err=True)
             raise typer.Exit(exit_code(interrupt)) from None
 
 
@@ -121,13 +123,14 @@ def main() -> None:
     except Exception as error:  # the last one to see it
         if debug:
             raise
-        typer.echo(f"kdviz: {_message(error)}", err=True)
+        if first_process() or isinstance(error, RankError) or not isinstance(error, KdvizError):
+            typer.echo(f"kdviz: {_message(error)}", err=True)
         sys.exit(1)
 
 
 def _warned(message: Warning | str, category: type[Warning], *_: object) -> None:
     """A warning of ours in one line; those that libraries give their callers are for developers."""
-    if category is UserWarning:
+    if category is UserWarning and first_process():
         typer.echo(f"kdviz: {one_line(str(message))}", err=True)
 
 

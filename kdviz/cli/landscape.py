@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kdviz.base.check import one_of, require
+from kdviz.base.processes import first_process
 from kdviz.cli import completion
 from kdviz.cli.landscape_options import (
     GRID,
@@ -24,7 +25,7 @@ from kdviz.cli.landscape_options import (
 from kdviz.cli.landscape_output import Output, print_numbers
 from kdviz.cli.options import OUTPUT, FigureOptions, NetOptions, with_option_records
 from kdviz.cli.pace import progress
-from kdviz.cli.requests import finished, first_process, place_for, several
+from kdviz.cli.requests import finished, place_for, several
 from kdviz.cli.topology import draw_topology
 
 NEEDS_ARGUMENTS = True

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import typer
 
+from kdviz.base.processes import first_process
 from kdviz.base.times import duration
 
 LEAST = 0.5  # seconds that pieces must have taken before they are believed
@@ -62,7 +63,8 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[..., Non
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    shown = console.is_terminal and first_process()
+    with Progress(*columns, console=console, disable=not shown, transient=True) as bar:
         task = bar.add_task(label, total=None)
 
         def say(text: str) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import sha256
+from kdviz.base.processes import first_process
 from kdviz.base.results import attributes_of
 from kdviz.cli.common import hold
 from kdviz.cli.options import FigureOptions
@@ -47,11 +47,6 @@ class Request:
     def signed(self, result: "xr.Dataset") -> "xr.Dataset":
         """The result with the attributes by which later commands know it."""
         return result.assign_attrs(command=self.command, subject=self.subject, fingerprint=self.fingerprint)
-
-
-def first_process() -> bool:
-    """Whether this process is the only one, or the first of torchrun's, which writes for all."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def several(command: str, names: Iterable[str]) -> str:

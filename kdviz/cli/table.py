@@ -12,10 +12,15 @@ from kdviz.cli.common import write_figures
 from kdviz.cli.options import Root
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kdviz.tables.declare import Declaration
     from kdviz.tables.plan import Plan
     from kdviz.tables.queue import Queue
+    from kdviz.tables.slurm import Task
     from kdviz.tables.status import Status
+
+    Report = Callable[[Status], None]
 
 NEEDS_ARGUMENTS = True
 PLAN, RUNS, SHOW = "What is run", "Runs", "What is shown"  # titles of groups of options on the help page
@@ -49,6 +54,14 @@ def command(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 [default: GPUs where there are some].", rich_help_panel=RUNS)
     ] = None,
+    on_slurm: Annotated[
+        bool, typer.Option("--slurm", help="Let a Slurm cluster's nodes do the runs.", rich_help_panel=RUNS)
+    ] = False,
+    slurm_options: Annotated[
+        list[str] | None,
+        typer.Option("--slurm-option", help="KEY=VALUE of sbatch, partition=gpu; repeat.", rich_help_panel=RUNS),
+    ] = None,
+    max_jobs: Annotated[int, typer.Option(min=1, help="Slurm tasks that run at a time.", rich_help_panel=RUNS)] = 8,
     teacher_cache: Annotated[
         bool, typer.Option(help="Runs share the teacher's logits on disk.", rich_help_panel=RUNS)
     ] = True,
@@ -84,6 +97,8 @@ def command(
     from kdviz.tables.plan import plan
     from kdviz.tables.queue import Queue
 
+    require(on_slurm or not slurm_options, "table: --slurm-option is for --slurm")
+    options_of_slurm = dict(map(_option, slurm_options or []))
     changes = {key: value for key, value in (("epochs", epochs), ("limit", limit)) if value is not None}
     table = _changed(_declaration(paper, name, data, scale, seeds).only(row or (), column or ()), changes)
     given = dict(map(_net, teacher or []))
@@ -107,10 +122,17 @@ def command(
 
         typer.echo("\n".join(missing(planned)))
         return
-    _show(planned, runs, workers)
+    _show(planned, runs, max_jobs if on_slurm else workers)
     if plan_only:
         return
-    found = _train(planned, queue, folder, workers, per_gpu, device, save_minutes)
+
+    def perform(key: str, left: int, report: "Report") -> "Status":
+        if on_slurm:
+            task = _task(queue, key, device, save_minutes)
+            return _on_slurm(queue, task, min(max_jobs, left), options_of_slurm, report)
+        return _here(queue, key, (workers, per_gpu, device, left), save_minutes, report)
+
+    found = _train(planned, queue, folder, perform)
     _write(plan(table, **options), folder, found, options["records"])
 
 
@@ -150,6 +172,13 @@ def _net(text: str) -> tuple[str, Path]:
     require(net and equals and path, f"--teacher: expected NET=CHECKPOINT, got {text!r}")
     require(Path(path).is_file(), f"--teacher: no checkpoint {path}")
     return net, Path(path)
+
+
+def _option(text: str) -> tuple[str, str]:
+    """KEY=VALUE; a KEY alone is an option without a value."""
+    key, _, value = text.lstrip("-").partition("=")
+    require(key, f"--slurm-option: expected KEY=VALUE, got {text!r}")
+    return key, value or "true"
 
 
 def _show(planned: "Plan", runs: Path, workers: int | None) -> None:
@@ -193,17 +222,8 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _train(
-    planned: "Plan",
-    queue: "Queue",
-    folder: Path,
-    workers: int | None,
-    per_gpu: int,
-    device: str | None,
-    save_minutes: float,
-) -> "Status | None":
-    """Train what is left; the queue's status at the end, None where nothing was left."""
-    from kdviz.tables import pool
+def _train(planned: "Plan", queue: "Queue", folder: Path, perform: "Callable[[str, int, Report], Status]") -> "Status":
+    """Train what is left, by `perform`; the queue's status at the end."""
     from kdviz.tables.status import status
 
     key, left = str(folder.resolve()), planned.left
@@ -212,8 +232,6 @@ def _train(
     queue.put(key, entries, planned.finished - {job.id for job in left})
     if not left:
         return status(queue.entries(key))
-    where = pool.devices(workers, per_gpu, device)[: len(left)]
-    typer.echo(f"{len(where)} worker{'s' * (len(where) != 1)} on {', '.join(dict.fromkeys(where))}")
     seen: dict[str, int] = {}
 
     def report(now: "Status") -> None:
@@ -222,7 +240,37 @@ def _train(
             typer.echo(f"{now.done} of {now.total} runs done" + (f", {len(now.failed)} failed" if now.failed else ""))
         seen.update(done=now.done, failed=len(now.failed))
 
+    return perform(key, len(left), report)
+
+
+def _here(
+    queue: "Queue", key: str, asked: tuple[int | None, int, str | None, int], save_minutes: float, report: "Report"
+) -> "Status":
+    """Worker processes on this machine; `asked` are workers, workers per GPU, device and the runs that are left."""
+    from kdviz.tables import pool
+
+    where = pool.devices(*asked[:3])[: asked[3]]
+    typer.echo(f"{len(where)} worker{'s' * (len(where) != 1)} on {', '.join(dict.fromkeys(where))}")
     return pool.run(queue, key, where, save_minutes=save_minutes, report=report)
+
+
+def _task(queue: "Queue", key: str, device: str | None, save_minutes: float) -> "Task":
+    from kdviz.tables.slurm import Task
+
+    return Task(queue.path.resolve(), key, device, save_minutes)
+
+
+def _on_slurm(queue: "Queue", task: "Task", most: int, options: dict[str, str], report: "Report") -> "Status":
+    """Tasks of a Slurm array, which go on when this command is interrupted."""
+    from kdviz.tables import slurm
+
+    name = slurm.job_name(task.plan)
+    typer.echo(f"Slurm tasks {name}, {most} at a time; logs in {queue.path.parent / 'slurm'}")
+    try:
+        return slurm.run(queue, task, most=most, options=options, report=report)
+    except KeyboardInterrupt:
+        typer.echo(f"the Slurm tasks go on; the same command follows them, scancel --name {name} ends them", err=True)
+        raise
 
 
 def _page(now: "Status", name: str, folder: Path) -> None:
@@ -243,7 +291,7 @@ def _status(queue: "Queue", key: str, name: str, folder: Path) -> None:
     typer.echo(f"{plain(now, name)}\n{folder / 'status.html'}")
 
 
-def _write(planned: "Plan", folder: Path, now: "Status | None", records: Path) -> None:
+def _write(planned: "Plan", folder: Path, now: "Status", records: Path) -> None:
     """Collect, print and write the table; an error at the end where runs have failed."""
     from kdviz.tables.collect import collect
     from kdviz.tables.write import keep_records, terminal, write
@@ -258,6 +306,6 @@ def _write(planned: "Plan", folder: Path, now: "Status | None", records: Path) -
         typer.echo(path)
     if bool(result["gain"].notnull().any()):
         write_figures(result, ["gains"], folder)
-    if now and now.failed:
+    if now.failed:
         first = now.failed[0]
         raise KdvizError(f"table: {len(now.failed)} runs failed, the first: {first[0]}: {first[1]}")

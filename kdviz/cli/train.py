@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kdviz.base.processes import first_process
 from kdviz.cli import completion
 from kdviz.cli.common import pairs
 from kdviz.cli.options import NETS, Root, TeacherModel
@@ -132,6 +133,8 @@ def command(
 ) -> None:
     """Train a student; the same command again resumes a run that was interrupted.
 
+    torchrun --nproc-per-node N -m kdviz train ... divides each batch over N processes.
+
     Example: kdviz train glyphs100 --method kd+rk \\
         --teacher checkpoints/resnet20_teacher.pt --seed 1
     """
@@ -197,10 +200,10 @@ def command(
             progress=lambda done, count: moved(done, count, *notes),
             report=report,
         )
-    for which in ("best", "last"):
+    for which in ("best", "last") if first_process() else ():
         found = metrics[which]
         typer.echo(f"{which}: epoch {found['epoch']}, test top-1 {found['top1']:.2%}, loss {found['loss']:.4f} nats")
-    for name in ("last.pt", "best.pt", "journal.jsonl"):
+    for name in ("last.pt", "best.pt", "journal.jsonl") if first_process() else ():
         typer.echo(where / name)
 
 

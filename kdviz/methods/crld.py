@@ -36,6 +36,7 @@ class CrossView(nn.Module):
     """
 
     needs = frozenset({"teacher", "strong"})
+    couples = False
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class LearntTemperature(nn.Module):
     """
 
     needs = frozenset({"teacher"})
+    couples = False
 
     def __init__(
         self, probe: Probe, *, start: float = 1.0, floor: float = 1.0, span: float = 20.0, reversal_epochs: float = 10.0

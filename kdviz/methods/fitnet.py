@@ -50,6 +50,7 @@ class FitNet(nn.Module):
     """
 
     needs = frozenset({"teacher", "features"})
+    couples = False
 
     def __init__(self, probe: Probe, *, hint: int = 2) -> None:
         super().__init__()

@@ -57,6 +57,11 @@ class Term(NamedTuple):
         takes = (TENSORS[name][1] for name in LOSSES[self.name].takes)
         return frozenset().union(*takes, {"strong"} if self.strong else ())
 
+    @property
+    def couples(self) -> bool:
+        """Whether it is no mean over independent samples, so that it needs the whole batch in one place."""
+        return getattr(self.build, "couples", True) if self.build is not None else not LOSSES[self.name].separable
+
 
 @dataclass(frozen=True)
 class Method:
@@ -90,6 +95,11 @@ class Method:
     def needs(self) -> frozenset[str]:
         """What its terms read: a subset of "teacher", "features", "preactivations", "pooled", "ids", "strong"."""
         return frozenset().union(*(term.needs for term in self.terms))
+
+    @property
+    def couples(self) -> bool:
+        """Whether a term of it couples the samples of a batch."""
+        return any(term.couples for term in self.terms)
 
     @property
     def defaults(self) -> dict[str, Any]:

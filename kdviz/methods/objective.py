@@ -28,6 +28,7 @@ class Objective(nn.Module):
         spec: the method's name, "kd+rk".
         settings: every setting in force, `{"kd.temperature": 4.0, ...}`; with them `build` gives the same again.
         needs: what `forward` must be given, a subset of `kdviz.methods.term.NEEDS`.
+        couples: whether a term is no mean over independent samples, so that it needs the whole batch in one place.
     """
 
     def __init__(self, spec: str, parts: Iterable[Part], settings: Mapping[str, Setting]) -> None:
@@ -37,6 +38,7 @@ class Objective(nn.Module):
         self.weights = {part.name: (part.weight, part.warmup) for part in parts}
         self.terms = nn.ModuleDict({part.name: part.module for part in parts})
         self.needs: frozenset[str] = frozenset().union(*(getattr(part.module, "needs", ()) for part in parts))
+        self.couples = any(getattr(part.module, "couples", True) for part in parts)
 
     def of_one_class(self) -> list[str]:
         """The terms that compare with a single class of each image, which an image mixed of two does not have."""

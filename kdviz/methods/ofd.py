@@ -47,6 +47,7 @@ class OFD(nn.Module):
     """
 
     needs = frozenset({"teacher", "preactivations"})
+    couples = False
 
     def __init__(self, probe: Probe) -> None:
         super().__init__()

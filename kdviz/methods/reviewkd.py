@@ -77,6 +77,7 @@ class ReviewKD(nn.Module):
     """
 
     needs = frozenset({"teacher", "features", "preactivations", "pooled"})
+    couples = False
 
     def __init__(self, probe: Probe) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ A term is an `nn.Module` with
 
     forward(student: Outputs, teacher: Outputs | None, batch: Batch, *, epoch: float) -> scalar tensor
     needs: frozenset[str], a subset of `NEEDS`
+    couples: bool, False where the term is a mean over samples that do not depend on each other (left out: True)
 
 built once the shapes of both nets' outputs are known. A pure loss of `kdviz.losses` becomes a term by the names of its
 tensors (`LossTerm`); a term with weights or memory of its own is a module in a file of its own.
@@ -93,6 +94,7 @@ class LossTerm(nn.Module):
     def __init__(self, loss: Loss, settings: Sequence[Mapping[str, Any]], *, strong: bool = False) -> None:
         super().__init__()
         self.loss, self.settings, self.strong = loss, tuple(settings), strong
+        self.couples = not loss.separable
         self.needs = frozenset().union(*(TENSORS[name][1] for name in loss.takes), {"strong"} if strong else ())
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, *, epoch: float) -> Tensor:

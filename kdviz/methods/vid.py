@@ -37,6 +37,7 @@ class VID(nn.Module):
     """
 
     needs = frozenset({"teacher", "features"})
+    couples = False
 
     def __init__(self, probe: Probe, *, variance: float = 5.0) -> None:
         super().__init__()

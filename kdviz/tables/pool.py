@@ -12,7 +12,7 @@ from kdviz.tables.queue import Queue
 from kdviz.tables.status import Status, status
 
 LOOK = 1.0  # seconds between looks
-RESTARTS = 20  # of dead workers, before the rest go on alone
+RESTARTS = 20  # of dead workers without a run finished meanwhile, before the rest go on alone
 
 
 def devices(workers: int | None, per_gpu: int, device: str | None) -> list[str]:
@@ -66,6 +66,8 @@ def run(
             now = status(queue.entries(plan))
             if report and now != last:
                 report(now)
+            if last is not None and now.done > last.done:
+                restarts = RESTARTS
             last = now
             alive = [worker for worker in workers if worker[1].poll() is None]
             if not queue.open(plan) or not (alive or restarts):

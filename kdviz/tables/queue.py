@@ -180,6 +180,13 @@ class Queue:
             found = rows.execute("select id, what from event where ? is null or id = ? order by rowid", (name, name))
             return [(row["id"], row["what"]) for row in found]
 
+    def dead(self, name: str) -> list[tuple[str, int]]:
+        """(host, process) of the workers that died at the job."""
+        with self._transaction() as rows:
+            found = rows.execute("select worker from event where id = ? and what = 'died'", (name,)).fetchall()
+        parts = [row["worker"].rsplit("-", 2) for row in found]
+        return [(host, int(pid)) for host, pid, _ in parts]
+
     def _reclaim(self, rows: sqlite3.Connection) -> None:
         """Free the jobs of dead workers."""
         for row in rows.execute("select * from job where state = 'running'").fetchall():

@@ -13,6 +13,12 @@ from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.tables.job import Job, images_of
 from kdviz.tables.queue import DONE, FAILED, RUNNING, WAITING, Entry
 
+STYLE = """:root{color-scheme:light dark}body{font:15px system-ui;margin:2em auto;max-width:72em;padding:0 1em}
+h1+progress{width:100%;height:1.2em}table{border-collapse:collapse;width:100%}th{text-align:left}
+td,th{padding:.35em .8em .35em 0;border-bottom:1px solid #8884;vertical-align:top;overflow-wrap:anywhere}
+td:first-child{white-space:nowrap}td progress{width:8em}.counts span{margin-right:1.6em}
+.failed,.blocked{color:light-dark(#a11,#f88)}"""
+
 
 class Running(NamedTuple):
     """A run in progress: epochs done and in all, and images per second of the last one (None before the first)."""
@@ -61,8 +67,7 @@ def plain(found: Status, table: str) -> str:
     head += f", {len(found.failed)} failed" if found.failed else ""
     lines = [head]
     for one in found.running:
-        rate = "" if one.rate is None else f", {one.rate} images/s"
-        lines.append(f"running  {one.id}: epoch {one.epoch} of {one.epochs} done{rate}")
+        lines.append(f"running  {one.id}:{_pace(one)}")
     lines += [f"failed   {name}: {line}" for name, line in found.failed]
     lines += [f"blocked  {name}: {line}" for name, line in found.blocked]
     return "\n".join(lines)
@@ -71,14 +76,33 @@ def plain(found: Status, table: str) -> str:
 def page(found: Status, table: str, *, seconds: int = 10) -> str:
     """The status as an HTML page that loads itself again every few seconds."""
     done = 100 * found.done / max(found.total, 1)
-    text = html.escape(plain(found, table))
+    rows = [_row("running", one.id, _bar(one.epoch, one.epochs) + _pace(one)) for one in found.running]
+    rows += [_row("failed", name, html.escape(line)) for name, line in found.failed]
+    rows += [_row("blocked", name, html.escape(line)) for name, line in found.blocked]
+    counts = (("done", found.done), ("running", len(found.running)), ("waiting", found.waiting))
+    counts += (("failed", len(found.failed)), ("blocked", len(found.blocked)))
+    tiles = "".join(f"<span class='{name}'><b>{count}</b> {name}</span>" for name, count in counts if count)
+    listed = f"<table><tr><th>state<th>run<th>progress</tr>{''.join(rows)}</table>" if rows else ""
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'>"
-        f"<meta http-equiv='refresh' content='{seconds}'><title>{html.escape(table)}: {done:.0f} %</title>"
-        "<style>body{font:15px system-ui;margin:2em auto;max-width:60em;padding:0 1em}pre{white-space:pre-wrap}</style>"
-        f"<h1>{html.escape(table)}</h1><progress max='100' value='{done:.1f}' style='width:100%'></progress>"
-        f"<pre>{text}</pre><p>Written {time.strftime('%Y-%m-%d %H:%M:%S')}.</p></html>\n"
+        f"<meta http-equiv='refresh' content='{seconds}'><title>{done:.0f} %: {html.escape(table)}</title>"
+        f"<style>{STYLE}</style><h1>{html.escape(table)}</h1>{_bar(found.done, found.total)}"
+        f"<p class='counts'>{tiles}</p>{listed}"
+        f"<p>{found.done} of {found.total} runs done; written {time.strftime('%Y-%m-%d %H:%M:%S')}, loaded again every"
+        f" {seconds} s while runs go on.</p></html>\n"
     )
+
+
+def _row(state: str, name: str, text: str) -> str:
+    return f"<tr class='{state}'><td>{state}<td>{html.escape(name)}<td>{text}</tr>"
+
+
+def _bar(done: int, total: int) -> str:
+    return f"<progress max='{max(total, 1)}' value='{done}'></progress>"
+
+
+def _pace(one: Running) -> str:
+    return f" epoch {one.epoch} of {one.epochs} done" + ("" if one.rate is None else f", {one.rate} images/s")
 
 
 def rates(runs: Iterable[Path]) -> dict[tuple[str | None, ...], list[float]]:

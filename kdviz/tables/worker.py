@@ -15,7 +15,7 @@ from signal import SIGTERM
 from typing import Any
 
 from kdviz.base.check import KdvizError
-from kdviz.base.lock import locked
+from kdviz.base.lock import forget, locked
 from kdviz.tables.job import load_imports
 from kdviz.tables.queue import BEAT, Entry, Queue, Worker
 from kdviz.train.recipe import Recipe
@@ -50,10 +50,12 @@ def work(path: Path, plan: str, *, device: str | None = None, save_minutes: floa
 
 def _attempt(queue: Queue, worker: Worker, entry: Entry, device: str | None, save_minutes: float) -> int:
     """One job, and what became of it in the queue; 1 where it was finished."""
+    for host, pid in queue.dead(entry.id):  # what one left on another host nobody there will remove
+        forget(entry.payload["folder"], host=host, pid=pid)
     try:
         with _heartbeat(queue, worker):
             perform(entry.payload, device=device, save_minutes=save_minutes)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # the latter by submitit, before a cluster's time limit
         queue.release(entry.id, worker)
         raise
     except KdvizError as error:

@@ -1,7 +1,8 @@
 """A run's batches: order and augmentation, each decided by seed, epoch and step alone.
 
 Because nothing here depends on the method or on what came before, a run resumes at any step to the same batches, and
-methods compared under one seed see the same images.
+methods compared under one seed see the same images. So do any number of processes of torchrun: each takes its own rows
+of the same batches.
 """
 
 from collections.abc import Iterator
@@ -11,12 +12,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kdviz.base.check import KdvizError
+from kdviz.base.processes import RankError
 from kdviz.base.seeds import torch_generator
 from kdviz.data import Data, augment
 from kdviz.data.loader import Loader, View
 from kdviz.data.mix import Mixed, cutmix, mixup, soft_targets
 from kdviz.data.transforms import colour_jitter, random_erasing, random_resized_crop
 from kdviz.methods import Batch
+from kdviz.train.distributed import ALONE, Ranks, require_divisible
 from kdviz.train.recipe import Recipe
 
 
@@ -45,6 +49,7 @@ class Batches:
         mean, std: the data's, on the device, `[c, 1, 1]`.
         loader: reads the images where they are not resident.
         strong_view: whether each batch has a strongly augmented view as well.
+        ranks: the processes that share each batch.
     """
 
     recipe: Recipe
@@ -55,6 +60,7 @@ class Batches:
     std: Tensor
     loader: Loader | None = None
     strong_view: bool = False
+    ranks: Ranks = ALONE
 
     @property
     def device(self) -> torch.device:
@@ -62,6 +68,7 @@ class Batches:
 
     @property
     def size(self) -> int:
+        """Images in a batch, of all processes together."""
         return min(self.recipe.batch, len(self.data))
 
     @property
@@ -87,7 +94,7 @@ class Batches:
         return plan.order[step * self.size : (step + 1) * self.size]
 
     def epoch(self, plan: EpochPlan, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `start` on.
+        """The batches of an epoch from step `start` on, of each this process's rows.
 
         Raises: KdvizError for an image file that cannot be read, where they are refused.
         """
@@ -95,17 +102,45 @@ class Batches:
             yield from (self.get(plan, step) for step in range(start, self.steps))
             return
         assert self.loader is not None
-        order = plan.order[: self.steps * self.size].cpu()
-        for step, loaded in enumerate(self.loader.epoch(plan.epoch, order, start=start), start):
-            raw = loaded.images.to(self.device, non_blocking=True)
-            ids = loaded.positions.to(self.device, non_blocking=True)
-            yield self._batch(raw, ids, self._views(plan, step), plan.epoch, step)
+        order = torch.cat([self._own(self.ids(plan, step)) for step in range(self.steps)]).cpu()
+        try:
+            for step, loaded in enumerate(self.loader.epoch(plan.epoch, order, start=start), start):
+                raw = loaded.images.to(self.device, non_blocking=True)
+                ids = loaded.positions.to(self.device, non_blocking=True)
+                views = self._views(plan, step)
+                if self.drawn_together:
+                    raw, ids = (self.ranks.whole(rows, self.recipe.accumulate) for rows in (raw, ids))
+                    yield self._rows(self._batch(raw, ids, views, plan.epoch, step))
+                else:
+                    yield self._batch(raw, ids, None if views is None else self._own(views), plan.epoch, step)
+        except KdvizError as error:
+            raise RankError(error) from error
 
     def get(self, plan: EpochPlan, step: int) -> Batch:
-        """The batch of one step, of images that are resident."""
+        """This process's rows of the batch of one step, of images that are resident."""
         assert self.images is not None
-        ids = self.ids(plan, step)
-        return self._batch(self.images[ids], ids, self._views(plan, step), plan.epoch, step)
+        ids, views = self.ids(plan, step), self._views(plan, step)
+        if self.drawn_together:
+            return self._rows(self._batch(self.images[ids], ids, views, plan.epoch, step))
+        ids, views = self._own(ids), None if views is None else self._own(views)
+        return self._batch(self.images[ids], ids, views, plan.epoch, step)
+
+    @property
+    def drawn_together(self) -> bool:
+        """Whether the random changes of a batch are one draw for all of its images.
+
+        Then every process makes them for the whole batch and keeps its rows: draws for its rows alone would be others.
+        """
+        recipe = self.recipe
+        changed = recipe.rand_augment or recipe.colour_jitter or recipe.random_erasing or recipe.mixes
+        resident_boxes = recipe.augment == "resized_crop" and self.images is not None
+        return bool(self.ranks.world > 1 and (changed or resident_boxes or self.strong_view))
+
+    def _own(self, rows: Tensor) -> Tensor:
+        return self.ranks.own(rows, self.recipe.accumulate)
+
+    def _rows(self, batch: Batch) -> Batch:
+        return Batch(*(None if rows is None else self._own(rows) for rows in batch))  # type: ignore[arg-type]
 
     def plain(self, ids: Tensor, views: Tensor | None) -> Batch:
         """Resident images in given views, without random changes: of tensors alone, as a CUDA graph needs."""
@@ -180,7 +215,7 @@ class Batches:
 
 
 def batches_of(
-    recipe: Recipe, data: Data, device: torch.device, *, workers: int = 0, damaged: str = "refuse"
+    recipe: Recipe, data: Data, device: torch.device, *, workers: int = 0, damaged: str = "refuse", ranks: Ranks = ALONE
 ) -> Batches:
     """The batches of a training split: resident on the device, or read by `workers` processes where it stays in files.
 
@@ -190,22 +225,27 @@ def batches_of(
         device: where the batches are wanted.
         workers: processes; 0 reads in this one.
         damaged: "refuse" or "replace", what to do with an image file that cannot be read.
+        ranks: the processes that share each batch.
+    Raises: KdvizError where a batch cannot be divided over them.
     """
+    size = min(recipe.batch, len(data))
+    if ranks.world > 1:
+        require_divisible(ranks, size, recipe.accumulate)
     mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (data.mean, data.std))
     labels = data.labels.to(device)
     if isinstance(data.images, Tensor):
-        return Batches(recipe, data, data.images.to(device), labels, mean, std)
+        return Batches(recipe, data, data.images.to(device), labels, mean, std, ranks=ranks)
     side = recipe.image_size or data.images.shape[-1]
     random = recipe.augment == "resized_crop"
     view = View(side, scale=recipe.resized_scale if random else None, flip=random and data.flip)
     loader = Loader(
         data,
         view,
-        batch=min(recipe.batch, len(data)),
+        batch=size // ranks.world,
         seed=recipe.seed,
         workers=workers,
         pinned=device.type == "cuda",
         damaged=damaged,
         drop_last=True,
     )
-    return Batches(recipe, data, None, labels, mean, std, loader)
+    return Batches(recipe, data, None, labels, mean, std, loader, ranks=ranks)

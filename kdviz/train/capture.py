@@ -26,6 +26,8 @@ def obstacle(run: "Run") -> str | None:
     recipe = run.recipe
     if run.batches.device.type != "cuda":
         return f"on {run.batches.device.type} there are no CUDA graphs"
+    if run.ranks.world > 1:
+        return "the processes of torchrun exchange gradients within the step"
     if run.batches.images is None:
         return "images are read from files"
     if not can_be_captured(recipe.optimizer):

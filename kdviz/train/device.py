@@ -6,10 +6,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 
 from kdviz.base.check import KdvizError, require
+from kdviz.base.processes import local_device, rank_and_world
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """`name`, or the first CUDA GPU, or the CPU. Raises KdvizError for a device that is not there."""
+    """`name`, or the first CUDA GPU, or the CPU; this rank's GPU for None and "cuda" under torchrun.
+
+    Raises: KdvizError for a device that is not there.
+    """
+    if rank_and_world()[1] > 1 and name in (None, "cuda"):
+        name = local_device() if name is None or torch.cuda.is_available() else name
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

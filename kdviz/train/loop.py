@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdviz.base.check import KdvizError
+from kdviz.base.check import KdvizError, require
 from kdviz.base.files import sha256
 from kdviz.base.lock import locked
 from kdviz.base.seeds import derive
@@ -25,7 +25,8 @@ from kdviz.models import Outputs
 from kdviz.train import state
 from kdviz.train.batches import EpochPlan
 from kdviz.train.capture import CapturedStep, obstacle
-from kdviz.train.device import arithmetic
+from kdviz.train.device import arithmetic, choose_device
+from kdviz.train.distributed import joined
 from kdviz.train.loggers import Loggers
 from kdviz.train.optim import set_learning_rate
 from kdviz.train.profile import StepTrace
@@ -37,6 +38,7 @@ from kdviz.train.tally import Tally
 Progress = Callable[[int, int], None]
 Report = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]
+SAVE, STOP = 1, 2
 
 
 @dataclass
@@ -54,15 +56,18 @@ class Loop:
     trace: StepTrace | None = None
     saved: float = field(default_factory=time.monotonic)
 
-    def save_is_due(self) -> bool:
-        """Whether the state is older than `save_seconds`."""
-        return time.monotonic() - self.saved >= self.save_seconds
+    def asked(self, run: Run, within: bool) -> int:
+        """What comes after a step, the same on every rank: `STOP`, `SAVE` where the first one's state is older than
+        `save_seconds`, or 0. A save waits for the end of the epoch where that is here, not `within` it."""
+        due = within and run.ranks.first and time.monotonic() - self.saved >= self.save_seconds
+        return run.ranks.most(STOP if self.stop.is_set() else SAVE if due else 0)
 
     def save(self, run: Run, at: state.Position) -> None:
         """Write the teacher's new logits and the state."""
         if run.table is not None:
             run.table.flush()
-        state.save(run.folder, self.fingerprint, at, run.step.state)
+        if run.ranks.first:
+            state.save(run.folder, self.fingerprint, at, run.step.state)
         self.saved = time.monotonic()
 
 
@@ -83,7 +88,7 @@ def train(
 
     `out` gets journal.jsonl, last.pt and best.pt (best by top-1 on val, which is held out of train), state.pt for
     resuming and, with `recipe.ema`, ema.pt, with `recipe.keep_epochs`, epochs/epoch_NNNN.pt. Ctrl-C ends after the
-    step in hand, with all saved.
+    step in hand, with all saved. Processes of torchrun that all call this train one run together; the first writes.
 
     Args:
         recipe: the settings; see `Recipe`.
@@ -91,8 +96,8 @@ def train(
         teacher: its checkpoint, where the method needs one.
         fresh: begin anew, whatever is in `out`.
         save_minutes: how old the saved state may get within an epoch; a killed run loses no more than that.
-        progress: called with (steps done, steps in all).
-        report: called with each epoch's journal entry.
+        progress: called with (steps done, steps in all), in the first process.
+        report: called with each epoch's journal entry, in the first process.
         loggers: of "tensorboard" and "wandb", beside the journal; one that fails is left out.
         profile: write a trace of ten steps, trace.json.
         machine: where it computes and reads: `root`, `device`, `teacher_cache`, `workers`, `damaged`; see
@@ -104,15 +109,20 @@ def train(
         KdvizError: a missing or mismatched teacher, another recipe's run in `out`, a loss that is no longer finite.
         KeyboardInterrupt: after saving, when interrupted.
     """
-    folder = RunFolder(Path(out))
-    run = prepare(recipe, folder, teacher=teacher, **machine)
+    folder, device = RunFolder(Path(out)), choose_device(machine.get("device"))
     with ExitStack() as stack:
+        ranks = stack.enter_context(joined(device))
+        run = prepare(recipe, folder, teacher=teacher, **{**machine, "device": str(device), "ranks": ranks})
         stack.enter_context(closing(run.batches))
-        stack.enter_context(locked(folder.path))
+        if run.step.exchange is not None:
+            stack.enter_context(closing(run.step.exchange))
+        if ranks.first:
+            stack.enter_context(locked(folder.path))
         stop = stack.enter_context(stop_requested())
         stack.enter_context(torch.random.fork_rng())
         stack.enter_context(arithmetic(run.step.precision))
-        say = Loggers(loggers, folder=folder.path, settings=run.record["recipe"], warn=_warn(folder))
+        wanted = loggers if ranks.first else ()
+        say = Loggers(wanted, folder=folder.path, settings=run.record["recipe"], warn=_warn(folder))
         tally = Tally(run.batches.device)
         loop = Loop(
             state.fingerprint(run.record, run.batches.data.sha256),
@@ -121,12 +131,12 @@ def train(
             stack.enter_context(closing(say)),
             tally,
             CapturedStep(run, tally, _warn(folder)) if obstacle(run) is None else None,
-            progress,
-            report,
+            progress if ranks.first else None,
+            report if ranks.first else None,
         )
         root = machine.get("root")
         place = {} if root is None else {"root": str(Path(root).expanduser().resolve())}
-        return _train(run, loop, fresh=fresh, profile=profile, place=place)
+        return _train(run, loop, fresh=fresh, profile=profile and ranks.first, place=place)
 
 
 def _warn(folder: RunFolder) -> Say:
@@ -143,18 +153,38 @@ def _train(run: Run, loop: Loop, *, fresh: bool, profile: bool, place: dict[str,
     """Go on from the folder's state to the last epoch; the metrics on the test split. `place` (the data's folder) goes
     into the journal alone: a checkpoint says nothing of the machine."""
     folder = run.folder
-    at = state.restore(folder, loop.fingerprint, run.step.state, fresh=fresh)
-    if at.epoch >= run.recipe.epochs and (done := folder.result()):
-        return dict(done)
-    started = at.epoch == 0 and at.step == 0
-    engine = "CUDA graph" if loop.captured else f"eager ({obstacle(run)})"
-    folder.log("start" if started else "resume", **run.record, precision=run.step.precision, engine=engine, **place)
-    if run.live:
-        _warn(folder)(f"the teacher runs in every step, not by its table: {run.live}")
+    at = _restored(run, loop, fresh)
+    found = folder.result() if at.epoch >= run.recipe.epochs else None
+    if run.ranks.least(found is not None):
+        return dict(found or {})
+    if run.ranks.first:
+        started = at.epoch == 0 and at.step == 0
+        engine = "CUDA graph" if loop.captured else f"eager ({obstacle(run)})"
+        place |= {"processes": str(run.ranks.world)} if run.ranks.world > 1 else {}
+        folder.log("start" if started else "resume", **run.record, precision=run.step.precision, engine=engine, **place)
+        if run.live:
+            _warn(folder)(f"the teacher runs in every step, not by its table: {run.live}")
     with _traced(run, loop, profile):
         while at.epoch < run.recipe.epochs:
             at = _epoch(run, loop, at)
-    return _finish(run)
+    metrics = _finish(run) if run.ranks.first else {}
+    run.ranks.wait()
+    return metrics or dict(folder.result() or {})
+
+
+def _restored(run: Run, loop: Loop, fresh: bool) -> state.Position:
+    """Where the run stands: the first process mends the folder, then all load the same state."""
+    common = (run.folder, loop.fingerprint, run.step.state)
+    at = state.restore(*common, fresh=fresh) if run.ranks.first else None
+    run.ranks.wait()
+    at = at or state.restore(*common, reader=True)
+    steps = at.epoch * run.batches.steps + at.step
+    require(
+        run.ranks.least(steps) == run.ranks.most(steps),
+        f"train: the processes of torchrun do not see the same state in {run.folder.path}; the run's folder must be on"
+        " a file system that all of them share",
+    )
+    return at
 
 
 @contextmanager
@@ -178,13 +208,14 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
             loop.trace.step()
         if loop.progress:
             loop.progress(at.epoch * steps + step + 1, run.recipe.epochs * steps)
-        if loop.stop.is_set() or (step + 1 < steps and loop.save_is_due()):
+        due = loop.asked(run, step + 1 < steps)
+        if due:
             _require_finite(run, plan, tally.first_bad)
-            loop.save(run, at._replace(step=step + 1, sums=tally.sums))
-            if loop.stop.is_set():
+            loop.save(run, at._replace(step=step + 1, sums=run.ranks.mean(tally.sums)))
+            if due == STOP:
                 raise KeyboardInterrupt
     _require_finite(run, plan, tally.first_bad)
-    means = {name: float(value) / steps for name, value in tally.sums.items()}
+    means = {name: float(value) / steps for name, value in run.ranks.mean(tally.sums).items()}
     seconds = time.perf_counter() - began
     rate = (steps - first) * run.batches.size / seconds
     pace: dict[str, Any] = {"seconds": round(seconds, 3), "images_per_second": round(rate)}
@@ -233,7 +264,8 @@ def _taught(run: Run, batch: Batch) -> Outputs | None:
 def _require_finite(run: Run, plan: EpochPlan, bad: int) -> None:
     """Raise KdvizError where the loss of a step was not finite. Asked when a state is due, not in every step: asking
     waits for the device."""
-    if bad < 0:
+    bad = run.ranks.least(run.batches.steps if bad < 0 else bad)
+    if bad == run.batches.steps:
         return
     ids = run.batches.ids(plan, bad).tolist()
     shown = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
@@ -248,6 +280,9 @@ def _close_epoch(run: Run, loop: Loop, at: state.Position, means: dict, pace: di
     """Measure and save a finished epoch. The state goes to disk before the journal line and carries it, so that a kill
     between the two loses neither."""
     number, recipe, average = at.epoch + 1, run.recipe, run.step.average
+    if not run.ranks.first:
+        loop.save(run, at)  # its new logits of the teacher
+        return state.Position(number, 0, {}, None)
     val = _measured(run, run.student, run.val)
     entry = {"epoch": number, "lr": recipe.learning_rate(number), "train": means, "val": val, **pace}
     if average is not None and run.val is not None:

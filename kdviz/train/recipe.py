@@ -49,6 +49,7 @@ class Recipe(BaseModel):
         features_at, teacher_features_at: modules whose maps methods of features see, for nets that do not return
             features by themselves.
         precision: "fp32", "tf32" (of NVIDIA GPUs), "bf16", "fp16" (with a loss scaler), or "auto".
+        sync_bn: batch normalisation sees the images of all processes of torchrun, not those of its own alone.
         score_every: also measure the test split every N epochs, for the journal alone: nothing is chosen by it.
 
     Source: the recipes of methods.md's papers are in kdviz/recipes; the defaults are ours, for glyphs100 on two cores.
@@ -105,6 +106,7 @@ class Recipe(BaseModel):
     cutmix: float = Field(0.0, ge=0, le=100)
     random_erasing: float = Field(0.0, ge=0, le=1)
     eval_crop: float = Field(0.875, gt=0, le=1)
+    sync_bn: bool = False
 
     @field_validator("milestones")
     @classmethod

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.data import Data
 from kdviz.data.augment import PADDING, count_views
 from kdviz.losses import validate_logits
-from kdviz.methods import METHODS, Objective, Probe, canonical
+from kdviz.methods import METHODS, Batch, Objective, Probe, canonical
 from kdviz.methods import build as build_objective
 from kdviz.models import Outputs
 from kdviz.models import build as build_model
@@ -23,12 +23,14 @@ from kdviz.models.features import with_features
 from kdviz.models.view import see
 from kdviz.train.batches import Batches, batches_of
 from kdviz.train.device import choose_device, choose_precision, loss_scaler
+from kdviz.train.distributed import ALONE, Exchange, Ranks, Together
 from kdviz.train.ema import averaged
 from kdviz.train.optim import build_optimizer, can_be_captured, parameter_groups
 from kdviz.train.outputs import FEATURES, probe_outputs
 from kdviz.train.recipe import Recipe
 from kdviz.train.splits import test_split, training_split, validation_split
 from kdviz.train.step import Step
+from kdviz.train.sync_bn import synchronize
 from kdviz.train.teacher_table import TeacherTable
 
 
@@ -45,6 +47,7 @@ class Run:
         live: why it does although a table was asked for, in words.
         record: what every checkpoint of the run says of itself.
         workers: processes that read images, where these stay in files.
+        ranks: the processes of torchrun that train it together.
     """
 
     recipe: Recipe
@@ -58,6 +61,7 @@ class Run:
     record: dict[str, Any]
     workers: int = 0
     live: str | None = None
+    ranks: Ranks = ALONE
 
     @property
     def objective(self) -> Objective:
@@ -78,6 +82,7 @@ class Machine:
         teacher_cache: folder in which runs over the same images share the teacher's logits.
         workers: processes that read images, where these stay in files.
         damaged: "refuse" or "replace", what to do with an image file that cannot be read.
+        ranks: the processes that train the run together.
     """
 
     root: Path | None = None
@@ -85,6 +90,7 @@ class Machine:
     teacher_cache: Path | None = None
     workers: int = 0
     damaged: str = "refuse"
+    ranks: Ranks = ALONE
 
 
 def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **settings: Any) -> Run:
@@ -100,6 +106,8 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
     test = test_split(recipe, machine.root)
     student = build_model(recipe.student, classes=data.classes, seed=recipe.seed, drop_path=recipe.drop_path)
     student = student.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if recipe.sync_bn:
+        student = synchronize(student, where)
     if recipe.student_size:
         see(student, size=recipe.student_size)
     seen = with_features(student, recipe.features_at) if recipe.features_at else student
@@ -107,12 +115,16 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
     if "teacher" in _needs(recipe.method):
         frozen = frozen_teacher(recipe, teacher, data, where)
         frozen = with_features(frozen, recipe.teacher_features_at) if recipe.teacher_features_at else frozen
-    batches = batches_of(recipe, data, where, workers=machine.workers, damaged=machine.damaged)
+    ranks = machine.ranks
+    batches = batches_of(recipe, data, where, workers=machine.workers, damaged=machine.damaged, ranks=ranks)
     objective = _objective(recipe, seen, teacher if frozen is not None else None, frozen, batches)
+    if recipe.sync_bn and not objective.couples:  # a method that gathers sees the whole batch anyway
+        synchronize(objective, where)
     batches = batches.with_strong_view("strong" in objective.needs)
+    called = torch.compile(seen) if recipe.compile else seen
     step = Step(
         student,
-        torch.compile(seen) if recipe.compile else seen,
+        called,
         frozen,
         objective,
         _optimizer(recipe, where, student, objective),
@@ -123,6 +135,10 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
         decay=recipe.ema,
         scaler=loss_scaler(precision, where),
     )
+    if ranks.world > 1 and isinstance(called, nn.Module):
+        sample = sample_of(batches)
+        together = Together(called, objective, precision, ranks)
+        step = replace(step, exchange=Exchange(together, recipe.accumulate, (sample, step.teach(sample))))
     record = _record(recipe, data, objective, teacher if frozen is not None else None, precision)
     table, live = None, None
     if machine.teacher_cache is not None and frozen is not None:
@@ -130,7 +146,14 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
         if live is None:
             table = open_table(machine.teacher_cache, batches, teacher_key(recipe, teacher), precision)
     val = validation_split(recipe, machine.root)
-    return Run(recipe, folder, student, step, batches, val, test, table, record, machine.workers, live)
+    return Run(recipe, folder, student, step, batches, val, test, table, record, machine.workers, live, ranks)
+
+
+def sample_of(batches: Batches) -> Batch:
+    """Two training images as a batch."""
+    images, labels = batches.first(2)
+    ids = batches.plan(0).order[:2]
+    return Batch(images, labels, ids, images if batches.strong_view else None)
 
 
 def _probed(who: str, net: nn.Module, images: Tensor) -> Outputs:

@@ -45,13 +45,21 @@ def save(folder: RunFolder, mark: str, at: Position, moving: Mapping[str, Any]) 
         torch.save(holder, partial)
 
 
-def restore(folder: RunFolder, mark: str, moving: Mapping[str, Any], *, fresh: bool) -> Position:
+def restore(
+    folder: RunFolder, mark: str, moving: Mapping[str, Any], *, fresh: bool = False, reader: bool = False
+) -> Position:
     """Load state.pt into everything that moves and return where the run stands; the beginning where there is none.
 
+    Args:
+        folder: of the run.
+        mark: its fingerprint.
+        moving: what is loaded, by name.
+        fresh: remove what is there first.
+        reader: leave the folder as it is, because another process has mended it.
     Raises: KdvizError when the folder holds another recipe's run, or a state that cannot be read.
     """
     path, start = folder.state, Position(0, 0, {}, None)
-    for torn in folder.path.rglob(".*.part"):  # what a killed process was writing
+    for torn in () if reader else folder.path.rglob(".*.part"):  # what a killed process was writing
         torn.unlink(missing_ok=True)
     if fresh:
         for old in (path, folder.journal):
@@ -70,7 +78,7 @@ def restore(folder: RunFolder, mark: str, moving: Mapping[str, Any], *, fresh: b
         else:
             part.load_state_dict(held[name])
     at = Position(*held["position"])
-    if at.entry and at.entry["epoch"] not in [entry["epoch"] for entry in folder.epochs()]:
+    if not reader and at.entry and at.entry["epoch"] not in [entry["epoch"] for entry in folder.epochs()]:
         folder.log("epoch", **at.entry)
     return at
 

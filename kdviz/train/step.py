@@ -1,6 +1,7 @@
 """One update of a student: forward passes of both nets, the method's terms, backward, optimizer."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from kdviz.methods import Batch, Objective
 from kdviz.models import Outputs
+from kdviz.train.distributed import Exchange
 from kdviz.train.ema import follow
 from kdviz.train.optim import clip_grad
 from kdviz.train.outputs import outputs_of_batch
@@ -30,6 +32,7 @@ class Step:
         average: the moving average of the student's weights, or None.
         decay: of the average.
         scaler: of the loss, so that small gradients survive float16; idle in every other precision.
+        exchange: with the other processes of torchrun; None where there are none.
     """
 
     net: nn.Module
@@ -43,6 +46,7 @@ class Step:
     average: nn.Module | None = None
     decay: float = 0.0
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    exchange: Exchange | None = None
 
     def __call__(
         self, batch: Batch, teach: Callable[[Batch], Outputs | None], *, epoch: float | Tensor
@@ -57,14 +61,10 @@ class Step:
         """
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
-        for part in batch.parts(self.parts) if self.parts > 1 else [batch]:
-            terms = self.objective(
-                outputs_of_batch(self.student, part, self.objective.needs, self.precision),
-                teach(part),
-                part,
-                epoch=epoch,
-            )
-            self.scaler.scale(terms["total"] / self.parts).backward()
+        for place, part in enumerate(batch.parts(self.parts) if self.parts > 1 else [batch]):
+            with self.exchange.during(place) if self.exchange else nullcontext():
+                terms = self._terms(part, teach(part), epoch, place)
+                self.scaler.scale(terms["total"] / self.parts).backward()
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / self.parts
         if self.clip:
@@ -75,6 +75,12 @@ class Step:
         if self.average is not None:
             follow(self.average, self.net, decay=self.decay)
         return sums
+
+    def _terms(self, batch: Batch, taught: Outputs | None, epoch: float | Tensor, part: int) -> dict[str, Tensor]:
+        if self.exchange is not None:
+            return self.exchange(batch, taught, epoch=epoch, part=part)
+        learnt = outputs_of_batch(self.student, batch, self.objective.needs, self.precision)
+        return self.objective(learnt, taught, batch, epoch=epoch)
 
     def teach(self, batch: Batch) -> Outputs | None:
         """The teacher's outputs for a batch, without gradients; None without a teacher."""

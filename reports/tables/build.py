@@ -50,8 +50,8 @@ def page() -> str:
     lines = [
         "# Tables at small scale",
         "",
-        "`python reports/tables/build.py` makes every table of this folder: small nets on **glyphs100 (synthetic)**, five",
-        "epochs, three seeds. It asks the papers' questions of nets that two cores train; the answers are those of a",
+        "`python reports/tables/build.py` makes every table of this folder: small nets on **glyphs100 (synthetic)**,",
+        "five epochs, three seeds. It asks the papers' questions of nets that two cores train; the answers are those of a",
         "short run on small nets and are not the papers' results. `kdviz paper PAPER NAME` prints the same beside the",
         "printed numbers.",
         "",

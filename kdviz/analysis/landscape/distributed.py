@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 import xarray as xr
 
 from kdviz.analysis.landscape import journal as journals
-from kdviz.analysis.landscape.processes import rank_and_world
 from kdviz.analysis.landscape.sweep import Objective, Progress, Weights, assemble, centre_first, label_variables, sweep
-from kdviz.base.check import require
+from kdviz.base.processes import rank_and_world, shared_store
 from kdviz.base.signals import exception, stop_requested
 
 # Seconds without a new point after which rank 0 computes the missing ones itself; the time of ten points if longer.
@@ -61,7 +59,7 @@ def distributed_sweep(
     common = (objective, weights, directions, alphas, betas)
     empty = sweep(*common, journal=own, schedule=())  # begins the rank's journal, with the sweep's fingerprint
     mark = journals.read(own)[0]["fingerprint"]
-    order, store = centre_first(axes), _store(rank, world, mark)
+    order, store = centre_first(axes), shared_store("landscape", mark)
     with stop_requested() as stop:
         done = set(_points(journal, mark))
         handed = (order[place] for place in _counted(store, len(order)))
@@ -119,18 +117,6 @@ def _points(journal: str | os.PathLike, mark: str) -> journals.Points:
             header, found = journals.read(path)
             points |= found if header.get("fingerprint") == mark else {}
     return points
-
-
-def _store(rank: int, world: int, mark: str) -> Any:
-    """A counter that all ranks share: in torchrun's store, or in one that rank 0 opens."""
-    address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
-    if world == 1 or not address or not port:
-        require(world == 1, "landscape: WORLD_SIZE is set but not MASTER_ADDR and MASTER_PORT; start it by torchrun")
-        return dist.HashStore()
-    theirs = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    store = dist.TCPStore(address, int(port), is_master=rank == 0 and not theirs, wait_for_workers=False)
-    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return dist.PrefixStore(f"kdviz/{mark}/{again}", store)
 
 
 def _counted(store: Any, count: int) -> Iterator[int]:

@@ -5,9 +5,9 @@ from typing import Any
 
 from kdviz.analysis.landscape.adaptive import adaptive
 from kdviz.analysis.landscape.distributed import distributed_sweep, merge_journals
-from kdviz.analysis.landscape.processes import rank_and_world
 from kdviz.analysis.landscape.sweep import sweep
 from kdviz.base.check import require
+from kdviz.base.processes import rank_and_world
 
 
 def choose_engine(*, refine: bool = False) -> Callable[..., Any]:

@@ -13,10 +13,10 @@ from kdviz.analysis.landscape.interval import halfwidth, share_halfwidth
 from kdviz.analysis.landscape.metrics import METRICS, WITH_TEACHER, variables
 from kdviz.analysis.landscape.network import Network
 from kdviz.analysis.landscape.options import Measurement
-from kdviz.analysis.landscape.processes import local_device
 from kdviz.analysis.landscape.replay import recorded
 from kdviz.base.check import one_of, require
 from kdviz.base.files import versions
+from kdviz.base.processes import local_device
 from kdviz.base.threads import in_threads
 from kdviz.data import Data
 from kdviz.losses import loss_value, resolve, validate_logits

@@ -17,12 +17,12 @@ from kdviz.analysis.landscape.engines import choose_engine
 from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.metrics import needs_teacher
 from kdviz.analysis.landscape.options import Grid, Measurement
-from kdviz.analysis.landscape.processes import one_process_only
 from kdviz.analysis.landscape.rebasin import rebasin
 from kdviz.analysis.landscape.sharpness import spectral_quadrature
 from kdviz.analysis.landscape.sweep import Progress
 from kdviz.analysis.landscape.trajectory import trajectory
 from kdviz.base.check import KdvizError, require
+from kdviz.base.processes import one_process_only
 from kdviz.checkpoints import Checkpoint, load_checkpoint
 from kdviz.checkpoints.naming import names_of
 from kdviz.checkpoints.related import load_data_of, load_teacher_of
