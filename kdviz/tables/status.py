@@ -16,7 +16,7 @@ from kdviz.tables.queue import DONE, FAILED, RUNNING, WAITING, Entry
 STYLE = """:root{color-scheme:light dark}body{font:15px system-ui;margin:2em auto;max-width:72em;padding:0 1em}
 h1+progress{width:100%;height:1.2em}table{border-collapse:collapse;width:100%}th{text-align:left}
 td,th{padding:.35em .8em .35em 0;border-bottom:1px solid #8884;vertical-align:top;overflow-wrap:anywhere}
-td:first-child{white-space:nowrap}td progress{width:8em}.counts span{margin-right:1.6em}
+td:first-child{white-space:nowrap}td:nth-child(2){min-width:26em}td progress{width:8em}.counts span{margin-right:1.6em}
 .failed,.blocked{color:light-dark(#a11,#f88)}"""
 
 

@@ -29,10 +29,11 @@ class SyncBatchNorm(_BatchNorm):
         mean = _Sum.apply(seen.mean(dims)) / world
         centred = seen - mean.view(shape)
         variance = _Sum.apply(centred.square().mean(dims)) / world
-        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+        tracked = self.num_batches_tracked
+        if tracked is not None and self.running_mean is not None and self.running_var is not None:
             count = world * input.numel() / input.shape[1]
-            self.num_batches_tracked.add_(1)
-            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            tracked.add_(1)
+            share = 1 / float(tracked) if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean.detach(), share)
             self.running_var.lerp_(variance.detach() * count / (count - 1), share)
         found = centred * torch.rsqrt(variance + self.eps).view(shape)
@@ -45,13 +46,13 @@ class _Sum(torch.autograd.Function):
     """The sum over the ranks, of values and of gradients."""
 
     @staticmethod
-    def forward(_ctx: Any, values: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
         total = values.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(_ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ARG004
         total = grads[0].clone()
         dist.all_reduce(total)
         return total
