@@ -36,6 +36,7 @@ COMMANDS = (
     "paper",
     "table",
     "report",
+    "view",
     "doctor",
 )
 

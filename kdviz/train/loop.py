@@ -151,7 +151,7 @@ def _train(run: Run, loop: Loop, *, fresh: bool, profile: bool, place: dict[str,
     folder.log("start" if started else "resume", **run.record, precision=run.step.precision, engine=engine, **place)
     if run.live:
         _warn(folder)(f"the teacher runs in every step, not by its table: {run.live}")
-    with _traced(run, loop, profile):
+    with folder.failures_logged(), _traced(run, loop, profile):
         while at.epoch < run.recipe.epochs:
             at = _epoch(run, loop, at)
     return _finish(run)
