@@ -83,12 +83,12 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def until(self, script, seconds=60):
+    def until(self, script, seconds=25):
         """Wait until the expression is true in the page."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if value := self.run(script):
-                return value
+            if self.run(f"Boolean({script})"):  # an element itself would come back as an empty dictionary
+                return
             time.sleep(0.1)
         raise AssertionError(f"not in {seconds} s: {script}; errors {self.errors}; {self.run('document.body.innerText')[:2000]}")
 

@@ -20,7 +20,8 @@ import numpy as np
 from kdviz.base.check import KdvizError, require
 from kdviz.base.files import atomic
 
-WHOLE = 2**27  # bytes of pixels up to which a split is read at once, for all later requests
+WHOLE = 2**27  # bytes of pixels up to which a split in memory is taken whole, for all later requests
+FILES = 2**24  # the same for images in files
 SIDE = 160  # pixels of the longer side that are shown
 PATIENCE = 300  # seconds
 
@@ -94,7 +95,7 @@ def write(request: dict[str, Any], path: Path) -> None:
     if request.get("target"):
         same = data.labels[index].tolist() == request["target"]
         require(same, f"the labels are not those of {data.name} ({data.split}); is it another split?")
-    if int(np.prod(data.images.shape)) <= WHOLE and isinstance(data.images, torch.Tensor):
+    if int(np.prod(data.images.shape)) <= (WHOLE if isinstance(data.images, torch.Tensor) else FILES):
         index = torch.arange(len(data))
     with atomic(path) as partial, partial.open("wb") as stream:
         np.savez(stream, ids=data.ids[index].numpy(), images=torch.as_tensor(data.images[index]).numpy())

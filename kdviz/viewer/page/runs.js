@@ -50,6 +50,7 @@ async function showRuns(section, list) {
   let changed = false;
   list.forEach((run, at) => {
     const known = runs.rows.get(run.id);
+    if (!known && run.state === "running") runs.ticked.add(run.id);
     const entry = known || { look: `s${runs.rows.size % 8}` };
     entry.row = entry.row || newRow(run, entry.look);
     if (!known || known.run.epoch !== run.epoch || known.run.changed !== run.changed) {
