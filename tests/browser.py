@@ -90,7 +90,8 @@ class Browser:
             if self.run(f"Boolean({script})"):  # an element itself would come back as an empty dictionary
                 return
             time.sleep(0.1)
-        raise AssertionError(f"not in {seconds} s: {script}; errors {self.errors}; {self.run('document.body.innerText')[:2000]}")
+        shown = self.run("document.body.innerText")[:2000]
+        raise AssertionError(f"not in {seconds} s: {script}; errors {self.errors}; {shown}")
 
     def open(self, url):
         self.send("Page.navigate", url=url)

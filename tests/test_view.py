@@ -25,12 +25,13 @@ from kdviz.base.check import KdvizError
 from kdviz.base.files import read_dataset, write_dataset
 from kdviz.base.lock import locked
 from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.data import DATA
 from kdviz.tables.queue import Queue, Worker, plans
 from kdviz.viewer import images, samples
 from kdviz.viewer.answers import Answers
 from kdviz.viewer.library import QUEUE, RESULT, RUN, Library
 from kdviz.viewer.page import page
-from kdviz.viewer.runs import curves, summary, tables
+from kdviz.viewer.runs import SYNTHETIC, curves, summary, tables
 from kdviz.viewer.saved import record
 from kdviz.viewer.server import Server
 
@@ -64,7 +65,9 @@ def ids(answers):
 def get(server, path, *, method="GET", **headers):
     """(status, headers, body) of a raw request: the path goes out as it is."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
-    given = {"Host": f"127.0.0.1:{server.server_port}"} | {name.replace("_", "-"): text for name, text in headers.items()}
+    given = {"Host": f"127.0.0.1:{server.server_port}"} | {
+        name.replace("_", "-"): text for name, text in headers.items()
+    }
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     for name, text in given.items():
         connection.putheader(name, text)
@@ -224,6 +227,11 @@ def test_a_run_is_finished_stopped_failed_or_running(place, answers):
     with locked(item.path):
         assert summary(item)["state"] == "running"
     assert summary(item)["state"] == "stopped"
+
+
+def test_synthetic_data_sets_are_called_so(answers):
+    assert {name for name, entry in DATA.items() if entry.synthetic} == SYNTHETIC
+    assert {one["data"] for one in answers.json("/api/overview")["runs"]} == {"glyphs100 (synthetic)"}
 
 
 def test_curves_are_those_of_the_journal(answers):

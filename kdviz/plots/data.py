@@ -41,7 +41,7 @@ def groups(dataset: "xr.Dataset") -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for key, values in dataset.data_vars.items():
-        if not PIXELS <= set(map(str, values.dims)):
+        if not PIXELS.issubset(map(str, values.dims)):
             found.setdefault("_".join(_rows(dataset, str(key))) or "values", []).append(str(key))
     require(found, "this result holds images alone, and no numbers")
     return found
@@ -109,8 +109,8 @@ def text_of(table: Table, form: str) -> str:
 
     Args:
         table: the columns.
-        form: "csv", or "tex": columns apart by spaces under a line of their names, texts in braces, a blank line between
-            the scan lines of a surface, as `\\addplot table` and `\\addplot3[surf] table` of pgfplots read them.
+        form: "csv", or "tex": columns apart by spaces under a line of their names, texts in braces, a blank line
+            between the scan lines of a surface, as `\\addplot table` and `\\addplot3[surf] table` of pgfplots read it.
     """
     one_of("data", FORMATS, format=form)
     rows = zip(*(_texts(column) for column in table.columns.values()), strict=True)

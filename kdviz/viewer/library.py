@@ -164,4 +164,3 @@ def _found(top: Path) -> list[Item]:
         if len(items) > MOST:
             break
     return items
-

@@ -1,4 +1,4 @@
-"""A result as the page draws it: grids to turn, lines, histograms whose bins lead to images, tables, pairs of images."""
+"""A result as the page draws it: grids to turn, lines, histograms with the images behind their bins, tables, pairs."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -193,7 +193,10 @@ def _cases(dataset: "xr.Dataset", *_: Any) -> dict[str, Any] | None:
     for case, (both, rows) in enumerate(zip(images, chances, strict=True)):
         cards = []
         for side, (image, ranked) in enumerate(zip(both, rows, strict=True)):
-            card = {"image": data_uri(image.astype(np.uint8)), "side": str(dataset["side"].values[side])}
+            card: dict[str, Any] = {
+                "image": data_uri(image.astype(np.uint8)),
+                "side": str(dataset["side"].values[side]),
+            }
             card |= {"id": int(dataset["case_sample"].values[case, side]) if "case_sample" in dataset else None}
             card |= {"target": int(dataset["case_label"].values[case, side])}
             card |= {"kl": numbers(losses[case, side].reshape(1), 4)[0]}

@@ -9,7 +9,7 @@ from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.tables.queue import DONE, FAILED, RUNNING, WAITING, Entry, plans
 from kdviz.viewer.library import Item
 
-STATES = ("running", "finished", "stopped", "failed")
+SYNTHETIC = {"glyphs100"}  # what `kdviz.data` says of them, which needs torch; a test holds the two together
 
 
 def number(value: Any) -> float | int | None:
@@ -67,11 +67,15 @@ def summary(item: Item) -> dict[str, Any]:
         "method": _text(about.get("method")),
         "student": _text(about.get("name")),
         "teacher": _text(_part(about, "teacher").get("name")),
-        "data": _text(about.get("data")),
+        "data": _data(_text(about.get("data"))),
         "seed": number(about.get("seed")),
         "note": next((one for one in reversed(notes) if one), None),
         "changed": item.stamp[0] / 1e9,
     }
+
+
+def _data(name: str | None) -> str | None:
+    return f"{name} (synthetic)" if name in SYNTHETIC else name
 
 
 def curves(item: Item) -> dict[str, Any]:

@@ -75,8 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(500, Answer(JSON, _fault(error)))
 
     def _from_elsewhere(self) -> bool:
-        """Whether another site is behind the request: by another name for this address (DNS rebinding), or by a script or
-        picture of its own. A link to the page from elsewhere is a navigation, and allowed."""
+        """Whether another site is behind the request: by another name for this address (DNS rebinding), or by a script
+        or picture of its own. A link to the page from elsewhere is a navigation, and allowed."""
         if self.headers.get("Host") not in self.server.hosts:
             return True
         origin = self.headers.get("Origin")

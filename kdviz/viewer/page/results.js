@@ -42,7 +42,7 @@ const VIEWS = {
         const channel = new Map(behind.ids.map((id, i) => [id, behind.channels[i]]));
         choose(`bin:${one.name}:${who}:${at}`);
         images.show(place, `${who}'s ${one.name} from ${short(one.edges[at])} to ${short(one.edges[at + 1])}`, behind.ids,
-          { count: behind.count, note: (id) => `its class here: ${className(samples.names, channel.get(id))}` });
+          { count: behind.count, note: (id) => `class in the bin: ${className(samples.names, channel.get(id))}` });
       };
       if (one.behind && space === one.name && one.behind[net] && one.behind[net][bin]) queueMicrotask(() => show(Number(bin), net));
       return histogram({
