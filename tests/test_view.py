@@ -399,6 +399,23 @@ def test_an_audits_samples_are_read(tmp_path):
     assert (asked["data"], asked["ids"], asked["target"]) == ("cifar10", [9], [2])
 
 
+def test_an_audits_embeddings_join_the_samples_by_their_numbers(tmp_path):
+    import xarray as xr
+
+    known = viewed.logits("cifar10").isel(sample=[3, 5, 7])
+    write_dataset(known, tmp_path / "logits.nc")
+    position = np.arange(2 * 1 * 2 * 2, dtype=float).reshape(1, 2, 2, 2)  # tsne; teacher, student; samples 7 and 3
+    coords = {"method": ["tsne"], "net": ["teacher", "student"], "sample": [7, 3], "axis": ["x", "y"]}
+    attrs = known.attrs | {"kind": "embeddings", "data_sha256": "d" * 64, "finding": "half of them"}
+    made = xr.Dataset({"position": (("method", "net", "sample", "axis"), position)}, coords, attrs)
+    write_dataset(made.assign(value=(("measure", "compared"), [[0.5]])), tmp_path / "embeddings.nc")
+    asked = Answers(Library([tmp_path]))
+    result = asked.json("/api/result", id=ids(asked)["embeddings.nc"])
+    assert (result["view"], result["finding"]) == ({"type": "embedding"}, "half of them")
+    found = asked.json("/api/samples", id=result["samples"])
+    assert found["embeddings"][1] == {"name": "student's features, tsne", "x": [6.0, None, 4.0], "y": [7.0, None, 5.0]}
+
+
 def test_principal_components_are_those_of_the_covariance():
     rows = np.random.default_rng(1).normal(size=(50, 5)) * [3, 1, 0.5, 0.2, 0.1]
     found = samples.principal(rows)

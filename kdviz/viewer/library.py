@@ -21,7 +21,8 @@ OPEN = 4  # results that are kept in memory
 FRESH = 2.0  # seconds for which a scan of the folders holds
 SKIPPED = {"__pycache__", "node_modules", "site-packages", "epochs"}
 PAGES = {"report.html", "comparison.html", "landscape.html", "audit.html", "status.html"}
-SAME = ("student_sha256", "teacher_sha256", "data_sha256")  # results of the same nets on the same images agree in these
+# In these, results of the same nets on the same data set agree.
+SAME = ("student_sha256", "teacher_sha256", "data", "split", "data_variant")
 RUN, RESULT, QUEUE, PAGE = "run", "result", "queue", "page"
 
 
@@ -114,24 +115,38 @@ class Library:
                 del self._datasets[next(iter(self._datasets))]
             return self._datasets[key]
 
-    def of_same_logits(self, item: Item, *kinds: str) -> Item | None:
-        """The result of one of these kinds, earlier ones first, that is of the same nets and images as `item`.
+    def of_same_nets(self, item: Item, *kinds: str, same_images: bool = False) -> Item | None:
+        """The result of one of these kinds, earlier ones first, that is of the same nets and data set as `item`.
 
-        Among several, that in the folder of `item`; None where there is none, or `item` does not say its nets.
+        Samples of such results are told by their numbers in the data set. Among several results that on the same images
+        is taken, then that in the folder of `item`. Results of logits of unknown origin are of the same nets where they
+        lie in one folder and were measured on the same file.
+
+        Args:
+            item: a result.
+            kinds: of the other result.
+            same_images: whether it must be over exactly the same images.
+        Returns: None where there is none.
         """
-        own = self.attributes(item)
-        if not own.get("student_sha256") or not own.get("data_sha256"):
-            return None
-        for kind in kinds:
-            alike = [
-                one
-                for one in self.items(RESULT)
-                if (theirs := self.attributes(one)).get("kind") == kind
-                and all(theirs.get(name) == own.get(name) for name in SAME)
-            ]
-            if alike:
-                return min(alike, key=lambda one: one.path.parent != item.path.parent)
+        own, images = self._origin(item), self.attributes(item).get("data_sha256")
+        for kind in kinds if own else ():
+            alike = [one for one in self.items(RESULT) if self._is_alike(one, kind, own)]
+            rated = [(self.attributes(one).get("data_sha256") != images, one) for one in alike]
+            rated = [(differ, one.path.parent != item.path.parent, one) for differ, one in rated]
+            best = min(rated, key=lambda one: one[:2], default=None)
+            if best is not None and not (same_images and best[0]):
+                return best[2]
         return None
+
+    def _is_alike(self, item: Item, kind: str, origin: tuple[str | None, ...]) -> bool:
+        return self.attributes(item).get("kind") == kind and self._origin(item) == origin
+
+    def _origin(self, item: Item) -> tuple[str | None, ...]:
+        """What results of the same nets on the same data set agree in; nothing where that is not known."""
+        told = self.attributes(item)
+        if told.get("student_sha256") and told.get("data_sha256"):
+            return tuple(map(told.get, SAME))
+        return (str(item.path.parent), told["subject"]) if told.get("subject") else ()
 
 
 def _checked(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """A result as the page draws it: grids to turn, lines, histograms with the images behind their bins, tables, pairs."""
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ def drawing(library: Library, item: Item) -> dict[str, Any]:
         "label": str(dataset.attrs.get("title", dataset.attrs.get("label", ""))),
         "caption": str(dataset.attrs.get("caption", "")),
         "facts": [[str(name), _short(value)] for name, value in sorted(dataset.attrs.items())],
+        "finding": str(dataset.attrs.get("finding", "")),
+        "numbers": _numbers(dataset),
         "tables": _table_names(dataset),
         "figures": figures,
         "samples": None if source is None else source.id,
@@ -58,6 +61,25 @@ def _table_names(dataset: "xr.Dataset") -> list[str]:
         return list(groups(dataset))
     except KdvizError:
         return []
+
+
+def _numbers(dataset: "xr.Dataset") -> dict[str, Any] | None:
+    """The table of an audit's result: each measure of the student and of what it is compared with, and its interval."""
+    names = ("value", "value_low", "value_high")
+    if not all(name in dataset and set(dataset[name].dims) == {"measure", "compared"} for name in names):
+        return None
+    shown = [numbers(dataset[name].transpose("measure", "compared").values, 4) for name in names]
+    heads = {axis: _titles(dataset[axis]) for axis in ("measure", "compared")}
+    return {**heads, **dict(zip(("mean", "low", "high"), shown, strict=True))}
+
+
+def _titles(names: "xr.DataArray") -> list[str]:
+    """What figures call the names on an axis."""
+    try:
+        known = json.loads(str(names.attrs.get("titles", "{}")))
+    except (ValueError, RecursionError):
+        known = {}
+    return [str(known.get(one, one)) if isinstance(known, dict) else str(one) for one in map(str, names.values)]
 
 
 def _meaning(values: "xr.DataArray") -> dict[str, str]:
@@ -162,9 +184,9 @@ def _tau(dataset: "xr.Dataset", *_: Any) -> dict[str, Any]:
 MEANS = ("mean", "mean_low", "mean_high")
 
 
-def _sampled(*_: Any) -> dict[str, Any]:
-    """Confusion and embeddings, both from `samples.table`."""
-    return {"type": "samples"}
+def _part_of_samples(name: str) -> Callable[..., dict[str, Any] | None]:
+    """A view that is drawn from `samples.table` alone, where that is known: all of it, or one part."""
+    return lambda _dataset, _library, source: None if source is None else {"type": name}
 
 
 def _table(dataset: "xr.Dataset", *_: Any) -> dict[str, Any]:
@@ -217,8 +239,11 @@ VIEWS: dict[str, Callable[..., dict[str, Any] | None]] = {
     "surface": _surface,
     "histogram": _histogram,
     "tau": _tau,
-    "logits": _sampled,
-    "samples": _sampled,
+    "logits": _part_of_samples("samples"),
+    "samples": _part_of_samples("samples"),
     "table": _table,
+    "embeddings": _part_of_samples("embedding"),
+    "rank_confusion": _part_of_samples("confusion"),
+    "cells": _part_of_samples("cells"),
     "cases": _cases,
 }

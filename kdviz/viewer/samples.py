@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdviz.base.check import require
 from kdviz.checkpoints.run_folder import RunFolder
-from kdviz.viewer.library import RESULT, RUN, Item, Library
+from kdviz.viewer.library import RUN, Item, Library
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,7 +38,9 @@ def source_of(library: Library, item: Item) -> Item | None:
     kind = library.attributes(item).get("kind")
     if kind in KINDS:
         return item
-    return library.of_same_logits(item, *KINDS) or (item if kind == "tau" else None)
+    binned = kind == "histogram"
+    kinds = ("logits",) if binned else KINDS
+    return library.of_same_nets(item, *kinds, same_images=binned) or (item if kind == "tau" else None)
 
 
 def table(library: Library, item: Item) -> dict[str, Any]:
@@ -53,8 +56,10 @@ def table(library: Library, item: Item) -> dict[str, Any]:
     facts = {name: str(dataset.attrs.get(name, "")) for name in ("data", "split", "label")}
     found = _from_logits(dataset) if "logits_student" in dataset else _from_samples(dataset)
     ids = found.pop("ids")
+    if (other := library.of_same_nets(item, "embeddings")) is not None:
+        found["embeddings"] = [*_positions(library.read(other), ids), *found["embeddings"]]
     tau = found.pop("tau")
-    if tau is None and (other := library.of_same_logits(item, "tau")) is not None:
+    if tau is None and (other := library.of_same_nets(item, "tau")) is not None:
         tau = _aligned(library.read(other), ids)
     return {
         **facts,
@@ -107,6 +112,22 @@ def _embeddings(dataset: "xr.Dataset") -> list[dict[str, Any]]:
         if str(name).startswith("embedding") and len(plane) == 1 and dataset.sizes[plane[0]] == 2:
             x, y = values.transpose(plane[0], "sample").values
             title = str(values.attrs.get("long_name", name))
+            found.append({"name": title, "x": numbers(x, 4), "y": numbers(y, 4)})
+    return found
+
+
+def _positions(dataset: "xr.Dataset", ids: np.ndarray) -> list[dict[str, Any]]:
+    """The planes of an audit's embeddings, one for each net and method, for the samples `ids`."""
+    if "position" not in dataset or set(dataset["position"].dims) != {"method", "net", "sample", "axis"}:
+        return []
+    place = {one: at for at, one in enumerate(dataset["sample"].values.tolist())}
+    index = [place.get(one, -1) for one in ids.tolist()]
+    found = []
+    for method in dataset["method"].values:
+        for net in dataset["net"].values:
+            plane = dataset["position"].sel({"method": method, "net": net}).transpose("axis", "sample").values
+            x, y = np.where(np.array(index) < 0, np.nan, plane[:, index])
+            title = f"{net}'s features, {method}".replace("_", " ")
             found.append({"name": title, "x": numbers(x, 4), "y": numbers(y, 4)})
     return found
 
@@ -191,6 +212,7 @@ def image_request(library: Library, item: Item, asked: list[int]) -> dict[str, A
     ids = _from_samples(dataset)["ids"] if "logits_student" not in dataset else dataset["sample"].values
     target = dict(zip(ids.tolist(), dataset["target"].values.tolist(), strict=True)) if "target" in dataset else {}
     known = [one for one in asked if one in set(ids.tolist())]
+    require("data" in dataset.attrs, f"{item.name} does not say of which data set its samples are")
     return {
         "data": str(dataset.attrs.get("data", "")),
         "split": str(dataset.attrs.get("split", "test")),
@@ -207,8 +229,3 @@ def _root_of_runs(library: Library, data: str) -> str | None:
         if any(one.get("data") == data for one in run.events("start")) and run.root is not None:
             return str(run.root)
     return None
-
-
-def is_sampled(library: Library, item: Item) -> bool:
-    """Whether a result says something of single samples."""
-    return item.kind == RESULT and library.attributes(item).get("kind") in (*KINDS, "tau")

@@ -70,6 +70,9 @@ const VIEWS = {
     if (samples.embeddings.length) parts.push(embedding(samples, images, choose, chosen));
     return h("div", {}, parts);
   },
+  confusion: (view, { samples, images, choose, chosen }) => confusion(samples, images, choose, chosen),
+  cells: (view, { samples, images, choose, chosen }) => flips(samples, images, choose, chosen) || h("p", {}, "No labels, so that nothing is right or wrong."),
+  embedding: (view, { samples, images, choose, chosen }) => embedding(samples, images, choose, chosen),
   cases: (view) => h("div", {}, view.pairs.map((pair) => h("div", { class: "pair" }, h("ul", { class: "cards" }, pair.map((one) =>
     card({ ...one, names: view.names, notes: [`KL ${short(one.kl, 3)} nats`] })))))),
   table: (view) => {
@@ -183,6 +186,12 @@ function embedding(samples, images, choose, chosen) {
   return h("div", {}, h("h3", {}, "Embedding"), select("embedding", options, first || "0", (value) => draw(Number(value))), place);
 }
 
+// Each measure of the student and of the nets beside it, with its interval.
+function numbersTable({ measure, compared, mean, low, high }) {
+  const cell = (r, c) => (mean[r][c] === null ? "–" : low[r][c] === null ? short(mean[r][c], 3) : `${short(mean[r][c], 3)} (${short(low[r][c], 3)} to ${short(high[r][c], 3)})`);
+  return table(["", ...compared], measure.map((name, r) => [name, ...compared.map((_, c) => cell(r, c))]));
+}
+
 function figures(result) {
   return h("div", {}, result.figures.map((style) => {
     const request = `/figure?id=${result.id}&style=${style}`;
@@ -217,12 +226,14 @@ function save(event, file, text) {
 async function resultDetail(id, chosen, choose) {
   const result = await ask(`/api/result?id=${id}`);
   const view = result.view;
-  const wants = view && ["histogram", "tau", "samples"].includes(view.type) && result.samples;
+  const wants = view && ["histogram", "tau", "samples", "confusion", "cells", "embedding"].includes(view.type) && result.samples;
   const samples = wants ? await ask(`/api/samples?id=${result.samples}`) : null;
   const images = wants ? panel(result.samples, samples) : null;
   return h("div", {},
     h("h3", {}, `${result.kind}${result.label ? `: ${result.label}` : ""}`),
     h("p", { class: "soft" }, result.name),
+    result.finding ? h("p", {}, result.finding) : null,
+    result.numbers ? numbersTable(result.numbers) : null,
     view ? VIEWS[view.type](view, { samples, images, choose, chosen }) : figures(result),
     result.caption ? h("p", { class: "soft" }, result.caption) : null,
     downloads(result),
