@@ -34,7 +34,7 @@ class Item:
         id: 12 hexadecimal digits, by which requests name it.
         kind: RUN, RESULT, QUEUE or PAGE.
         path: the run's folder, or the file.
-        name: the path from the folder that was asked for.
+        name: the path from the folder that was asked for, with that folder's own name where there are several.
     """
 
     id: str
@@ -80,7 +80,9 @@ class Library:
         """Everything, or one kind, in the order of the names."""
         with self._lock:
             if time.monotonic() - self._scanned >= FRESH:
-                found = sorted((one for path in self.paths for one in _found(path)), key=lambda one: one.name)
+                several = len(self.paths) > 1
+                found = [one for path in self.paths for one in _found(path, path.resolve().name if several else "")]
+                found.sort(key=lambda one: one.name)
                 self._items = {one.id: one for one in found[:MOST]}
                 self._scanned = time.monotonic()
             return [one for one in self._items.values() if kind in (None, one.kind)]
@@ -161,21 +163,22 @@ def _item(kind: str, path: Path, name: str) -> Item:
     return Item(digest, kind, path, name)
 
 
-def _found(top: Path) -> list[Item]:
+def _found(top: Path, prefix: str) -> list[Item]:
+    """The things at and below a path; their names begin with `prefix`."""
     if not top.is_dir():
         return [_item(RESULT if top.suffix == ".nc" else PAGE, top, str(top))]
     items: list[Item] = []
     for place, folders, files in os.walk(top):
         folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in SKIPPED)
         folder = Path(place)
-        name = str(folder.relative_to(top)) if folder != top else (top.name or str(top))
-        if is_run(folder) and "journal.jsonl" in files:
+        name = str(prefix / folder.relative_to(top)) if folder != top else top.resolve().name
+        if "journal.jsonl" in files and is_run(folder):
             items.append(_item(RUN, folder, name))
         for file in files:
             kind = RESULT if file.endswith(".nc") else QUEUE if file == "queue.sqlite" else None
             kind = PAGE if file in PAGES else kind
             if kind and (folder / file).is_file():
-                items.append(_item(kind, folder / file, str((folder / file).relative_to(top))))
+                items.append(_item(kind, folder / file, str(prefix / (folder / file).relative_to(top))))
         if len(items) > MOST:
             break
     return items

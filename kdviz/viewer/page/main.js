@@ -20,7 +20,7 @@ function showList(results) {
   }
   const focused = document.activeElement && document.activeElement.dataset.result;
   part("list").replaceChildren(...[...groups].flatMap(([folder, some]) => [
-    h("h3", {}, folder),
+    h("h3", {}, folder === "." ? part("title").textContent : folder),
     h("ul", {}, some.map((one) => h("li", {}, h("a", { href: `#result=${one.id}`, "data-result": one.id, "aria-current": one.id === page.result ? "true" : null },
       one.kind || "unreadable", " ", h("span", { class: "soft" }, one.name.slice(one.name.lastIndexOf("/") + 1)))))),
   ]));

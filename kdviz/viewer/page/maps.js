@@ -11,12 +11,12 @@ function board(canvas, width, height) {
 }
 
 // counts[row][column]; the diagonal is agreement and drawn apart.
-function matrix({ name, counts, names, rowname, columnname, choose }) {
+function matrix({ name, counts, names, rowname, columnname, choose, chosen }) {
   const size = counts.length;
   const most = Math.max(1, ...counts.flatMap((row, r) => row.filter((_, c) => c !== r)));
   const readout = h("p", { class: "readout", "aria-live": "polite" });
   const canvas = h("canvas", { class: "map", tabindex: 0, role: "application", "aria-label": `${name}: rows are ${rowname}, columns ${columnname}. Arrow keys move, Enter shows the images of a cell.` });
-  let [cell, at] = [1, [0, 0]];
+  let [cell, at] = [1, chosen || [0, 0]];
   const move = (row, column) => {
     at = [Math.min(size - 1, Math.max(0, row)), Math.min(size - 1, Math.max(0, column))];
     draw();
@@ -60,11 +60,11 @@ function matrix({ name, counts, names, rowname, columnname, choose }) {
     draw();
     return canvas;
   });
-  return h("figure", {}, box, readout, h("figcaption", {}, `Rows: ${rowname}; columns: ${columnname}. Grey: the same class; darker: more samples.`));
+  return h("figure", {}, box, readout, h("figcaption", {}, `Rows: ${rowname}; columns: ${columnname}. Grey: the same class; stronger: more samples.`));
 }
 
 // Points {x, y, look} in a plane.
-function scatter({ name, x, y, looks, legend: parts, describe, choose }) {
+function scatter({ name, x, y, looks, legend: parts, describe, choose, chosen }) {
   const readout = h("p", { class: "readout", "aria-live": "polite" });
   const canvas = h("canvas", { class: "map", tabindex: 0, role: "application", "aria-label": `${name}: an embedding. Arrow keys move to the next point, Enter shows its image and those nearest.` });
   const known = x.map((one, i) => i).filter((i) => x[i] !== null && y[i] !== null);
@@ -73,7 +73,7 @@ function scatter({ name, x, y, looks, legend: parts, describe, choose }) {
     return [Math.min(...some), Math.max(...some)];
   };
   const [[left, right], [low, high]] = [range(x), range(y)];
-  let [width, height, at, screen] = [0, 0, -1, []];
+  let [width, height, at, screen] = [0, 0, chosen ?? -1, []];
   function draw() {
     if (!width) return;
     const pen = board(canvas, width, height);

@@ -70,7 +70,7 @@ const VIEWS = {
     if (samples.embeddings.length) parts.push(embedding(samples, images, choose, chosen));
     return h("div", {}, parts);
   },
-  confusion: (view, { samples, images, choose, chosen }) => confusion(samples, images, choose, chosen),
+  confusion: (view, { samples, images, choose, chosen }) => confusion(samples, images, choose, chosen, "teacher"),
   cells: (view, { samples, images, choose, chosen }) => flips(samples, images, choose, chosen) || h("p", {}, "No labels, so that nothing is right or wrong."),
   embedding: (view, { samples, images, choose, chosen }) => embedding(samples, images, choose, chosen),
   cases: (view) => h("div", {}, view.pairs.map((pair) => h("div", { class: "pair" }, h("ul", { class: "cards" }, pair.map((one) =>
@@ -113,7 +113,7 @@ function tauTail(samples, images, choose, chosen) {
   return place;
 }
 
-function confusion(samples, images, choose, chosen) {
+function confusion(samples, images, choose, chosen, preferred = "label") {
   const names = (at) => className(samples.names, at);
   const first = (net) => net.top.map((one) => one[0]);
   const columns = first(samples.student);
@@ -132,13 +132,13 @@ function confusion(samples, images, choose, chosen) {
     };
     const most = counts.flatMap((line, r) => line.map((count, c) => [count, r, c])).filter(([count, r, c]) => count && r !== c).sort((a, b) => b[0] - a[0]).slice(0, 12);
     place.replaceChildren(
-      classes <= 1000 ? matrix({ name: "Confusion", counts, names, rowname: who, columnname: "student", choose: show }) : h("p", {}, `${classes} classes are too many to draw`),
+      classes <= 1000 ? matrix({ name: "Confusion", counts, names, rowname: who, columnname: "student", choose: show, chosen: who === side ? [Number(row), Number(column)] : null }) : h("p", {}, `${classes} classes are too many to draw`),
       h("div", { class: "row", role: "group", "aria-label": "most confused" }, most.map(([count, r, c]) => h("button", { type: "button", onclick: () => show(r, c) }, `${names(r)} → ${names(c)} (${count})`))));
     if (who === side && row < classes && column < classes) queueMicrotask(() => show(Number(row), Number(column)));
   };
   const kinds = Object.keys(sides);
   if (kinds.length === 0) return null;
-  return h("div", {}, h("h3", {}, "Which class the student puts where"), choice("rows", kinds, side, draw, kinds.map((one) => `by ${one}`)), place, flips(samples, images, choose, chosen));
+  return h("div", {}, h("h3", {}, "Which class the student puts where"), choice("rows", kinds, side || preferred, draw, kinds.map((one) => `by ${one}`)), place, flips(samples, images, choose, chosen));
 }
 
 // The four cells teacher right or wrong x student right or wrong.
@@ -169,17 +169,15 @@ function embedding(samples, images, choose, chosen) {
   const label = (at) => (samples.target ? className(samples.names, samples.target[at]) : "");
   const draw = (which) => {
     const { name, x, y } = samples.embeddings[which];
+    const at = String(which) === first ? samples.ids.indexOf(Number(sample)) : -1;
     const show = (at) => {
       choose(`point:${which}:${samples.ids[at]}`);
       const near = x.map((one, i) => [(one - x[at]) ** 2 + (y[i] - y[at]) ** 2, i]).filter((one) => x[one[1]] !== null && one[1] !== at).sort((a, b) => a[0] - b[0]).slice(0, 11);
       images.show(place, `Sample ${samples.ids[at]} and the samples nearest to it`, [at, ...near.map((one) => one[1])].map((i) => samples.ids[i]));
     };
     const parts = [{ name: "student right", look: "s0" }, { name: "student wrong", look: "s1" }];
-    place.replaceChildren(scatter({ name, x, y, looks: (at) => (right(at) ? "--s0" : "--s1"), legend: parts, describe: (at) => `sample ${samples.ids[at]} ${label(at)}, student ${right(at) ? "right" : "wrong"}`, choose: show }));
-    if (String(which) === first) {
-      const at = samples.ids.indexOf(Number(sample));
-      if (at >= 0) queueMicrotask(() => show(at));
-    }
+    place.replaceChildren(scatter({ name, x, y, looks: (at) => (right(at) ? "--s0" : "--s1"), legend: parts, describe: (at) => `sample ${samples.ids[at]} ${label(at)}, student ${right(at) ? "right" : "wrong"}`, choose: show, chosen: at }));
+    if (at >= 0) queueMicrotask(() => show(at));
   };
   const options = samples.embeddings.map((one, at) => [String(at), one.name]);
   draw(Number(first) < options.length ? Number(first) : 0);
