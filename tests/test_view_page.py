@@ -234,3 +234,8 @@ def test_a_file_that_is_no_result_says_so(page):
     tab.click("[...document.querySelectorAll('#list a')].find((one) => one.innerText.includes('damaged'))")
     tab.until("document.getElementById('detail').innerText.includes('not a kdviz result')")
     tab.errors[:] = [one for one in tab.errors if "422" not in one]  # the browser's own line on the answer
+
+
+def test_a_kind_without_a_view_of_its_own_shows_its_figure(page):
+    tab = page("reports/around/sharpness.nc")
+    tab.until("document.querySelector('img.figure')?.naturalWidth > 300")

@@ -59,6 +59,12 @@ def landscape():
     return xr.Dataset({"ce": (("alpha", "beta"), heights, role)}, coords, {"kind": "landscape", "label": EVIL})
 
 
+def sharpness():
+    """A kind that the page draws by matplotlib."""
+    values = ("rank", [3.0, 1.0, 0.5], {"long_name": "eigenvalue", "units": "nats"})
+    return xr.Dataset({"eigenvalue": values}, {"rank": [1, 2, 3]}, {"kind": "sharpness", "label": "kd"})
+
+
 def journal(folder, *, epochs=3, end=False, failed=None, name="resnet8"):
     """A run's journal: val top-1 0.1, 0.2, ..., 100 images per second and 10 more each epoch."""
     folder.mkdir(parents=True)
@@ -90,6 +96,7 @@ def build(folder):
     write_dataset(tau(found), results / "tau.nc")
     write_dataset(histogram(found, bins=64), results / "histogram.nc")
     write_dataset(landscape(), folder / "reports" / "around" / "landscape.nc")
+    write_dataset(sharpness(), folder / "reports" / "around" / "sharpness.nc")
     (results / "report.html").write_text("<title>an earlier report</title>")
     (results / "damaged.nc").write_bytes(b"no netCDF")
     journal(folder / "runs" / "done", epochs=4, end=True)

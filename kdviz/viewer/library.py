@@ -166,7 +166,8 @@ def _item(kind: str, path: Path, name: str) -> Item:
 def _found(top: Path, prefix: str) -> list[Item]:
     """The things at and below a path; their names begin with `prefix`."""
     if not top.is_dir():
-        return [_item(RESULT if top.suffix == ".nc" else PAGE, top, str(top))]
+        name = str(Path(top.resolve().parent.name, top.name))
+        return [_item(RESULT if top.suffix == ".nc" else PAGE, top, name)]
     items: list[Item] = []
     for place, folders, files in os.walk(top):
         folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in SKIPPED)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 TOP = 5
 PER_BIN = 24  # samples kept for a bin
-SCANNED = 1 << 23  # logits of one net that are looked through for the samples of bins
+SCANNED = 1 << 23  # logits of one net that are looked at together, and in all for the samples of bins
 NETS = ("teacher", "student")
 KINDS = ("samples", "logits")  # results that say the top five of each sample, the first to be asked
 
@@ -133,28 +133,43 @@ def _positions(dataset: "xr.Dataset", ids: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _from_logits(dataset: "xr.Dataset") -> dict[str, Any]:
-    """The top five and KL from logits; embeddings are the two principal components of each net's logits."""
-    ids = dataset["sample"].values if "sample" in dataset.coords else np.arange(dataset.sizes["sample"])
-    logarithms = {net: log_softmax(logits) for net in NETS if (logits := logits_of(dataset, net)) is not None}
+    """The top five and KL from logits, in pieces; of not too many the two principal components of each net's logits."""
+    count, channels = dataset.sizes["sample"], dataset.sizes["channel"]
+    ids = dataset["sample"].values if "sample" in dataset.coords else np.arange(count)
+    nets = [net for net in NETS if f"logits_{net}" in dataset]
+    step = max(1, SCANNED // channels)
+    parts = [_piece(dataset.isel(sample=slice(at, at + step)), nets) for at in range(0, count, step)]
     found: dict[str, Any] = {"ids": ids, "tau": None, "kl": None, "teacher": None, "embeddings": []}
-    for net, rows in logarithms.items():
-        top = np.argsort(-rows, axis=1, kind="stable")[:, :TOP]
-        found[net] = {"top": top.tolist(), "p": numbers(np.exp(np.take_along_axis(rows, top, 1)), 4)}
-        if len(rows) > 2 and rows.shape[1] > 2 and np.isfinite(rows).all():
+    for net in nets:
+        top, chance = (np.concatenate([part[net][at] for part in parts]) for at in (0, 1))
+        found[net] = {"top": top.tolist(), "p": numbers(chance, 4)}
+    if len(nets) == 2:
+        found["kl"] = numbers(np.concatenate([part["kl"] for part in parts]), 4)
+    for net in nets if len(parts) == 1 and min(count, channels) > 2 else ():
+        rows = logits_of(dataset, net)
+        if np.isfinite(rows).all():
             x, y = principal(rows - rows.mean(axis=1, keepdims=True))
             name = f"{net}'s logits, two principal components"
             found["embeddings"].append({"name": name, "x": numbers(x, 4), "y": numbers(y, 4)})
-    if len(logarithms) == 2:
-        p, q = logarithms["teacher"], logarithms["student"]
-        with np.errstate(invalid="ignore"):
-            found["kl"] = numbers(np.where(p > -np.inf, np.exp(p) * (p - q), 0).sum(axis=1), 4)
     return found
 
 
-def logits_of(dataset: "xr.Dataset", net: str) -> np.ndarray | None:
+def _piece(dataset: "xr.Dataset", nets: list[str]) -> dict[str, Any]:
+    """Of some samples, for each net its top classes and their probabilities, and KL(teacher || student) in nats."""
+    logarithms = {net: log_softmax(logits_of(dataset, net)) for net in nets}
+    found: dict[str, Any] = {}
+    for net, rows in logarithms.items():
+        top = np.argsort(-rows, axis=1, kind="stable")[:, :TOP]
+        found[net] = top, np.exp(np.take_along_axis(rows, top, 1))
+    if len(nets) == 2:
+        p, q = logarithms["teacher"], logarithms["student"]
+        with np.errstate(invalid="ignore"):
+            found["kl"] = np.where(p > -np.inf, np.exp(p) * (p - q), 0).sum(axis=1)
+    return found
+
+
+def logits_of(dataset: "xr.Dataset", net: str) -> np.ndarray:
     """A net's logits [n, k] in float64; -inf for what is no number."""
-    if f"logits_{net}" not in dataset:
-        return None
     rows = dataset[f"logits_{net}"].transpose("sample", "channel").values.astype(np.float64)
     return np.where(np.isfinite(rows), rows, -np.inf)
 
@@ -187,12 +202,10 @@ def behind_bins(logits: "xr.Dataset", edges: np.ndarray, temperature: float | No
     Returns: net -> bins, each {"count", "ids", "channels"}: samples in their order, with a channel that is in the bin.
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    for net in NETS:
+    logits = logits.isel(sample=slice(max(1, SCANNED // logits.sizes["channel"])))
+    for net in (net for net in NETS if f"logits_{net}" in logits):
         rows = logits_of(logits, net)
-        if rows is None:
-            continue
-        rows = rows[: max(1, SCANNED // rows.shape[1])]
-        ids = (logits["sample"].values if "sample" in logits.coords else np.arange(len(rows)))[: len(rows)]
+        ids = logits["sample"].values if "sample" in logits.coords else np.arange(len(rows))
         values = rows if temperature is None else np.exp(log_softmax(rows / temperature))
         place = np.floor((values - edges[0]) / (edges[1] - edges[0]))
         place = np.where(np.isfinite(rows), place, -1)

@@ -124,15 +124,16 @@ function confusion(samples, images, choose, chosen, preferred = "label") {
   const [, side, row, column] = chosen.match(/^cell:(\w+):(\d+):(\d+)$/) || [];
   const place = h("div");
   const draw = (who) => {
-    const counts = Array.from({ length: classes }, () => new Array(classes).fill(0));
-    sides[who].forEach((one, at) => counts[one][columns[at]]++);
+    const cells = new Map(); // few of the cells of many classes are filled
+    sides[who].forEach((one, at) => cells.set(one * classes + columns[at], (cells.get(one * classes + columns[at]) || 0) + 1));
+    const counts = classes > 1000 ? null : Array.from({ length: classes }, (_, r) => Array.from({ length: classes }, (_, c) => cells.get(r * classes + c) || 0));
     const show = (r, c) => {
       choose(`cell:${who}:${r}:${c}`);
       images.show(place, `${who} ${names(r)}, student ${names(c)}`, samples.ids.filter((_, at) => sides[who][at] === r && columns[at] === c));
     };
-    const most = counts.flatMap((line, r) => line.map((count, c) => [count, r, c])).filter(([count, r, c]) => count && r !== c).sort((a, b) => b[0] - a[0]).slice(0, 12);
+    const most = [...cells].map(([cell, count]) => [count, Math.floor(cell / classes), cell % classes]).filter(([, r, c]) => r !== c).sort((a, b) => b[0] - a[0]).slice(0, 12);
     place.replaceChildren(
-      classes <= 1000 ? matrix({ name: "Confusion", counts, names, rowname: who, columnname: "student", choose: show, chosen: who === side ? [Number(row), Number(column)] : null }) : h("p", {}, `${classes} classes are too many to draw`),
+      counts ? matrix({ name: "Confusion", counts, names, rowname: who, columnname: "student", choose: show, chosen: who === side ? [Number(row), Number(column)] : null }) : h("p", {}, `${classes} classes are too many to draw`),
       h("div", { class: "row", role: "group", "aria-label": "most confused" }, most.map(([count, r, c]) => h("button", { type: "button", onclick: () => show(r, c) }, `${names(r)} → ${names(c)} (${count})`))));
     if (who === side && row < classes && column < classes) queueMicrotask(() => show(Number(row), Number(column)));
   };
@@ -191,6 +192,7 @@ function numbersTable({ measure, compared, mean, low, high }) {
 }
 
 function figures(result) {
+  if (result.figures.length === 0) return h("p", { class: "soft" }, "There is no figure of this kind; its numbers are below.");
   return h("div", {}, result.figures.map((style) => {
     const request = `/figure?id=${result.id}&style=${style}`;
     const source = answers ? answers[request] : request;
