@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kdviz.base.check import KdvizError
     from kdviz.checkpoints import load_checkpoint
     from kdviz.data import load_data
+    from kdviz.viewer import view
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ _NAMES = {
     "landscape": "kdviz.analysis.landscape",
     "load_checkpoint": "kdviz.checkpoints",
     "load_data": "kdviz.data",
+    "view": "kdviz.viewer",
 }
 _MODULES = ("analysis", "checkpoints", "data", "losses", "methods", "metrics", "models", "plots", "train")
 
@@ -44,6 +46,7 @@ __all__ = [
     "models",
     "plots",
     "train",
+    "view",
 ]
 
 

@@ -78,6 +78,8 @@ def _has_out(name):
 def test_nonsense_for_an_argument_is_one_line(monkeypatch, capsys, place, name, argument):
     if argument == "good.pt" and name in ("train", "histogram", "tau", "suboptimal", "landscape", "report", "inspect"):
         return  # would begin to work
+    if argument in ("", ".", "good.nc") and name == "view":
+        return  # would serve it until Ctrl-C
     code, err = ended(monkeypatch, capsys, place, [name, argument])
     assert code in (0, 1, 2)
     assert "Traceback" not in err

@@ -21,6 +21,7 @@ PACKAGES = {
     "kdviz.plots": False,
     "kdviz.papers": False,
     "kdviz.report": False,
+    "kdviz.viewer": False,
 }
 
 

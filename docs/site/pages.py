@@ -11,7 +11,10 @@ import tutorials
 
 ROOT = Path(__file__).resolve().parents[2]
 # Commands of figures that `make gallery` does not draw.
-COMMANDS = {"fashion-mnist.png": "kdviz landscape runs/fashion/kd+rk/last.pt --samples 200 --steps 11"}
+COMMANDS = {
+    "fashion-mnist.png": "kdviz landscape runs/fashion/kd+rk/last.pt --samples 200 --steps 11",
+    "view.png": "kdviz view runs reports",
+}
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

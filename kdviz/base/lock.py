@@ -67,6 +67,22 @@ def forget(folder: str | os.PathLike, *, host: str, pid: int) -> None:
             (Path(folder) / NAME).unlink()
 
 
+def in_use(folder: str | os.PathLike) -> bool:
+    """Whether a process holds the folder, as far as can be told from here; it only reads.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     with locked(place):
+    ...         held = in_use(place)
+    ...     held, in_use(place)
+    (True, False)
+    """
+    with suppress(OSError):
+        holder = _read(Path(folder) / NAME)
+        return bool(holder) and _alive(holder)
+    return False
+
+
 def _acquire(folder: Path) -> str:
     """Create the lock file, stale ones removed first; its text."""
     text = json.dumps(_this_process())

@@ -1,12 +1,13 @@
 """The folder that `kdviz train` writes: where each of its files is, and what its journal says."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdviz.base.check import KdvizError
+from kdviz.base.check import KdvizError, one_line
 from kdviz.base.files import sha256
 from kdviz.base.jsonl import append_line, read_lines
 
@@ -23,7 +24,7 @@ class RunFolder:
 
     @property
     def journal(self) -> Path:
-        """JSON lines, each with an "event": start, epoch, resume, end."""
+        """JSON lines, each with an "event": start, epoch, resume, warning, failed, end."""
         return self.path / "journal.jsonl"
 
     @property
@@ -64,6 +65,16 @@ class RunFolder:
     def log(self, event: str, **fields: Any) -> None:
         """Append an event to the journal. Raises KdvizError when it cannot be written."""
         append_line(self.journal, {"event": event, **fields})
+
+    @contextmanager
+    def failures_logged(self) -> Iterator[None]:
+        """An error that leaves the block is an event "failed" in the journal, with its text in one line."""
+        try:
+            yield
+        except Exception as error:
+            with suppress(KdvizError):  # a full disk, say; the error itself says more
+                self.log("failed", text=one_line(str(error) or type(error).__name__))
+            raise
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The journal's whole lines, or those of one kind of event, in order."""

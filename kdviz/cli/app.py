@@ -39,6 +39,7 @@ COMMANDS = (
     "paper",
     "table",
     "report",
+    "view",
     "doctor",
 )
 

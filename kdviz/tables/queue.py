@@ -13,8 +13,8 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -208,6 +208,25 @@ class Queue:
     @staticmethod
     def _note(rows: sqlite3.Connection, name: str, what: str, worker: str) -> None:
         rows.execute("insert into event values(?, ?, ?, ?)", (time.time(), name, what, worker))
+
+
+def plans(path: Path) -> dict[str, list[Entry]]:
+    """The jobs of every plan in a queue's file, which is only read; a job whose worker has died waits.
+
+    Raises: KdvizError for a file that is no queue.
+    """
+    by_plan: dict[str, list[Entry]] = {}
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
+            connection.row_factory = sqlite3.Row
+            rows = connection.execute("select * from member join job using(id) order by member.rowid").fetchall()
+        for row in rows:
+            entry = _entry(row)
+            lost = entry.state == RUNNING and not _alive(path.parent, row["token"], row["host"], row["beat"])
+            by_plan.setdefault(row["plan"], []).append(replace(entry, state=WAITING) if lost else entry)
+    except (sqlite3.Error, ValueError, TypeError, IndexError) as error:
+        raise KdvizError(f"{path}: not a queue of kdviz table ({error})") from error
+    return by_plan
 
 
 def _entry(row: sqlite3.Row) -> Entry:

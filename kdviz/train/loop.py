@@ -164,7 +164,8 @@ def _train(run: Run, loop: Loop, *, fresh: bool, profile: bool, place: dict[str,
         folder.log("start" if started else "resume", **run.record, precision=run.step.precision, engine=engine, **place)
         if run.live:
             _warn(folder)(f"the teacher runs in every step, not by its table: {run.live}")
-    with _traced(run, loop, profile):
+    failures = folder.failures_logged() if run.ranks.first else nullcontext()
+    with failures, _traced(run, loop, profile):
         while at.epoch < run.recipe.epochs:
             at = _epoch(run, loop, at)
     metrics = _finish(run) if run.ranks.first else {}
