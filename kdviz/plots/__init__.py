@@ -39,6 +39,15 @@ FIGURES.add("duels", {"matrix": "suboptimal:matrix", "duels": "cases:duels"})
 FIGURES.add("surface", {"both": "surface:both", "surface": "surface:surface", "contour": "surface:contour"})
 FIGURES.add("table", {"gains": "tables:gains"})
 FIGURES.add("training", {"curves": "training:curves", "terms": "training:terms"})
+FIGURES.add("fidelity", {"points": "audited:fidelity"})
+FIGURES.add("calibration", {"reliability": "calibration:reliability"})
+FIGURES.add("cells", {"cells": "calibration:cells", "flips": "calibration:flips"})
+FIGURES.add("rank_confusion", {"confusion": "matrices:rank_confusion"})
+FIGURES.add("margins", {"margins": "audited:margins"})
+FIGURES.add("class_correlation", {"correlation": "matrices:correlation"})
+FIGURES.add("temperature_curves", {"temperatures": "audited:temperatures"})
+FIGURES.add("cka", {"stages": "matrices:cka"})
+FIGURES.add("embeddings", {"planes": "matrices:embeddings"})
 
 __all__ = ["FIGURES", "draw", "save", "style"]
 
