@@ -81,7 +81,7 @@ def resampled_means(columns: np.ndarray, bootstrap: Bootstrap = INTERVALS) -> np
     return found
 
 
-def jackknife(value: np.ndarray, without: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def jackknife(value: np.ndarray | float, without: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """The ends of the delete-a-group jackknife's interval: value minus and plus t times the standard error.
 
     Args:

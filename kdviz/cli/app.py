@@ -26,6 +26,7 @@ COMMANDS = (
     "histogram",
     "tau",
     "suboptimal",
+    "audit",
     "surface",
     "train",
     "teach",

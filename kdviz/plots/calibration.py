@@ -127,7 +127,7 @@ def flips(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int =
             picture(image, case)
             channels(axis, case, {"teacher": 0, "student": 1}, colours, "probability")
             axis.set_ylim(0, 1.1)
-            taken = int(case["probability"].sel(net="student" if side == "lost" else "teacher").argmax())
+            taken = int(case["probability"].sel(net="student" if side == "lost" else "teacher").values.argmax())
             who = "student" if side == "lost" else "teacher"
             axis.set_title(
                 f"{side}: {who} says {short(str(found['class_name'].values[taken]))}", loc="left", fontsize=8

@@ -90,7 +90,7 @@ def correlation(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Fi
     fig = figure(width, width / max(panels, 1.6) + 0.1)
     axes = np.ravel(fig.subplots(1, panels))
     names = [short(str(one)) for one in found["class_name"].values]
-    drawn = None
+    drawn: Any = None
     for axis, one in zip(axes, differences, strict=True):
         drawn = axis.imshow(one, cmap=DIVERGING, vmin=-reach, vmax=reach, interpolation="nearest")
         _classes(axis, names)
@@ -117,7 +117,7 @@ def cka(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     }
     fig = figure(width, 0.3 * width + 0.95)
     axes = np.ravel(fig.subplots(1, len(names)))
-    drawn = None
+    drawn: Any = None
     for axis, name in zip(axes, names, strict=True):
         matrix = found[f"cka_{name}"]
         drawn = axis.imshow(matrix.values, cmap=SEQUENTIAL, vmin=0, vmax=1, aspect="auto")

@@ -14,18 +14,24 @@ from kdviz.analysis.audit.embeddings import embeddings
 from kdviz.analysis.audit.fidelity import fidelity
 from kdviz.analysis.audit.margins import margins
 from kdviz.analysis.audit.opened import Opened, open_audit
+from kdviz.analysis.audit.parts import PARTS, Nets, Part, choose, measure
 from kdviz.analysis.audit.samples import samples
 from kdviz.analysis.audit.temperature import temperatures
 
 __all__ = [
+    "PARTS",
+    "Nets",
     "Opened",
+    "Part",
     "calibration",
     "cells",
+    "choose",
     "cka",
     "class_correlation",
     "embeddings",
     "fidelity",
     "margins",
+    "measure",
     "open_audit",
     "rank_confusion",
     "samples",

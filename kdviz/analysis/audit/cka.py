@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from kdviz.analysis.attributes import meaning
 from kdviz.analysis.audit.numbers import Measure, Sampled, bootstrapped, finished, table
 from kdviz.analysis.audit.opened import RANDOM, WITHOUT
 from kdviz.analysis.audit.sentences import beside, value
-from kdviz.analysis.audit.stages import LOGITS, POOLED, stages
+from kdviz.analysis.audit.stages import LOGITS, POOLED, Stages, stages
 from kdviz.analysis.audit.subjects import Subjects
 from kdviz.analysis.bootstrap import INTERVALS, Bootstrap, resampled_means
 from kdviz.base.check import require
+from kdviz.base.threads import in_threads
 from kdviz.models import evaluating
 
 if TYPE_CHECKING:
@@ -68,22 +70,19 @@ def cka(
     require(size >= 4, f"cka: a minibatch needs 4 images or more, got {size}")
     require(len(data) >= size, f"cka: needs {size} images or more, got {len(data)}")
     pairs = {name: pair for name, pair in PAIRS.items() if set(pair) <= set(subjects.nets)}
-    sums: dict[str, list[np.ndarray]] = {name: [] for name in pairs}
-    names: dict[str, list[str]] = {}
-    with ExitStack() as stack, torch.inference_mode(), evaluating(*subjects.nets.values()):
+    done = 0
+
+    def count(_images: Tensor) -> None:
+        nonlocal done
+        done += size
+        if progress:
+            progress(done, len(data))
+
+    with ExitStack() as stack, evaluating(*subjects.nets.values()):
         look = {name: stack.enter_context(stages(net)) for name, net in subjects.nets.items()}
-        for at, (images, _) in enumerate(data.batches(size), 1):
-            if len(images) < size:
-                break
-            grams = {net: {stage: _gram(one) for stage, one in see(images).items()} for net, see in look.items()}
-            names = {net: list(found) for net, found in grams.items()}
-            selves = {net: [unbiased_hsic(one, one) for one in found.values()] for net, found in grams.items()}
-            for name, (first, second) in pairs.items():
-                a, b = grams[first].values(), grams[second].values()
-                cross = [unbiased_hsic(one, two) for one in a for two in b]
-                sums[name].append(np.array([*cross, *selves[first], *selves[second]]))
-            if progress:
-                progress(min(at * size, len(data)), len(data))
+        whole = (images for images, _ in data.batches(size) if len(images) == size)
+        found = in_threads(partial(_hsics, look, pairs), whole, done=count)
+    names, sums = found[0][0], {name: [one[name] for _, one in found] for name in pairs}
     sampled: dict[str, dict[str, Sampled]] = {measure: {} for measure in MEASURES}
     result = xr.Dataset()
     for name, (first, second) in pairs.items():
@@ -118,6 +117,20 @@ def unbiased_hsic(k: Tensor, l: Tensor) -> float:  # noqa: E741
     rows = a.sum(0), b.sum(0)
     cross = (a * b).sum() + rows[0].sum() * rows[1].sum() / ((n - 1) * (n - 2)) - 2 * (rows[0] @ rows[1]) / (n - 2)
     return float(cross / (n * (n - 3)))
+
+
+def _hsics(
+    look: dict[str, Stages], pairs: dict[str, tuple[str, str]], images: Tensor
+) -> tuple[dict[str, list[str]], dict[str, np.ndarray]]:
+    """Each net's stages, and for each comparison HSIC of every pair of stages, then of the stages with themselves."""
+    with torch.inference_mode():
+        grams = {net: {stage: _gram(one) for stage, one in see(images).items()} for net, see in look.items()}
+    selves = {net: [unbiased_hsic(one, one) for one in found.values()] for net, found in grams.items()}
+    sums = {}
+    for name, (first, second) in pairs.items():
+        cross = [unbiased_hsic(one, two) for one in grams[first].values() for two in grams[second].values()]
+        sums[name] = np.array([*cross, *selves[first], *selves[second]])
+    return {net: list(found) for net, found in grams.items()}, sums
 
 
 def _gram(features: Tensor) -> Tensor:
@@ -176,13 +189,14 @@ def _finding(result: xr.Dataset) -> str:
     }
     text = "; ".join(f"{words[one]} {value(result, one)}" for one in known)
     matrix = result["cka_student"].values
-    row, column = np.unravel_index(int(np.nanargmin(matrix)), matrix.shape)
-    ends = result["teacher_student"].values[row], result["student_student"].values[column]
+    rows, columns = ([str(one) for one in result[f"{net}_student"].values] for net in ("teacher", "student"))
+    least = min((matrix[place], place) for measure in known for place in _places(measure, rows, columns))
+    ends = rows[least[1][0]], columns[least[1][1]]
     last = POOLED if POOLED in known else known[-1]
     controls = beside(result, last)
     what = "the pooled features" if last == POOLED else "the logits" if last == LOGITS else "the stages"
     said = f" Of {what}, {controls.removeprefix('; ')}." if controls else ""
     return (
-        f"Between teacher and student {text}.{said} The least alike are the teacher's {ends[0]} and the student's"
-        f" {ends[1]} ({matrix[row, column]:.3f})."
+        f"Between teacher and student {text}.{said} Of stages of equal depth the least alike are the teacher's"
+        f" {ends[0]} and the student's {ends[1]} ({least[0]:.3f})."
     )

@@ -173,7 +173,10 @@ def nearest(features: np.ndarray, count: int) -> np.ndarray:
 
 def _plane(method: str, features: np.ndarray, seed: int) -> np.ndarray:
     """Positions [n, 2]; the same seed gives the same ones."""
-    with warnings.catch_warnings():
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    # one thread: their threads wait for each other in loops, for minutes where other work holds the cores
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")  # both libraries warn of their own next versions
         if method == "tsne":
             from sklearn.manifold import TSNE

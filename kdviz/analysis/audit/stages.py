@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from threading import local
 from typing import Any
 
 import torch
@@ -30,14 +31,14 @@ def stages(net: nn.Module) -> Iterator[Stages]:
     if "features" in inspect.signature(net.forward).parameters:
         yield partial(_own, net)
         return
-    seen: dict[str, Any] = {}
+    seen = local()  # each thread's own
     with ExitStack() as stack:
         for name, module in _parts(net).items():
             hook = module.register_forward_hook(partial(_keep, seen, name))
             stack.callback(hook.remove)
         linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
         if linear:
-            hook = linear[-1].register_forward_pre_hook(lambda _module, given: seen.update({POOLED: given[0]}))
+            hook = linear[-1].register_forward_pre_hook(lambda _module, given: vars(seen).update({POOLED: given[0]}))
             stack.callback(hook.remove)
         yield partial(_foreign, net, seen)
 
@@ -50,12 +51,12 @@ def _own(net: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {name: one.flatten(1) for name, one in (found | {LOGITS: outputs.logits}).items()}
 
 
-def _foreign(net: nn.Module, seen: dict[str, Any], images: Tensor) -> dict[str, Tensor]:
-    seen.clear()
+def _foreign(net: nn.Module, seen: local, images: Tensor) -> dict[str, Tensor]:
+    vars(seen).clear()
     logits = logits_of(net(images.to(_device(net))))
-    whole = {name: one for name, one in seen.items() if _is_map(one, logits) and name != POOLED}
+    whole = {name: one for name, one in vars(seen).items() if _is_map(one, logits) and name != POOLED}
     found = {name: one.flatten(1) for name, one in whole.items()}
-    pooled = seen.get(POOLED)
+    pooled = vars(seen).get(POOLED)
     if isinstance(pooled, Tensor) and pooled.ndim == 2 and len(pooled) == len(logits):
         found[POOLED] = pooled
     require(found, f"{type(net).__name__}: none of its direct parts gives a map of its own for each image")
@@ -67,8 +68,8 @@ def _is_map(one: Any, logits: Tensor) -> bool:
     return isinstance(one, Tensor) and one.ndim >= 2 and len(one) == len(logits) and one.shape != logits.shape
 
 
-def _keep(seen: dict[str, Any], name: str, _module: nn.Module, _given: Any, output: Any) -> None:
-    seen[name] = output if name not in seen else None  # a part that runs twice has no map of its own
+def _keep(seen: local, name: str, _module: nn.Module, _given: Any, output: Any) -> None:
+    vars(seen)[name] = output if name not in vars(seen) else None  # a part that runs twice has no map of its own
 
 
 def _parts(net: nn.Module) -> dict[str, nn.Module]:

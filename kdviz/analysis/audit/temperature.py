@@ -42,7 +42,8 @@ def temperatures(
             about a million pairs are compared at a temperature; none for more than 4096 channels.
     Returns: kind "temperature_curves": `table` of KL (nats) and entropy (nats) at temperatures 1 and 4, where these
         are among `at`, else at the first and the last; over compared and temperature kl, without the factor T^2,
-        entropy, of each net, and smooth (tau_d), each with _low and _high; exact (compared), the mean tau-a of the same samples.
+        entropy, of each net, and smooth (tau_d), each with _low and _high; exact (compared), the mean tau-a of the same
+        samples.
     Raises: KdvizError as `open_audit`, or for temperatures out of range.
     Source: ours; tau_d as RKKD, eq. 7.
     """
