@@ -307,7 +307,7 @@ def _untaught(
         typer.echo(f"{found.path}: taken as the student without teacher; --against names another one, or none")
         return on_device(found, source), [f"The student without teacher is {found.path}, found by its name."]
     found = open_checkpoint(Path(against), source.model)
-    _same_classes(checkpoint, found, "the student without teacher,")
+    _same_classes(checkpoint, found, "the student without teacher at")
     taught = found.method not in (None, "ce")
     notes = [f"{found.path}, called a student without teacher here, says that it was trained by {found.method}."]
     if taught:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WITHOUT, RANDOM = "without_teacher", "random_teacher"
 _CONTROLS: dict[str, dict[str, Any]] = {
     "teacher": {"color": BLACK, "marker": "o", "ls": "-"},
-    WITHOUT: {"color": "#606060", "marker": "s", "ls": (0, (5, 1.5))},
+    WITHOUT: {"color": "#606060", "marker": "<", "ls": (0, (5, 1.5))},
     RANDOM: {"color": "#a6a6a6", "marker": "X", "ls": (0, (1.2, 1.2))},
 }
 
@@ -114,7 +114,7 @@ def temperatures(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "F
     for axis, (name, label) in zip(axes, panels, strict=True):
         for column, one in drawn.items():
             values, low, high = (found[f"{name}{end}"].sel(compared=column).values for end in ("", "_low", "_high"))
-            if np.isnan(values).all():
+            if np.isnan(values).all() or (name, column) == ("entropy", RANDOM):  # the teacher's own
                 continue
             line = {"color": one["color"], "marker": one["marker"], "ls": one["ls"], "ms": 3.5, "lw": 1.1}
             axis.plot(at, values, **line)
@@ -134,6 +134,8 @@ def margins(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure
 
     Args: datasets: one result of kind "margins".
     """
+    from matplotlib.ticker import LogLocator
+
     found = only(datasets)
     width = VENUES[venue][1]
     fig = figure(width, 0.34 * width + 0.4)
@@ -167,6 +169,9 @@ def margins(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure
         third.plot(ranks, gap, color=one["color"], marker=one["marker"], ls=one["ls"], ms=3, lw=1.1)
         third.fill_between(ranks, *ends, color=one["color"], alpha=0.2, lw=0)
     third.set(xlabel="rank", ylabel="gap to the next (logit)", yscale="log")
+    third.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    third.yaxis.set_major_formatter("{x:g}")
+    third.yaxis.set_minor_formatter("")
     third.locator_params(axis="x", integer=True)
     letter((first, second, third))
     key(fig, {name: one for name, one in drawn.items() if name != RANDOM}, line=True)

@@ -27,6 +27,7 @@ def reliability(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Fi
     drawn = looks(found, "net")
     fig = figure(width, width / len(drawn) + 0.75)
     axes = np.ravel(fig.subplots(1, len(drawn), sharey=True))
+    heads: list[str] = []
     bins = found.sizes["bin"]
     edges = np.linspace(0, 1, bins + 1)
     for axis, (name, one) in zip(axes, drawn.items(), strict=True):
@@ -50,23 +51,15 @@ def reliability(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Fi
         )
         number = found.sel(measure="ece", compared=name)
         value, low, high = (100 * float(number[f"value{end}"]) for end in ("", "_low", "_high"))
-        axis.text(
-            0.04, 0.97, f"ECE {value:.1f} %\n[{low:.1f}, {high:.1f}]", transform=axis.transAxes, va="top", fontsize=7
-        )
+        short_label = one["label"].removeprefix("student ")
+        heads.append(f"{short_label}\nECE {value:.1f} % [{low:.1f}, {high:.1f}]")
         axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="confidence")
         axis.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
     axes[0].set_ylabel("fraction right")
-    letter(axes, [_broken(one["label"]) for one in drawn.values()])
+    letter(axes, heads)
     for axis in axes:
-        axis.title.set_fontsize(8)
-        axis._left_title.set_fontsize(8)
+        axis._left_title.set_fontsize(7.5)
     return fig
-
-
-def _broken(label: str) -> str:
-    """A title in two lines where it is long."""
-    words = label.split()
-    return label if len(label) <= 12 else f"{words[0]}\n{' '.join(words[1:])}"
 
 
 def cells(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdviz.plots.audited import RANDOM, WITHOUT, looks, only
+from kdviz.plots.audited import RANDOM, WITHOUT, key, looks, only
 from kdviz.plots.cases import nothing, short
 from kdviz.plots.style import COLOURS, DIVERGING, MARKERS, SEQUENTIAL, VENUES, figure, letter, titles_of
 
@@ -38,11 +38,9 @@ def rank_confusion(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", ran
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         np.fill_diagonal(share, np.nan)
         _classes(axes[0], names)
-        drawn = axes[0].imshow(
-            np.where(share > 0, 100 * share, np.nan), cmap="magma_r", vmin=0, interpolation="nearest"
-        )
+        drawn = axes[0].imshow(np.where(share > 0, 100 * share, np.nan), cmap="magma_r", vmin=0, aspect="auto")
         axes[0].set(xlabel="student's class", ylabel="teacher's class")
-        fig.colorbar(drawn, ax=axes[0], label="% of the teacher's class", shrink=0.8)
+        fig.colorbar(drawn, ax=axes[0], label="%", shrink=0.8)
     axis, shown = axes[-1], min(count, PAIRS)
     look = looks(only(datasets))
     rows = np.arange(shown)
@@ -53,8 +51,8 @@ def rank_confusion(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", ran
     axis.barh(rows, share, 0.6, xerr=ends, color=look["student"]["color"], error_kw={"lw": 0.8}, capsize=1.5)
     if WITHOUT in look and np.isfinite(other).any():
         mark = look[WITHOUT]
-        axis.plot(other, rows, mark["marker"], color="white", mec=mark["color"], ms=4, label=mark["label"])
-        axis.legend(loc="lower right", handlelength=1, handletextpad=0.3)
+        axis.plot(other, rows, mark["marker"], color="white", mec=mark["color"], ms=4)
+        key(fig, {name: look[name] for name in ("student", WITHOUT)})
     labels = [
         f"{names[int(a)]} \N{RIGHTWARDS ARROW} {names[int(b)]}"
         for a, b in zip(found["pair_teacher"].values[:shown], found["pair_student"].values[:shown], strict=True)
@@ -127,7 +125,7 @@ def cka(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
         if max(len(rows), len(columns)) <= 8:
             for (row, column), value in np.ndenumerate(matrix.values):
                 colour = "black" if value > 0.6 else "white"
-                axis.text(column, row, f"{value:.2f}".lstrip("0"), ha="center", va="center", fontsize=6, color=colour)
+                axis.text(column, row, _digits(value), ha="center", va="center", fontsize=6, color=colour)
         axis.set_xlabel("stage of the student")
     axes[0].set_ylabel("stage of the teacher")
     letter(axes, [_wrapped(heads[name]) for name in names])
@@ -135,6 +133,16 @@ def cka(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
         axis._left_title.set_fontsize(8)
     fig.colorbar(drawn, ax=list(axes), label="CKA", shrink=0.9, pad=0.02)
     return fig
+
+
+def _digits(value: float) -> str:
+    """Two digits without a leading zero.
+
+    >>> _digits(0.531), _digits(-0.001), _digits(-0.014)
+    ('.53', '.00', '−.01')
+    """
+    text = f"{abs(value):.2f}".removeprefix("0")
+    return text if value >= 0 or text == ".00" else f"\N{MINUS SIGN}{text}"
 
 
 def _wrapped(text: str) -> str:
@@ -165,7 +173,7 @@ def embeddings(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", classes
     handles: dict[str, Any] = {}
     for row, method in enumerate(methods):
         for column, net in enumerate(nets):
-            axis, place = axes[row, column], found["position"].sel(method=method, net=net).values
+            axis, place = axes[row, column], found["position"].sel({"method": method, "net": net}).values
             rest = ~np.isin(labels, chosen)
             axis.plot(*place[rest].T, ".", color="0.8", ms=1.5, mew=0, rasterized=True)
             for at, one in enumerate(chosen):

@@ -103,8 +103,10 @@ def _knows(one: "xr.Dataset") -> str:
         return f"It knows less of its teacher than a student that was trained without one. {text} {other} {clause}."
     if any(each.low > 0 or each.high < 0 for each in both):
         first, order = ("closer" if each.low > 0 else "farther" if each.high < 0 else "no closer" for each in both)
-        start = f"Beside a student trained without a teacher it is {first} to its teacher in the first class and {order}"
-        return f"{start.replace('farther to', 'farther from')} in the order of the channels. {text} {other} {clause}."
+        start = f"Beside a student trained without a teacher it is {first} to its teacher in the first class".replace(
+            "farther to", "farther from"
+        )
+        return f"{start}, and {order} in the order of the channels. {text} {other} {clause}."
     return f"It cannot be told from a student that was trained without a teacher. {text} {other} {clause}."
 
 
@@ -148,7 +150,9 @@ def numbers(rows: "Sequence[tuple[xr.Dataset, str]]") -> str:
         name = json.loads(result["measure"].attrs["titles"])[measure]
         unit = unit_of(result, measure)
         found = [estimate(result, measure, column) for column in columns]
-        cells.append([name, *("–" if math.isnan(one.value) else shown(one, unit) for one in found)])
+        cells.append(
+            [name, *("–" if math.isnan(one.value) else shown(one, unit).replace(" [", "\n[") for one in found)]
+        )
     return table(["", *(titles[column] for column in columns)], cells, numbers=len(columns)) if cells else ""
 
 

@@ -64,7 +64,8 @@ def calibration(source: Any, *, against: Any = None, bootstrap: Bootstrap = INTE
         both = np.concatenate([_spread(gaps[teacher], at, bins), _spread(gaps[net], at, bins)], axis=1)
         sampled["inherited"][name] = Sampled(both, _inherited)
     numbers, differences = bootstrapped(sampled, bootstrap)
-    numbers = dict(numbers) | {"ece": {name: one._replace(low=max(one.low, 0.0)) for name, one in numbers["ece"].items()}}
+    bounded = {name: one._replace(low=max(one.low, 0.0)) for name, one in numbers["ece"].items()}
+    numbers = dict(numbers) | {"ece": bounded}
     result = table(opened, MEASURES, numbers, differences).merge(
         _reliability(opened, sure, right, bins, bootstrap.level)
     )
