@@ -94,7 +94,7 @@ def cells(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
 
 
 def flips(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int = 6) -> "Figure":
-    """Samples on which the teacher alone is right (left) and the student alone (right), with the first classes of both.
+    """Samples on which the teacher alone is right (lost) and the student alone (gained), with the first classes of both.
 
     Args:
         datasets: one result of kind "cells".
@@ -106,25 +106,28 @@ def flips(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int =
     found = only(datasets)
     width = VENUES[venue][1]
     sides = {side: np.flatnonzero(found["case_side"].values == side)[:cases] for side in ("lost", "gained")}
-    rows = max(map(len, sides.values()))
-    if not rows:
+    lost, gained = sides["lost"], sides["gained"]
+    if not len(lost) + len(gained):
         return nothing(width, "there is no sample on which only one of the two is right")
+    if len(lost) and len(gained):  # a column for each
+        placed = [(row, column, int(at)) for column, side in enumerate((lost, gained)) for row, at in enumerate(side)]
+    else:
+        placed = [(order // 2, order % 2, int(at)) for order, at in enumerate([*lost, *gained])]
+    rows = 1 + max(row for row, _, _ in placed)
     fig = figure(width, 1.3 * rows + 0.55)
     places = fig.subfigures(rows, 2, squeeze=False)
     drawn = looks(found, "net")
     colours: dict[str, Any] = {"teacher": BLACK, "student": drawn["student"]["color"]}
-    for column, (side, chosen) in enumerate(sides.items()):
-        for row, at in enumerate(chosen):
-            case = found.isel(case=int(at))
-            image, axis = places[row, column].subplots(1, 2, width_ratios=[1, 2.6])
-            picture(image, case)
-            channels(axis, case, {"teacher": 0, "student": 1}, colours, "probability")
-            axis.set_ylim(0, 1.1)
-            taken = int(case["probability"].sel(net="student" if side == "lost" else "teacher").values.argmax())
-            who = "student" if side == "lost" else "teacher"
-            axis.set_title(
-                f"{side}: {who} says {short(str(found['class_name'].values[taken]))}", loc="left", fontsize=8
-            )
+    for row, column, at in placed:
+        case = found.isel(case=at)
+        side = str(case["case_side"].values)
+        who = "student" if side == "lost" else "teacher"  # the one that is wrong
+        image, axis = places[row, column].subplots(1, 2, width_ratios=[1, 2.6])
+        picture(image, case)
+        channels(axis, case, {"teacher": 0, "student": 1}, colours, "probability")
+        axis.set_ylim(0, 1.1)
+        taken = int(case["probability"].sel(net=who).values.argmax())
+        axis.set_title(f"{side}: {who} says {short(str(found['class_name'].values[taken]))}", loc="left", fontsize=8)
     handles: list[Any] = [Patch(color=colour) for colour in colours.values()]
     handles.append(Line2D([], [], color=BLACK, marker="v", markersize=4, linestyle="none"))
     legend(fig, handles, [drawn["teacher"]["label"], drawn["student"]["label"], "argmax"], handlelength=1.0)
