@@ -453,6 +453,7 @@ def test_parts_that_need_labels_say_so():
                 audit.measure(name, opened)
     chosen, left_out = audit.choose(None, opened, nets=False)
     assert set(chosen) | set(left_out) == set(audit.PARTS)
+    assert left_out["cka"] == "needs both nets; name the student's checkpoint instead of its logits"
     assert not set(chosen) & set(left_out)
     with pytest.raises(KdvizError, match="unknown part of an audit 'calibrated'; did you mean 'calibration'"):
         audit.choose(["calibrated"], opened, nets=False)
@@ -540,11 +541,52 @@ def test_the_cells_fill_the_bar(results):
     assert sum(widths) == pytest.approx(100)
 
 
-def test_flips_that_are_none_are_said():
+def test_flips_that_are_none_are_said(tmp_path):
     source = (logits()[1], logits()[1], logits()[2])
     found = audit.cells(source, bootstrap=FEW)
     assert found.attrs["finding_flips"] == "There is no sample on which only one of the two is right."
     fig = plots.draw(found, "flips")
     assert fig.texts[0].get_text() == "there is no sample on which only one of the two is right"
+    plots.save(fig, tmp_path / "flips", ("png",))
     confusion = plots.draw(audit.rank_confusion(source, bootstrap=FEW))
     assert confusion.texts[0].get_text() == "student and teacher have the same class at rank 1 of every sample"
+
+
+def test_a_page_says_what_was_not_measured_and_escapes_names(results):
+    from test_report import EVIL, Reader
+
+    from kdviz.report.audit import audit_page, verdict
+
+    text = audit_page(
+        results, title=EVIL, lead=EVIL, facts={EVIL: EVIL}, left_out={"cka": f"needs {EVIL}"}, notes=[f"Of {EVIL}."]
+    )
+    page = Reader(text)
+    assert "script" not in page.tags
+    assert page.text.count(EVIL) >= 6
+    assert "Are their features alike?" in page.text
+    for one in results.values():
+        assert str(one.attrs["finding"]) in page.text
+    for sentence in verdict(results):
+        assert sentence in page.text
+
+
+def test_the_verdict_follows_the_differences(results):
+    from kdviz.report.audit import verdict
+
+    def said(agreement, tau):
+        """The verdict for differences to the student without teacher of these signs."""
+        one = results["fidelity"].copy(deep=True)
+        for measure, sign in (("agreement", agreement), ("tau", tau)):
+            at = {"measure": measure, "compared": "without_teacher"}
+            for end, middle in (("", sign), ("_low", sign - 0.5), ("_high", sign + 0.5)):
+                one[f"difference{end}"].loc[at] = 0.1 * middle
+        return verdict({"fidelity": one})[0]
+
+    assert said(1, 1).startswith("It knows more of its teacher than the task alone teaches.")
+    assert said(-1, -1).startswith("It knows less of its teacher than a student that was trained without one.")
+    assert said(0, 0).startswith("It cannot be told from a student that was trained without a teacher.")
+    assert "closer to its teacher in the first class, and farther in the order" in said(1, -1)
+    assert "no closer to its teacher in the first class, and closer in the order" in said(0, 1)
+    assert "farther from its teacher in the first class, and no closer in the order" in said(-1, 0)
+    alone = verdict({"fidelity": results["fidelity"].sel(compared=["student", "random_teacher"])})
+    assert alone[0].endswith("name one with --against FILE.")

@@ -94,7 +94,7 @@ def cells(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
 
 
 def flips(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int = 6) -> "Figure":
-    """Samples on which the teacher alone is right (lost) and the student alone (gained), with the first classes of both.
+    """Samples on which the teacher alone is right (lost), or the student alone (gained), with both nets' first classes.
 
     Args:
         datasets: one result of kind "cells".

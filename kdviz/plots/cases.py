@@ -72,6 +72,7 @@ def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int =
 def nothing(width: float, text: str) -> "Figure":
     """A figure that says why there is nothing to draw."""
     fig = figure(width, 0.6)
+    fig.set_layout_engine("none")  # there are no axes to lay out
     fig.text(0.5, 0.5, text, ha="center", va="center")
     return fig
 

@@ -166,4 +166,6 @@ def _finding(result: xr.Dataset) -> str:
     if np.isnan(share.value):
         return f"{first}{second} The teacher has no miscalibration that could come along."
     came = f" Of the teacher's miscalibration {value(result, 'inherited')} is the student's too"
-    return f"{first}{second}{came}{beside(result, 'inherited')}."
+    little = estimate(result, "ece", "teacher").low <= 0
+    doubt = " The teacher's own error is not told from none, so that this share says little." if little else ""
+    return f"{first}{second}{came}{beside(result, 'inherited')}.{doubt}"
