@@ -557,16 +557,17 @@ def test_a_page_says_what_was_not_measured_and_escapes_names(results):
 
     from kdviz.report.audit import audit_page, verdict
 
+    some = {name: results[name] for name in ("fidelity", "correlation")}
     text = audit_page(
-        results, title=EVIL, lead=EVIL, facts={EVIL: EVIL}, left_out={"cka": f"needs {EVIL}"}, notes=[f"Of {EVIL}."]
+        some, title=EVIL, lead=EVIL, facts={EVIL: EVIL}, left_out={"cka": f"needs {EVIL}"}, notes=[f"Of {EVIL}."]
     )
     page = Reader(text)
     assert "script" not in page.tags
     assert page.text.count(EVIL) >= 6
     assert "Are their features alike?" in page.text
-    for one in results.values():
+    for one in some.values():
         assert str(one.attrs["finding"]) in page.text
-    for sentence in verdict(results):
+    for sentence in verdict(some):
         assert sentence in page.text
 
 

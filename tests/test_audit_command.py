@@ -87,7 +87,7 @@ def test_a_students_audit_is_written_and_reused(run, files, tmp_path):
 
 
 def test_the_control_can_be_left_out(run, files):
-    code, out, err = run(
+    code, _, err = run(
         files / "small_kd.pt", "--against", "none", "--parts", "fidelity", "--format", "png", "-o", "out"
     )
     assert code == 0, err
