@@ -104,6 +104,7 @@ def temperatures(
 def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """The entropy of softmax(logits / T) of each sample in nats, [n] float64.
 
+    >>> import torch
     >>> entropy(torch.zeros(1, 4)).exp()
     tensor([4.], dtype=torch.float64)
     """
