@@ -591,3 +591,22 @@ def test_the_verdict_follows_the_differences(results):
     assert "farther from its teacher in the first class, and no closer in the order" in said(-1, 0)
     alone = verdict({"fidelity": results["fidelity"].sel(compared=["student", "random_teacher"])})
     assert alone[0].endswith("name one with --against FILE.")
+
+
+def test_class_means_by_grouping(results):
+    student, teacher, target = logits()
+    found = results["correlation"]
+    means = [np.stack([one[target == at].mean(0) for at in range(8)]) for one in (student, teacher)]
+    np.testing.assert_allclose(found["class_mean"].sel(net="student"), means[0], rtol=1e-5, atol=1e-6)
+    gap = np.abs(means[0] - means[1])[~np.eye(8, dtype=bool)]
+    assert value(found, "class_means") == pytest.approx(gap.mean(), rel=1e-6)
+
+    def without(group):
+        kept = np.arange(80) % 40 != group
+        both = [np.stack([one[kept & (target == at)].mean(0) for at in range(8)]) for one in (student, teacher)]
+        return np.abs(both[0] - both[1])[~np.eye(8, dtype=bool)].mean()
+
+    left = np.array([without(group) for group in range(40)])
+    error = np.sqrt(39 / 40 * ((left - left.mean()) ** 2).sum())
+    assert estimate(found, "class_means").low == pytest.approx(gap.mean() - stats.t.ppf(0.975, 39) * error, rel=1e-5)
+    assert "class_means" not in audit.class_correlation(logits()[:2], bootstrap=FEW)["measure"].values

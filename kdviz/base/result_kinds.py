@@ -221,6 +221,7 @@ KINDS: dict[str, Kind] = {
         variables=_NUMBERS
         | _names("net")
         | _numbers("net class_row class_column", "correlation", low=-1.0, high=1.0, finite="all")
+        | _numbers("net class_row class_column", "class_mean", finite="any", needed=False)
         | _texts("class_row", "class_name")
     ),
     "temperature_curves": Kind(

@@ -173,7 +173,8 @@ def _unknown_part(name: str) -> KdvizError:
 def _styles(result: "xr.Dataset") -> list[str]:
     from kdviz.plots import FIGURES
 
-    return list(FIGURES[str(result.attrs["kind"])])
+    first, *others = FIGURES[str(result.attrs["kind"])]
+    return [first, *(name for name in others if f"finding_{name}" in result.attrs)]
 
 
 def _verdict(results: "Mapping[str, xr.Dataset]") -> list[str]:

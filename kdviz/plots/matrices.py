@@ -99,6 +99,38 @@ def correlation(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Fi
     return fig
 
 
+def class_means(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
+    """The absolute differences of the mean logits of each label's samples, as mdistiller's notebook draws them.
+
+    Args: datasets: one result of kind "class_correlation", of logits with labels.
+    """
+    found = only(datasets)
+    width = VENUES[venue][1]
+    if "class_mean" not in found:
+        return nothing(width, "the logits have no labels, over whose samples there could be means")
+    nets = [name for name in ("student", WITHOUT) if name in found["net"].values]
+    titles = titles_of(found["net"])
+    gaps = [
+        np.abs(found["class_mean"].sel(net=name).values - found["class_mean"].sel(net="teacher").values)
+        for name in nets
+    ]
+    for gap in gaps:
+        np.fill_diagonal(gap, 0)
+    reach = max(float(np.nanquantile(one, 0.998)) for one in gaps) or 1.0
+    fig = figure(width, width / max(len(nets), 1.6) + 0.1)
+    axes = np.ravel(fig.subplots(1, len(nets)))
+    names = [short(str(one)) for one in found["class_name"].values]
+    drawn: Any = None
+    for axis, one in zip(axes, gaps, strict=True):
+        drawn = axis.imshow(one, cmap="magma_r", vmin=0, vmax=reach, interpolation="nearest")
+        _classes(axis, names)
+        axis.set_xlabel("class of the logit")
+    axes[0].set_ylabel("label of the samples")
+    letter(axes, [f"|{titles[name]} − teacher|" for name in nets])
+    fig.colorbar(drawn, ax=list(axes), label="difference of mean logits", shrink=0.75, pad=0.02)
+    return fig
+
+
 def cka(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     """CKA between the stages of both nets, one matrix for each comparison.
 

@@ -160,7 +160,11 @@ def _part(result: "xr.Dataset") -> str:
     """The figure, its finding, the numbers behind it and how they were measured."""
     styles = list(FIGURES[str(result.attrs["kind"])])
     parts = [image([result], styles[0], caption=str(result.attrs["finding"]))]
-    parts += [image([result], style, caption=str(result.attrs[f"finding_{style}"])) for style in styles[1:]]
+    parts += [
+        image([result], style, caption=str(result.attrs[f"finding_{style}"]))
+        for style in styles[1:]
+        if f"finding_{style}" in result.attrs
+    ]
     parts.append(
         f"<details><summary>How it was measured</summary><p>{escape(str(result.attrs['caption']))}</p></details>"
     )

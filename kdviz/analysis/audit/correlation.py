@@ -19,6 +19,7 @@ MEASURES = {
     "difference": Measure("mean |difference of correlations|"),
     "likeness": Measure("correlation of both matrices' entries"),
 }
+MEANS = Measure("mean |difference of class means|", "logit")
 LARGEST = 1024  # classes; a matrix of them has as many squared entries
 GROUPS = 40  # of samples, each of which the jackknife leaves out once
 
@@ -33,10 +34,13 @@ def class_correlation(source: Any, *, against: Any = None, bootstrap: Bootstrap 
     Returns: kind "class_correlation": `table` of difference, the mean |student's - teacher's| over pairs of different
         classes, and likeness, Pearson's correlation between the two matrices' entries off the diagonal; correlation
         (net, class_row, class_column) of the nets. Correlations of a class whose logit never changes are 0.
+        With labels also class_mean (net, class_row, class_column), the mean logit of one class over the samples of
+        another label, and in the table class_means, the mean |student's - teacher's| over its entries off the diagonal.
         The order of samples changes no correlation, so that the random teacher is here the teacher with its classes
         permuted, as in Mantel's test.
     Raises: KdvizError as `open_audit`, or for more classes.
-    Source: Tian et al. (2020), Fig. 2, drawn by mdistiller's notebook of correlation matrices; the numbers are ours.
+    Source: Tian et al. (2020), Fig. 2, for the correlations; mdistiller's notebook "correlation" for the class means,
+        whose absolute differences it draws under that name. The numbers are ours.
     """
     opened = open_audit(source, against=against)
     k = opened.student.shape[1]
@@ -47,9 +51,14 @@ def class_correlation(source: Any, *, against: Any = None, bootstrap: Bootstrap 
         matrices = [correlation_matrix(one) for one in pair]
         whole[name] = _compare(*matrices)
         without[name] = np.stack([_compare(*parts) for parts in zip(*(_left_out(one) for one in pair), strict=True)])
+        if opened.target is not None:
+            means, left = zip(*(_class_means(one, opened.target) for one in pair), strict=True)
+            whole[name] = np.append(whole[name], _gap(*means))
+            without[name] = np.column_stack([without[name], [_gap(*parts) for parts in zip(*left, strict=True)]])
+    measures = MEASURES | ({} if opened.target is None else {"class_means": MEANS})
     numbers: dict[str, dict[str, Estimate]] = {}
     differences: dict[str, dict[str, Estimate]] = {}
-    for at, measure in enumerate(MEASURES):
+    for at, measure in enumerate(measures):
         numbers[measure] = {name: _estimate(whole[name][at], without[name][:, at], bootstrap.level) for name in whole}
         own, left = whole["student"][at], without["student"][:, at]
         differences[measure] = {
@@ -57,20 +66,28 @@ def class_correlation(source: Any, *, against: Any = None, bootstrap: Bootstrap 
             for name in whole
             if name != "student"
         }
-    result = table(opened, MEASURES, numbers, differences)
+    result = table(opened, measures, numbers, differences)
     nets = [name for name in opened.nets if name != RANDOM]
     kept = np.stack([correlation_matrix(opened.nets[name]) for name in nets]).astype(np.float32)
     dims = ("net", "class_row", "class_column")
     result = result.assign(correlation=(dims, kept, meaning("1", "correlation over samples", "metric")))
+    if opened.target is not None:
+        each = np.stack([_class_means(opened.nets[name], opened.target)[0] for name in nets]).astype(np.float32)
+        result["class_mean"] = (dims, each, meaning("logit", "mean logit", "metric"))
     names = np.array(opened.class_names, dtype=object)
     result = result.assign_coords(net=nets, class_name=("class_row", names))
     result["net"].attrs = opened.naming(nets)
     caption = (
         "Correlation, over samples, between the logits of two classes: the student's minus its teacher's. The random"
-        " teacher is here the teacher with its classes permuted, for the order of samples changes no correlation."
+        " teacher is here the teacher with its classes permuted, for the order of samples changes no correlation. Class"
+        " means: the mean logit of each class over the samples of each label, absolute differences to the teacher's."
     )
     result = finished(result, opened, "class_correlation", caption, bootstrap)
-    return result.assign_attrs(finding=_finding(result))
+    found = {"finding": _finding(result)}
+    if opened.target is not None:
+        said = f"Mean logits by label differ by {value(result, 'class_means')} in the mean between student and teacher"
+        found["finding_means"] = f"{said}{beside(result, 'class_means')}."
+    return result.assign_attrs(found)
 
 
 def correlation_matrix(logits: Tensor) -> np.ndarray:
@@ -105,6 +122,28 @@ def _left_out(logits: Tensor) -> Iterator[np.ndarray]:
     for at in range(groups):
         part = centred[at::groups]
         yield _from_moments(products - part.T @ part, sums - part.sum(0), len(logits) - len(part))
+
+
+def _class_means(logits: Tensor, target: Tensor) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The mean logits [k, k] of each label's samples, NaN without samples; and those without each group of samples."""
+    k = logits.shape[1]
+
+    def sums(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros(k, k, dtype=torch.float64).index_add_(0, labels, rows.double()), labels.bincount(minlength=k)
+
+    def mean(total: Tensor, count: Tensor) -> np.ndarray:
+        return (total / count.double().masked_fill(count == 0, torch.nan)[:, None]).numpy()
+
+    whole, count = sums(logits, target)
+    groups = min(GROUPS, len(logits) // 2)
+    parts = (sums(logits[at::groups], target[at::groups]) for at in range(groups))
+    return mean(whole, count), [mean(whole - part, count - some) for part, some in parts]
+
+
+def _gap(student: np.ndarray, teacher: np.ndarray) -> float:
+    """The mean |difference| off the diagonal, over the labels that have samples."""
+    gap = np.abs(student - teacher)[~np.eye(len(student), dtype=bool)]
+    return float(gap[~np.isnan(gap)].mean()) if not np.isnan(gap).all() else np.nan
 
 
 def _compare(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
