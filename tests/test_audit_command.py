@@ -107,6 +107,24 @@ def test_own_logits_give_the_parts_that_need_no_net(run, tmp_path):
     assert float(found.sel(measure="kl")) == pytest.approx(0, abs=1e-6)
 
 
+def test_a_part_that_cannot_be_measured_is_left_out_unless_it_was_named(run, tmp_path, monkeypatch):
+    from kdviz.analysis import audit
+    from kdviz.analysis.audit import correlation
+
+    draw = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", logits_student=draw.random((30, 5)), logits_teacher=draw.random((30, 5)))
+    monkeypatch.setattr(correlation, "LARGEST", 4)
+    monkeypatch.setattr(audit.parts, "PARTS", {name: audit.PARTS[name] for name in ("fidelity", "correlation")})
+    words = ("--logits", "mine.npz", "--format", "png", "-o", "out")
+    code, _, err = run(*words, "--parts", "correlation")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "at most 4 classes, got 5" in err
+    code, _, err = run(*words)
+    assert code == 0
+    assert "kdviz: not measured: correlation: class_correlation: compares matrices of at most 4 classes" in err
+    assert "at most 4 classes, got 5" in Reader((tmp_path / "out" / "audit.html").read_text()).text
+
+
 def bad(net):
     torch.nn.init.constant_(net.fc.bias, float("nan"))
 
@@ -149,3 +167,10 @@ def test_the_student_without_teacher_is_found_by_its_name_and_only_if_it_fits(tm
     run = save(tmp_path / "runs" / "kd_seed0" / "last.pt", seed=1, method="kd")
     beside = save(tmp_path / "runs" / "ce_seed0" / "last.pt", seed=1, method="ce")
     assert untaught(run) == beside
+
+
+def test_the_command_names_every_part():
+    from kdviz.analysis import audit
+    from kdviz.cli.audit import PARTS
+
+    assert tuple(audit.PARTS) == PARTS

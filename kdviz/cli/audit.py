@@ -1,13 +1,13 @@
 """`kdviz audit`: what a student knows of its teacher's knowledge and what it lost, in one page."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kdviz.base.check import KdvizError, require
+from kdviz.base.check import KdvizError, require, unknown
 from kdviz.cli import completion
 from kdviz.cli.common import hold, open_checkpoint, open_data, open_teacher, write, write_figures
 from kdviz.cli.logits import (
@@ -115,10 +115,11 @@ def command(
     from kdviz.analysis import audit
     from kdviz.analysis.audit.opened import open_audit
     from kdviz.analysis.bootstrap import Bootstrap
+    from kdviz.report.audit import verdict
 
     for name in parts or ():
-        if name not in audit.PARTS:
-            raise _unknown_part(name)
+        if name not in PARTS:
+            raise unknown("part of an audit", name, PARTS)
     given = [one for one in (student, *(logits or ())) if one]
     require(len(given) == 1, f"audit: name one student, or its logits with --logits; got {len(given)}")
     require(net_samples >= 40, f"--net-samples: 40 or more, got {net_samples}")
@@ -142,32 +143,54 @@ def command(
                 name, opened, nets=found.nets, images=found.images, bootstrap=bootstrap, settings=more, progress=advance
             )
 
-    results, reused = {}, 0
-    for name, request in asked.items():
-        held = finished([where / f"{name}.nc"], request, figures, quiet=True)
-        reused += bool(held)
-        if not held:
-            held = [request.signed(measure(name))]
-            write(held[0], where / f"{name}.nc")
-        results[name] = held[0]
-    if reused:
-        typer.echo(f"{reused} of {len(asked)} results in {where} were measured before; --fresh measures anew")
+    results, failed = _results(asked, where, figures, measure, all_needed=bool(parts))
+    left_out |= failed
     everyone = {name: one for name, one in results.items() if name != "samples"}
     for name, one in everyone.items():
         styles = _styles(one)
         write_figures(one, styles, where, stem=f"{name}_", venue=figures.venue, formats=figures.formats)
     _page(found, everyone, left_out, where)
-    for sentence in _verdict(everyone):
+    for sentence in verdict(everyone):
         typer.echo(sentence)
     for name, reason in left_out.items():
         typer.echo(f"kdviz: not measured: {name}: {reason}", err=True)
     typer.echo(where / "audit.html")
 
 
-def _unknown_part(name: str) -> KdvizError:
-    from kdviz.base.check import unknown
+def _results(
+    asked: Mapping[str, Request],
+    where: Path,
+    figures: FigureOptions,
+    measure: Callable[[str], "xr.Dataset"],
+    *,
+    all_needed: bool,
+) -> "tuple[dict[str, xr.Dataset], dict[str, str]]":
+    """Every part's result, of an earlier command or measured and written now; and why others could not be measured.
 
-    return unknown("part of an audit", name, PARTS)
+    Args:
+        asked: part -> what decides its result.
+        where: the folder of the results.
+        figures: say whether earlier results count.
+        measure: part -> its result.
+        all_needed: whether a part that cannot be measured ends the command.
+    """
+    results, failed, reused = {}, {}, 0
+    for name, request in asked.items():
+        held = finished([where / f"{name}.nc"], request, figures, quiet=True)
+        reused += bool(held)
+        if not held:
+            try:
+                held = [request.signed(measure(name))]
+            except KdvizError as error:
+                if all_needed or name == "samples":
+                    raise
+                failed[name] = str(error)
+                continue
+            write(held[0], where / f"{name}.nc")
+        results[name] = held[0]
+    if reused:
+        typer.echo(f"{reused} of {len(asked)} results in {where} were measured before; --fresh measures anew")
+    return results, failed
 
 
 def _styles(result: "xr.Dataset") -> list[str]:
@@ -175,12 +198,6 @@ def _styles(result: "xr.Dataset") -> list[str]:
 
     first, *others = FIGURES[str(result.attrs["kind"])]
     return [first, *(name for name in others if f"finding_{name}" in result.attrs)]
-
-
-def _verdict(results: "Mapping[str, xr.Dataset]") -> list[str]:
-    from kdviz.report.audit import verdict
-
-    return verdict(results)
 
 
 def _page(found: Found, results: "Mapping[str, xr.Dataset]", left_out: Mapping[str, str], where: Path) -> None:
@@ -255,8 +272,8 @@ def _of_nets(path: Path, against: str | None, source: NetOptions, figures: Figur
 
     checkpoint = on_device(open_checkpoint(path, source.model, weights=source.weights), source)
     teacher = open_teacher(checkpoint, source.teacher, source.teacher_model)
-    require(teacher is not None, f"{path} names no teacher; name its checkpoint with --teacher")
-    assert teacher is not None
+    if teacher is None:
+        raise KdvizError(f"{path} names no teacher; name its checkpoint with --teacher")
     _same_classes(checkpoint, teacher, "its teacher")
     other, notes = _untaught(checkpoint, against, source)
     data = open_data(checkpoint, source.data, source.root, source.split, source.adaptation)
