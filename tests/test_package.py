@@ -14,7 +14,12 @@ import kdviz
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
-DISTRIBUTIONS = {"PIL": "pillow", "fontTools": "fonttools"}  # where the import has another name
+DISTRIBUTIONS = {
+    "sklearn": "scikit_learn",
+    "umap": "umap_learn",
+    "PIL": "pillow",
+    "fontTools": "fonttools",
+}  # where the import has another name
 
 
 def imported(path):

@@ -2,7 +2,8 @@
 
 logits: `collect_logits`, `load_logits`.  sources: logits from files, arrays or streams, in checked chunks.
 histogram: sizes of logits.  ranks: Kendall's tau and what it goes with.  suboptimal: where KL prefers the wrong class.
-surfaces: losses over slices of logit space.  landscape: losses over slices of weight space.
+surfaces: losses over slices of logit space.  landscape: losses over slices of weight space.  audit: student and teacher
+in depth.
 
 >>> import kdviz
 >>> callable(kdviz.analysis.ranks.tau)
@@ -12,7 +13,7 @@ True
 import importlib
 from types import ModuleType
 
-_MODULES = ("histogram", "landscape", "logits", "ranks", "sources", "suboptimal", "surfaces")
+_MODULES = ("audit", "histogram", "landscape", "logits", "ranks", "sources", "suboptimal", "surfaces")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""The mean of a sample with a bootstrap interval."""
+"""Means over samples with bootstrap intervals."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from kdviz.base.check import require
 from kdviz.base.seeds import numpy_generator
 
 GROUPS = 256  # beyond so many values, those next to each other in size are drawn together
+BLOCK = 50  # resamples whose counts are held at once
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,45 @@ def mean_interval(values: np.ndarray, bootstrap: Bootstrap = INTERVALS) -> tuple
     ends = [(1 - bootstrap.level) / 2, (1 + bootstrap.level) / 2]
     low, high = np.quantile(draws @ means / len(values), ends)
     return float(values.mean()), float(low), float(high)
+
+
+def resampled_means(columns: np.ndarray, bootstrap: Bootstrap = INTERVALS) -> np.ndarray:
+    """The means of columns over each resample: [resamples, m].
+
+    Calls with the same `bootstrap` and as many rows draw the same resamples, so that their results are paired.
+
+    Args:
+        columns: [n, m] float64, finite.
+        bootstrap: draws and their seed.
+    Source: Efron (1979).
+
+    >>> resampled_means(np.ones((3, 2)), Bootstrap(resamples=2)).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
+    n, generator = len(columns), numpy_generator(bootstrap.seed, "resampled means")
+    found = np.empty((bootstrap.resamples, columns.shape[1]))
+    for start in range(0, bootstrap.resamples, BLOCK):
+        rows = found[start : start + BLOCK]
+        counts = [np.bincount(generator.integers(n, size=n), minlength=n) for _ in rows]
+        rows[:] = np.stack(counts).astype(np.float64) @ columns / n
+    return found
+
+
+def jackknife(value: np.ndarray | float, without: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the delete-a-group jackknife's interval: value minus and plus t times the standard error.
+
+    Args:
+        value: any shape, of all samples.
+        without: [groups, ...], of the samples without each of 2 or more equal groups.
+        level: coverage, in (0, 1).
+    Source: Quenouille (1956); Shao and Tu (1995), sec. 2.3.
+
+    >>> jackknife(np.array(2.0), np.array([2.0, 2.0, 2.0]), 0.95)
+    (array(2.), array(2.))
+    """
+    from scipy import stats
+
+    groups = len(without)
+    error = np.sqrt((groups - 1) / groups * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
+    reach = stats.t.ppf((1 + level) / 2, groups - 1) * error
+    return np.asarray(value - reach), np.asarray(value + reach)

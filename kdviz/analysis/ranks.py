@@ -89,7 +89,7 @@ def tau(
             size = few, chunk.student.shape[1]
             what = "the differentiable tau (--no-smooth leaves it out)"
             announce_pairs(announce, what, *size, rounds=len(steepness), gradient=False)
-        parts.append(_measures(chunk, shares, topk, count))
+        parts.append(per_sample(chunk, shares, topk, count))
         few = max(0, min(len(chunk.student), smooth_samples - len(smooth)))
         student, teacher = chunk.pair()
         smooth.extend(_smooth(student[:few], teacher[:few], steepness))
@@ -131,7 +131,7 @@ def over_epochs(
     rows = []
     for done, epoch in enumerate(sorted(sources), 1):
         read = chunks(open_logits(sources[epoch]), who="tau", drop_nonfinite=drop_nonfinite, compact=True)
-        values = _joined([_measures(chunk, (), ()) for chunk in read])
+        values = _joined([per_sample(chunk, (), ()) for chunk in read])
         mean, low, high = mean_interval(values["tau_b"], bootstrap)
         row = {"mean": mean, "mean_low": low, "mean_high": high, "agreement": values["agree"].mean()}
         rows.append(row | ({"top1": values["correct"].mean()} if "correct" in values else {}))
@@ -176,14 +176,20 @@ def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     }
 
 
-def _measures(
+def per_sample(
     chunk: Chunk, shares: Sequence[float], topk: Sequence[int], done: Callable[[Chunk], None] | None = None
 ) -> dict[str, np.ndarray]:
-    """`_per_sample` of pieces of the chunk, which threads take in turn: name -> [n]."""
-    return _joined(in_threads(lambda piece: _per_sample(piece, shares, topk), chunk.pieces(PIECE), done=done))
+    """Every measure of `tau` for each sample of a chunk, name -> [n]: "tau_b", "spearman", "top5", "agree", ...
+
+    Args:
+        chunk: of student and teacher, none of whose channels is masked.
+        shares, topk: as `tau`; the tau of a share is called "top 0.1", "middle 0.1" or "min 0.1".
+        done: called with each piece of the chunk that is done.
+    """
+    return _joined(in_threads(lambda piece: _of_piece(piece, shares, topk), chunk.pieces(PIECE), done=done))
 
 
-def _per_sample(chunk: Chunk, shares: Sequence[float], topk: Sequence[int]) -> dict[str, np.ndarray]:
+def _of_piece(chunk: Chunk, shares: Sequence[float], topk: Sequence[int]) -> dict[str, np.ndarray]:
     """Every measure of the chunk's samples: name -> [n]."""
     student, teacher = chunk.pair()
     classes = student.shape[1]

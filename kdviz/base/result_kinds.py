@@ -86,6 +86,14 @@ _TRAJECTORY = _numbers(
     "checkpoint", *(f"trajectory_{name}" for name in ("alpha", "beta", "epoch", "loss", "projected")), finite="all"
 )
 
+_NUMBERS = {
+    **_names("measure", "compared"),
+    **_numbers(
+        "measure compared", *(f"{name}{end}" for name in ("value", "difference") for end in ("", "_low", "_high"))
+    ),
+}
+_NUMBERS = {name: one.model_copy(update={"finite": "any"}) for name, one in _NUMBERS.items()}
+
 KINDS: dict[str, Kind] = {
     "landscape": Kind(variables=_axis("alpha") | _axis("beta", needed=False), grid=("alpha", "beta", "seed")),
     "profile": Kind(variables=_axis("alpha"), grid=("alpha", "seed")),
@@ -203,4 +211,72 @@ KINDS: dict[str, Kind] = {
     ),
     "training": Kind(variables=_axis("epoch", least=1) | _numbers("epoch", "total")),
     "logits": Kind(variables=_numbers("sample channel", "logits_student", finite="any")),
+    # the parts of an audit
+    "fidelity": Kind(variables=_NUMBERS),
+    "calibration": Kind(
+        variables=_NUMBERS
+        | _names("net")
+        | _numbers("net bin", "reliability", "reliability_low", "reliability_high", "confidence", **_SHARE)
+        | _numbers("net bin", "count", **_COUNT)
+    ),
+    "cells": Kind(
+        variables=_NUMBERS
+        | _names("net")
+        | _numbers("flip", "flip_sample", "flip_label", **_COUNT)
+        | _texts("flip", "flip_side")
+        | _numbers("flip rank", "flip_teacher", "flip_student", **_COUNT)
+        | _texts("case", "case_side")
+        | _numbers("case", "case_sample", "case_label", **_COUNT)
+        | _numbers("case net channel", "probability", low=0.0, high=1.0, finite="all")
+        | _numbers("case colour row column", "image", low=0.0, high=255.0, finite="all", needed=False)
+        | _texts("channel", "class_name")
+    ),
+    "rank_confusion": Kind(
+        variables=_NUMBERS
+        | _axis("rank", least=1)
+        | _numbers("rank pair", "pair_teacher", "pair_student", low=-1.0, finite="all")
+        | _numbers("rank pair", "pair_count", **_COUNT)
+        | _numbers("rank pair", "pair_share", "pair_low", "pair_high", "pair_without", **_SHARE)
+        | _numbers("rank teacher_class student_class", "counts", low=0.0, finite="all", needed=False)
+        | _texts("channel", "class_name")
+    ),
+    "margins": Kind(
+        variables=_NUMBERS
+        | _names("net")
+        | _axis("rank", least=1)
+        | _numbers("net sample", "margin", finite="all")
+        | _numbers("net rank", "gap", "gap_low", "gap_high", finite="any")
+    ),
+    "class_correlation": Kind(
+        variables=_NUMBERS
+        | _names("net")
+        | _numbers("net class_row class_column", "correlation", low=-1.0, high=1.0, finite="all")
+        | _numbers("net class_row class_column", "class_mean", finite="any", needed=False)
+        | _texts("class_row", "class_name")
+    ),
+    "temperature_curves": Kind(
+        variables=_NUMBERS
+        | _axis("temperature")
+        | _numbers("compared temperature", "kl", "entropy", finite="any")
+        | _numbers("compared temperature", "smooth", finite="any", needed=False)
+    ),
+    "cka": Kind(variables=_NUMBERS | _numbers("teacher_student student_student", "cka_student", high=1.01)),
+    "embeddings": Kind(
+        variables=_NUMBERS
+        | _names("method", "net")
+        | _numbers("method net sample axis", "position", finite="all")
+        | _numbers("sample", "target", **_COUNT)
+        | _numbers("channel", "kept", **_SHARE)
+        | _texts("channel", "class_name")
+    ),
+    "samples": Kind(
+        variables=_axis("rank", least=1)
+        | _numbers("sample", "image", **_COUNT)
+        | _numbers("sample", "target", "correct", "correct_teacher", low=0.0, finite="all", needed=False)
+        | _numbers("sample", "tau", low=-1.0, high=1.0, finite="any")
+        | _numbers("sample", "kl", finite="all")
+        | _numbers("sample rank", "top_student", "top_teacher", **_COUNT)
+        | _numbers("sample rank", "probability_student", "probability_teacher", low=0.0, high=1.0, finite="all")
+        | _texts("channel", "class_name")
+    ),
 }

@@ -1,6 +1,8 @@
 """The data set and the teacher that belong to a checkpoint."""
 
 import os
+import re
+from contextlib import suppress
 from typing import Any
 
 from kdviz.base.check import KdvizError, require
@@ -98,3 +100,27 @@ def load_teacher_of(
     said = str(checkpoint.teacher.get("name"))  # of another library: what its own file does not say
     stated = said if said.startswith(("timm:", "torchvision:")) else None
     return None if found is None else load_checkpoint(found, model=model or stated)
+
+
+def load_untaught_of(checkpoint: Checkpoint) -> Checkpoint | None:
+    """The net beside a student that was trained in its place without a teacher, or None.
+
+    It is the file whose name, or whose run's name, has "ce" where the student's has its method ("resnet8_kd.pt" and
+    "resnet8_ce.pt", "kd_seed0/last.pt" and "ce_seed0/last.pt"), if it holds the same architecture, trained by
+    cross-entropy on the same data.
+    """
+    path, method = checkpoint.path, checkpoint.method
+    if method in (None, "ce"):
+        return None
+    word = re.compile(rf"(?<![A-Za-z0-9+]){re.escape(str(method))}(?![A-Za-z0-9+])")
+    folder = path.absolute().parent
+    places = [path.with_name(word.sub("ce", path.name))]
+    places += [folder.with_name(word.sub("ce", folder.name)) / path.name] if folder.name else []
+    for place in places:
+        if place.is_file() and place.absolute() != path.absolute():
+            with suppress(KdvizError):
+                found = load_checkpoint(place)
+                same = (found.name, found.data, found.classes) == (checkpoint.name, checkpoint.data, checkpoint.classes)
+                if same and found.method == "ce":
+                    return found
+    return None

@@ -29,6 +29,7 @@ COMMANDS = (
     "histogram",
     "tau",
     "suboptimal",
+    "audit",
     "surface",
     "train",
     "teach",

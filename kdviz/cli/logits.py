@@ -114,7 +114,7 @@ def gather(source: LogitOptions, figures: FigureOptions, *, needs_teacher: bool 
     """Every student named on the command line; nets are run once and their logits written beside the results."""
     named = [*(source.students or ())]
     require(named or source.logits, "name a checkpoint, or logits with --logits")
-    brought = [one for one in named if _holds_logits(one)] + list(source.logits or ())
+    brought = [one for one in named if holds_logits(one)] + list(source.logits or ())
     paths = [Path(one) for one in named if one not in brought]
     found = _from_checkpoints(paths, source, figures, needs_teacher) if paths else []
     found += [from_file(one, source.rest) for one in brought]
@@ -181,7 +181,7 @@ def drawable(kind: str, names: Sequence[str]) -> None:
             raise unknown(f"figure of a {kind}", name, FIGURES[kind])
 
 
-def _holds_logits(text: str) -> bool:
+def holds_logits(text: str) -> bool:
     """Whether a name on the command line is that of logits; a .pt may be either, which its contents say."""
     from kdviz.analysis.sources import open_logits
 
@@ -242,8 +242,8 @@ def _from_checkpoints(
             "teacher": teacher and teacher.sha256,
             "data": (images.name, images.split, images.sha256),
         }
-        where = _logits_file(name, checkpoint, figures, alone=len(paths) == 1)
-        logits = _collected(checkpoint, teacher, images, where, [one.logits for one in found], source.batch or BATCH)
+        where = logits_file(name, checkpoint, figures, alone=len(paths) == 1)
+        logits = collected(checkpoint, teacher, images, where, [one.logits for one in found], source.batch or BATCH)
         epochs, kept = None, RunFolder(checkpoint.path.parent).kept
         if kept and is_run(split_reference(path)[0]):  # the run's folder was named, not its last epoch
             epochs = KeptEpochs(checkpoint.path.parent, images, logits.get("logits_teacher"), source)
@@ -253,7 +253,7 @@ def _from_checkpoints(
     return found
 
 
-def _logits_file(name: str, checkpoint: "Checkpoint", figures: FigureOptions, *, alone: bool) -> Path:
+def logits_file(name: str, checkpoint: "Checkpoint", figures: FigureOptions, *, alone: bool) -> Path:
     """Where a student's logits are kept: of no `-o`, in the student's own folder."""
     file = "logits.nc" if alone or figures.out is None else f"{name}_logits.nc"
     return place_for(Request("logits", checkpoint.sha256, {}), name, [file], figures, drawn=False) / file
@@ -267,7 +267,7 @@ def on_device(checkpoint: "Checkpoint", options: NetOptions) -> "Checkpoint":
     return checkpoint
 
 
-def _collected(
+def collected(
     checkpoint: "Checkpoint", teacher: "Checkpoint | None", data: "Data", where: Path, done: list, batch: int
 ) -> Any:
     """The logits in the file `where` if they are of these very nets and images; else collected and written there."""

@@ -86,7 +86,9 @@ def place_for(request: Request, name: str, files: Iterable[str], figures: Figure
     return hold(usual)
 
 
-def finished(paths: Sequence[Path], request: Request, figures: FigureOptions) -> "list[xr.Dataset] | None":
+def finished(
+    paths: Sequence[Path], request: Request, figures: FigureOptions, *, quiet: bool = False
+) -> "list[xr.Dataset] | None":
     """The results at these paths if all are of this very request, which is said; None where one must be measured."""
     from kdviz.base.files import read_dataset
 
@@ -96,7 +98,7 @@ def finished(paths: Sequence[Path], request: Request, figures: FigureOptions) ->
         found = [read_dataset(path) for path in paths]
     except KdvizError:  # damaged; it is written anew
         return None
-    if first_process():
+    if first_process() and not quiet:
         typer.echo(f"{paths[0]}: measured before from the same nets, data and settings; --fresh measures anew")
     return found
 

@@ -43,6 +43,15 @@ FIGURES.add("table", {"gains": "tables:gains"})
 FIGURES.add("claims", {"claims": "claims:claims"})
 FIGURES.add("accuracies", {"lines": "accuracies:lines", "bars": "accuracies:bars"})
 FIGURES.add("training", {"curves": "training:curves", "terms": "training:terms"})
+FIGURES.add("fidelity", {"points": "audited:fidelity"})
+FIGURES.add("calibration", {"reliability": "calibration:reliability"})
+FIGURES.add("cells", {"cells": "calibration:cells", "flips": "calibration:flips"})
+FIGURES.add("rank_confusion", {"confusion": "matrices:rank_confusion"})
+FIGURES.add("margins", {"margins": "audited:margins"})
+FIGURES.add("class_correlation", {"correlation": "matrices:correlation", "means": "matrices:class_means"})
+FIGURES.add("temperature_curves", {"temperatures": "audited:temperatures"})
+FIGURES.add("cka", {"stages": "matrices:cka"})
+FIGURES.add("embeddings", {"planes": "matrices:embeddings"})
 
 __all__ = ["FIGURES", "draw", "save", "style"]
 

@@ -24,7 +24,7 @@ def gallery(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int
     """
     rows = [(one, at) for one in datasets for at in range(min(cases, one.sizes["case"]))]
     if not rows:
-        return _nothing(VENUES[venue][0], "no pair of samples is suboptimal")
+        return nothing(VENUES[venue][0], "no pair of samples is suboptimal")
     colours = _colours([label_of(one) for one in datasets])
     titles = {label_of(one): title_of(one) for one in datasets}
     fig = figure(VENUES[venue][1], 1.3 * len(rows) + 0.35)
@@ -33,11 +33,11 @@ def gallery(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int
         for side, place in enumerate(pair):
             case = one.isel(case=at, side=side)
             image, axis = place.subplots(1, 2, width_ratios=[1, 2.6])
-            _image(image, case)
-            _channels(axis, case, {"teacher": 0, label_of(one): 1}, colours)
+            picture(image, case)
+            channels(axis, case, {"teacher": 0, label_of(one): 1}, colours)
             kl = float(case["case_loss"].sel(criterion="kl"))
             verdict = "wrong" if side == 0 else "right"
-            axis.set_title(f"{_short(title_of(one))} {verdict}, KL {kl:.2g} nats", loc="left", fontsize=8)
+            axis.set_title(f"{short(title_of(one))} {verdict}, KL {kl:.2g} nats", loc="left", fontsize=8)
     _legend(fig, colours, titles)
     return fig
 
@@ -47,7 +47,7 @@ def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int =
     (found, *_others) = datasets
     count = min(cases, found.sizes["case"])
     if not count:
-        return _nothing(VENUES[venue][0], "no sample on which the nearer student is wrong and the other right")
+        return nothing(VENUES[venue][0], "no sample on which the nearer student is wrong and the other right")
     rows = -(-count // 2)
     titles = titles_of(found["this"])
     colours = _colours(list(titles))
@@ -56,11 +56,11 @@ def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int =
     for at in range(count):
         case = found.isel(case=at)
         image, axis = places[at].subplots(1, 2, width_ratios=[1, 2.6])
-        _image(image, case)
+        picture(image, case)
         names = {"teacher": "teacher", "this": str(case["case_this"].values), "that": str(case["case_that"].values)}
-        _channels(axis, case, dict(zip(names.values(), range(3), strict=True)), colours)
+        channels(axis, case, dict(zip(names.values(), range(3), strict=True)), colours)
         wrong, right = (float(case["case_loss"].sel(criterion="kl", side=side)) for side in ("wrong", "right"))
-        this, that = (_short(titles[names[one]]) for one in ("this", "that"))
+        this, that = (short(titles[names[one]]) for one in ("this", "that"))
         heading = f"{this} wrong, KL {wrong:.2g} nats\n{that} right, KL {right:.2g} nats"
         axis.set_title(heading, loc="left", fontsize=7.5, linespacing=1.1)
     students = np.concatenate([found["case_this"].values[:count], found["case_that"].values[:count]])
@@ -69,13 +69,16 @@ def duels(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", cases: int =
     return fig
 
 
-def _nothing(width: float, text: str) -> "Figure":
+def nothing(width: float, text: str) -> "Figure":
+    """A figure that says why there is nothing to draw."""
     fig = figure(width, 0.6)
+    fig.set_layout_engine("none")  # there are no axes to lay out
     fig.text(0.5, 0.5, text, ha="center", va="center")
     return fig
 
 
-def _image(axis: Any, case: "xr.Dataset") -> None:
+def picture(axis: Any, case: "xr.Dataset") -> None:
+    """The image of a case, or its number where there is none, below the name of its label."""
     axis.set_axis_off()
     if "image" in case:
         pixels = np.moveaxis(case["image"].values, 0, -1)
@@ -83,10 +86,12 @@ def _image(axis: Any, case: "xr.Dataset") -> None:
     else:
         axis.text(0.5, 0.5, f"sample\n{int(case['case_sample'])}", ha="center", va="center", transform=axis.transAxes)
     name = str(case["class_name"].values[int(case["case_label"])])
-    axis.set_title(f"label {_short(name)}", fontsize=8, pad=2)
+    axis.set_title(f"label {short(name)}", fontsize=8, pad=2)
 
 
-def _channels(axis: Any, case: "xr.Dataset", nets: dict[str, int], colours: dict[str, str]) -> None:
+def channels(
+    axis: Any, case: "xr.Dataset", nets: dict[str, int], colours: dict[str, str], quantity: str = "softened prob."
+) -> None:
     """The teacher's top channels and whatever a student puts first, as grouped bars; the label in bold blue."""
     values = case["probability"].values
     label = int(case["case_label"])
@@ -100,13 +105,13 @@ def _channels(axis: Any, case: "xr.Dataset", nets: dict[str, int], colours: dict
         best = int(values[row].argmax())
         if best in shown:
             axis.plot(x[shown.index(best)], values[row, best], "v", color=colour, markersize=3, clip_on=False)
-    axis.set_xticks(range(len(shown)), [_short(str(case["class_name"].values[one])) for one in shown])
+    axis.set_xticks(range(len(shown)), [short(str(case["class_name"].values[one])) for one in shown])
     for text, one in zip(axis.get_xticklabels(), shown, strict=True):
         if one == label:
             text.set(color=RIGHT, weight="bold")
     axis.tick_params(labelsize=7, length=2)
     axis.set_xlabel("class", fontsize=7, labelpad=1)
-    axis.set_ylabel("softened prob.", fontsize=7)
+    axis.set_ylabel(quantity, fontsize=7)
     axis.margins(y=0.15)
     axis.locator_params(axis="y", nbins=3)
 
@@ -125,7 +130,8 @@ def _legend(fig: "Figure", colours: dict[str, str], titles: dict[str, str]) -> N
     legend(fig, handles, [*(titles.get(name, name) for name in colours), "argmax"], handlelength=1.0)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """A class' name as a label of an axis."""
     bare = name.replace(r"\$", "$")
     text = bare if len(bare) <= 9 else bare[:8] + "\N{HORIZONTAL ELLIPSIS}"
     return text.replace("$", r"\$")

@@ -3,13 +3,11 @@
 import statistics
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
-from string import Template
 from typing import Any
 
-from kdviz.base.files import versions
 from kdviz.data import DATA
 from kdviz.report import figures
+from kdviz.report.document import document
 from kdviz.report.gather import Subject
 from kdviz.report.tables import flat, table, value
 
@@ -43,21 +41,8 @@ def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
         ("Side by side", figures.together(shared, common)),
         *((subject.label, _details(subject, drawn)) for subject in subjects),
     ]
-    sections = [(title, body) for title, body in sections if body]
-    template = Template((resources.files("kdviz.report") / "page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        title=escape(heading),
-        lead=escape(_lead(subjects)),
-        contents=_contents([title for title, _ in sections]),
-        body="\n".join(f'<h2 id="part{at}">{escape(title)}</h2>{body}' for at, (title, body) in enumerate(sections, 1)),
-        version=escape(versions().get("kdviz", "")),
-    )
-
-
-def _contents(titles: Sequence[str]) -> str:
-    """Links to the parts of the page."""
-    links = (f'<li><a href="#part{at}">{escape(title)}</a></li>' for at, title in enumerate(titles, 1))
-    return f'<nav aria-label="contents"><ul>{"".join(links)}</ul></nav>'
+    note = "Top-1 is measured on the test split unless a column says otherwise; losses are in nats."
+    return document(heading, _lead(subjects), sections, note=note)
 
 
 def _lead(subjects: Sequence[Subject]) -> str:
