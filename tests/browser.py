@@ -98,11 +98,17 @@ class Browser:
         self.until("document.readyState === 'complete'")
 
     def place(self, script):
-        """The middle of an element in the window, scrolled to."""
-        return self.run(
+        """The middle of an element in the window, scrolled to, once nothing moves it any more."""
+        where = (
             f"(() => {{ const one = {script}; one.scrollIntoView({{block: 'center', behavior: 'instant'}});"
             " const at = one.getBoundingClientRect(); return [at.x + at.width / 2, at.y + at.height / 2]; })()"
         )
+        seen = []
+        while len(seen) < 4 or any(one != seen[-1] for one in seen[-4:]):
+            seen.append(self.run(where))
+            time.sleep(0.05)
+            assert len(seen) < 200, f"{script} does not come to rest"
+        return seen[-1]
 
     def click(self, script, dx=0, dy=0):
         """A real click in the middle of an element, or beside it."""
