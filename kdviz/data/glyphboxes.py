@@ -83,7 +83,7 @@ def draw_image(bits: _Bits) -> tuple[np.ndarray, list[tuple[int, int, int, int]]
     for _ in range(bits.whole(1, 6)):
         label, face = bits.whole(0, DIGITS - 1), bits.whole(0, len(FACES) - 1)
         cover = scaled(atlas()[face * len(CLASSES) + label], bits.whole(35, 90))
-        rows, columns = ((cover >= _VISIBLE).any(axis).nonzero()[0] for axis in (1, 0))
+        rows, columns = (np.flatnonzero((cover >= _VISIBLE).any(axis)) for axis in (1, 0))
         cover = cover[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         ink = [bits.whole(150, 255) for _ in range(3)]
         height, width = cover.shape

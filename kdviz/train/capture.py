@@ -26,6 +26,8 @@ def obstacle(run: "Run") -> str | None:
     recipe = run.recipe
     if run.batches.device.type != "cuda":
         return f"on {run.batches.device.type} there are no CUDA graphs"
+    if "boxes" in run.objective.needs:
+        return "the host chooses a detector's boxes"
     if run.batches.images is None:
         return "images are read from files"
     if not can_be_captured(recipe.optimizer):

@@ -58,12 +58,7 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         for part in batch.parts(self.parts) if self.parts > 1 else [batch]:
-            terms = self.objective(
-                outputs_of_batch(self.student, part, self.objective.needs, self.precision),
-                teach(part),
-                part,
-                epoch=epoch,
-            )
+            terms = self._terms(part, teach(part), epoch)
             self.scaler.scale(terms["total"] / self.parts).backward()
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() / self.parts
@@ -75,6 +70,10 @@ class Step:
         if self.average is not None:
             follow(self.average, self.net, decay=self.decay)
         return sums
+
+    def _terms(self, batch: Batch, taught: Outputs | None, epoch: float | Tensor) -> dict[str, Tensor]:
+        learnt = outputs_of_batch(self.student, batch, self.objective.needs, self.precision)
+        return self.objective(learnt, taught, batch, epoch=epoch)
 
     def teach(self, batch: Batch) -> Outputs | None:
         """The teacher's outputs for a batch, without gradients; None without a teacher."""

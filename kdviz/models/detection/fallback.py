@@ -1,7 +1,7 @@
 """The operators of torchvision that Faster R-CNN calls, in Python, for machines where the compiled ones do not load.
 
-Never used unless it is asked for; see `kdviz.models.detection.library`. torchvision looks up operators of `SCHEMAS` when
-it is imported; nms and roi_align get a Python version, the others stay without one and fail when they are called.
+Never used unless it is asked for; see `kdviz.models.detection.library`. torchvision looks up some of `SCHEMAS` when it
+is imported; nms and roi_align get a Python version, the others stay without one and fail when they are called.
 """
 
 import sys
@@ -35,7 +35,8 @@ SCHEMAS = {
     "_ps_roi_pool_backward": "(Tensor grad, Tensor rois, Tensor channel_mapping, float spatial_scale,"
     " int pooled_height, int pooled_width, int batch_size, int channels, int height, int width) -> Tensor",
     "deform_conv2d": "(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, int stride_h,"
-    " int stride_w, int pad_h, int pad_w, int dilation_h, int dilation_w, int groups, int offset_groups, bool use_mask) -> Tensor",
+    " int stride_w, int pad_h, int pad_w, int dilation_h, int dilation_w, int groups, int offset_groups,"
+    " bool use_mask) -> Tensor",
     "_deform_conv2d_backward": "(Tensor grad, Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias,"
     " int stride_h, int stride_w, int pad_h, int pad_w, int dilation_h, int dilation_w, int groups, int offset_groups,"
     " bool use_mask) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",

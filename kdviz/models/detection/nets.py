@@ -1,10 +1,12 @@
 """Faster R-CNN with a feature pyramid, of torchvision's classes, on the backbones of the papers' tables."""
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from kdviz.base.registry import Registry
 from kdviz.models.detection.library import torchvision_detection
@@ -36,7 +38,7 @@ def resnet(name: str, classes: int) -> nn.Module:
     backbone = detection.backbone_utils.resnet_fpn_backbone(
         backbone_name=name, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5
     )
-    return at_size(detection.FasterRCNN(backbone, classes + 1), FULL)
+    return _detector(backbone, classes)
 
 
 def mobilenet_v2(classes: int) -> nn.Module:
@@ -53,7 +55,29 @@ def mobilenet_v2(classes: int) -> nn.Module:
     layers = {name: str(level) for level, name in enumerate(MOBILENET_STAGES)}
     utils = detection.backbone_utils
     backbone = utils.BackboneWithFPN(features, layers, list(MOBILENET_STAGES.values()), CHANNELS)
-    return at_size(detection.FasterRCNN(backbone, classes + 1), FULL)
+    return _detector(backbone, classes)
+
+
+def _detector(backbone: nn.Module, classes: int) -> nn.Module:
+    """The detector on a backbone; what its convolutions hand to the code of boxes is float32, under autocast too."""
+    detector = torchvision_detection().FasterRCNN(backbone, classes + 1)
+    for part in (detector.backbone, detector.rpn.head, detector.roi_heads.box_predictor):
+        part.register_forward_hook(_in_float32)
+    return at_size(detector, FULL)
+
+
+def _in_float32(_part: nn.Module, _given: Any, found: Any) -> Any:
+    """A forward hook that widens every tensor of half precision in what the module returned."""
+    if isinstance(found, Tensor):
+        return _wide(found)
+    if isinstance(found, Mapping):
+        return OrderedDict((name, _wide(maps)) for name, maps in found.items())
+    return type(found)(_in_float32(_part, _given, one) for one in found)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32 at least."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 for _name in ("resnet18", "resnet50", "resnet101"):

@@ -34,22 +34,22 @@ class Seen(NamedTuple):
     truth: list[Tensor]
 
 
-def train_pass(net: Any, images: list[Tensor], targets: Targets, *, autocast: Any = None) -> Seen:
+def train_pass(net: Any, images: list[Tensor], targets: Targets) -> Seen:
     """The training pass of torchvision's Faster R-CNN: the same numbers as `net(images, targets)`, and all in between.
 
-    In eval mode it is the same pass without the region proposals' own losses.
+    In eval mode it is the same pass without the region proposals' own losses. Under autocast
+    convolutions and products are computed in half precision, but not boxes, whose corners it would round.
 
     Args:
         net: of `DETECTORS`.
         images: float32 `[3, h, w]` each, from 0 to 1.
         targets: of each image, "boxes" `[m, 4]` in pixels and "labels" `[m]` from 1, int64.
-        autocast: a context for the backbone; all after it is computed in float32.
     """
     import torch
     from torchvision.models.detection.roi_heads import fastrcnn_loss
 
     listed, resized = net.transform(images, [dict(target) for target in targets])
-    features = backbone_maps(net, listed.tensors, autocast=autocast)
+    features = backbone_maps(net, listed.tensors)
     proposals, losses = net.rpn(listed, features, resized)
     heads = net.roi_heads
     proposals, _, labels, regression = heads.select_training_samples(proposals, resized)
@@ -69,19 +69,14 @@ def train_pass(net: Any, images: list[Tensor], targets: Targets, *, autocast: An
     )
 
 
-def backbone_maps(net: Any, images: Tensor, *, autocast: Any = None) -> dict[str, Tensor]:
+def backbone_maps(net: Any, images: Tensor) -> dict[str, Tensor]:
     """The pyramid's maps of prepared images `[n, 3, h, w]`, by name, in float32.
 
     Args:
         net: of `DETECTORS`.
         images: resized, normalised and padded.
-        autocast: a context for the backbone.
     """
-    from contextlib import nullcontext
-
-    with autocast or nullcontext():
-        features = net.backbone(images)
-    return {name: maps.float() for name, maps in features.items()}
+    return net.backbone(images)
 
 
 def logits_at(net: Any, features: Mapping[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]) -> Tensor:
