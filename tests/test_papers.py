@@ -447,7 +447,7 @@ def test_the_best_test_epoch_stands_beside_the_last_one_named_so(tmp_path):
     assert float(result["best"].sel(row="gamma 0.9")[0]) == pytest.approx(76.23)
     assert "74.74 (75.11, best epoch 76.23)" in published.plain(table, result)
     moved = run_of(tmp_path, seed=4)  # a file that is not the journal's own run
-    assert np.isnan(published.best_top1(moved))
+    assert np.isnan(published.best_score(moved))
 
 
 @pytest.mark.parametrize(
