@@ -121,6 +121,11 @@ class BoxData:
             digest.update(crowd.numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def remarks(self) -> dict[str, str]:
+        """The warning as an attribute of results, where there is one."""
+        return {"data_warning": self.warning} if self.warning else {}
+
     def take(self, index: Tensor) -> "BoxData":
         """The images at `index` (int64 `[m]`) with their boxes, as a record of their own."""
         images = self.images[index] if isinstance(self.images, Tensor) else self.images.take(index)

@@ -108,7 +108,8 @@ def last_score(checkpoint: "Checkpoint", measure: str = "top1") -> float:
 
 
 def best_score(checkpoint: "Checkpoint", measure: str = "top1") -> float:
-    """Highest such number on the test split of the epochs that the run's journal scored (`kdviz train --score-every`), per cent; else NaN.
+    """Highest test top-1, or another number, of the epochs that the run's journal scored (`kdviz train --score-every`),
+    per cent; else NaN.
 
     The RKKD line of work reports this one; nothing here is chosen by it.
     """
