@@ -1,8 +1,10 @@
 """Detectors: the Python operators against torchvision's own, masks and regions against brute force, methods, runs."""
 
+import copy
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,11 @@ from torch import nn
 from typer.testing import CliRunner
 
 from kdviz.analysis.detections import matched_logits
+from kdviz.analysis.landscape import random_direction, sweep
+from kdviz.analysis.landscape.detector import detector_losses
 from kdviz.base.check import KdvizError
+from kdviz.base.files import read_dataset
+from kdviz.base.seeds import derive
 from kdviz.checkpoints import RunFolder, load_checkpoint, save_checkpoint
 from kdviz.cli.app import app
 from kdviz.data import DATA, BoxData
@@ -82,9 +88,17 @@ def squares(split: str, _root=None) -> BoxData:
     return BoxData("squares", split, images.to(torch.uint8), tuple(boxes), names, SIDE, half, half, synthetic=True)
 
 
-if "squares" not in DATA:
-    LOADERS["squares"] = squares
-    DATA.add("squares", DataEntry("of a test", 2, (3, SIDE, SIDE), lambda *_: None, synthetic=True))
+def frames(split: str, _root=None) -> BoxData:
+    """The images of `squares`, each with one box that all but fills it."""
+    data = squares(split)
+    boxes = tuple(boxes_of([[4, 4, 60, 60]], [place % 2]) for place in range(len(data)))
+    return replace(data, name="frames", boxes=boxes)
+
+
+for name, load in (("squares", squares), ("frames", frames)):
+    if name not in DATA:
+        LOADERS[name] = load
+        DATA.add(name, DataEntry("of a test", 2, (3, SIDE, SIDE), lambda *_: None, synthetic=True))
 
 
 def recipe(**changes):
@@ -402,18 +416,47 @@ def test_matched_logits_are_both_heads_at_the_proposal_nearest_to_each_box(teach
         matched_logits(student, data.take(torch.tensor([2, 3])), least=1, batch=4)
 
 
+def test_a_detectors_landscape_has_its_own_losses_at_the_centre(teacher):
+    net, data = teacher.model, squares("val")
+    weights = dict(net.named_parameters())
+    objective = detector_losses(net, data)
+    before = {name: one.clone() for name, one in net.state_dict().items()}
+    line = sweep(objective, weights, random_direction(weights, seed=0), [-0.5, 0.0, 0.5])
+    for name, one in net.state_dict().items():
+        assert torch.equal(one, before[name]), name
+    assert not any(part.training for part in net.modules())
+    assert line["loss_objectness"].attrs["units"] == "nats"
+    net.train()
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d) or part is net.transform:  # which draws a size from a list of one
+            part.eval()
+    images = [image.float() / 255 for image in data.images]
+    targets = [{"boxes": one.corners, "labels": one.labels + 1} for one in data.boxes]
+    torch.manual_seed(derive(0, "regions", 0))
+    with torch.no_grad():
+        expected = {name: float(value) for name, value in net(images, targets).items()}
+    net.eval()
+    for name, value in expected.items():
+        assert float(line[name].sel(alpha=0.0)) == pytest.approx(value, rel=1e-6), name
+    assert float(line["detector"].sel(alpha=0.0)) == pytest.approx(sum(expected.values()), rel=1e-6)
+    assert float(line["detector"].sel(alpha=0.5)) != pytest.approx(sum(expected.values()), rel=1e-3)
+
+
 def test_tau_takes_a_detectors_run(teacher, tmp_path, monkeypatch):
+    """Untrained detectors whose proposals are made as large as the image, which each box all but fills."""
     monkeypatch.chdir(tmp_path)
-    save_checkpoint(tmp_path / "teacher.pt", model=teacher.model, **facts_of(teacher))
-    student, *_ = net_and_batch()
-    student.roi_heads.box_predictor.cls_score.bias.data += 1
-    save_checkpoint(tmp_path / "student.pt", model=student, **{**facts_of(teacher), "name": "fasterrcnn_small"})
-    done = CliRunner().invoke(app, ["tau", "student.pt", "--teacher", "teacher.pt", "-o", "out"])
-    if "no proposal" in str(done.exception):
-        pytest.skip("an untrained detector proposed nothing near a box")
+    nets = {"teacher": copy.deepcopy(teacher.model), "student": net_and_batch()[0]}
+    for name, net in nets.items():
+        nn.init.zeros_(net.rpn.head.bbox_pred.weight)
+        with torch.no_grad():  # every proposal is its anchor, 60 times as wide and high
+            net.rpn.head.bbox_pred.bias.copy_(torch.tensor([0, 0, np.log(60), np.log(60)]).repeat(3))
+        facts = {**facts_of(teacher), "name": {"teacher": "fasterrcnn_wide", "student": "fasterrcnn_small"}[name]}
+        save_checkpoint(tmp_path / f"{name}.pt", model=net, **facts)
+    done = CliRunner().invoke(app, ["tau", "student.pt", "--teacher", "teacher.pt", "--data", "frames", "-o", "out"])
     assert done.exit_code == 0, done.output
     assert "mean tau-b" in done.output
-    assert (tmp_path / "out" / "tau.nc").is_file()
+    result = read_dataset(tmp_path / "out" / "tau.nc")
+    assert (result.attrs["data"], result.attrs["samples"]) == ("frames", 4)
 
 
 def facts_of(checkpoint):

@@ -105,7 +105,7 @@ def at_size(
     transform.image_mean = list(mean or transform.image_mean)
     transform.image_std = list(std or transform.image_std)
     sides = tuple((32.0 * 2**level * share,) for level in range(5))
-    rpn.anchor_generator = type(rpn.anchor_generator)(sides, ((0.5, 1.0, 2.0),) * 5)
+    rpn.anchor_generator = type(rpn.anchor_generator)(sides, ((0.5, 1.0, 2.0),) * 5).train(rpn.training)
     count = partial(_count, min(share, 1.0))
     rpn._pre_nms_top_n = {"training": count(2000), "testing": count(1000)}
     rpn._post_nms_top_n = {"training": count(2000), "testing": count(1000)}
