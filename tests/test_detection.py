@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_detection_data import folder
 from torch import nn
 from typer.testing import CliRunner
 
@@ -379,6 +380,35 @@ def test_a_small_detector_learns_the_squares(tmp_path):
     entries = RunFolder(tmp_path).epochs()
     losses = [entry["train"]["total"] for entry in entries]
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["rkkd-coco", "pld-coco"])
+def test_a_coco_recipe_trains_by_the_command(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder(tmp_path))
+    net = at_size(DETECTORS["fasterrcnn_wide"](2), SIDE)
+    facts = {"data": "coco", "method": "detector", "seed": 0, "epoch": 1, "metrics": {}, "recipe": {}}
+    save_checkpoint(tmp_path / "teacher.pt", model=net, name="fasterrcnn_wide", classes=2, **facts)
+    words = ["train", name, "--student", "fasterrcnn_small", "--teacher", "teacher.pt", "--root", ".", "-o", "run"]
+    words += [
+        "--set",
+        "iterations=3",
+        "--epochs",
+        "1",
+        "--set",
+        f"image_size={SIDE}",
+        "--device",
+        "cpu",
+        "--workers",
+        "2",
+    ]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output or done.exception
+    assert "last: epoch 1, test AP 0" in done.output
+    assert "AP50" in done.output
+    (entry,) = RunFolder(tmp_path / "run").epochs()
+    assert set(entry["test"]) == {"ap", "ap50", "ap75"}
+    opened = load_checkpoint("run")
+    assert (opened.classes, opened.recipe["iterations"], opened.recipe["image_size"]) == (2, 3, SIDE)
 
 
 # --- analysis
