@@ -32,7 +32,11 @@ GOLDEN = json.loads((Path(__file__).parent / "data" / "golden_feature_methods.js
 PAIRS = ("resnet20>resnet8", "wrn_16_2>ShuffleV1")
 MODULES = {"FitNet": FitNet, "VID": VID, "OFD": OFD, "ReviewKD": ReviewKD, "CRD": CRD}
 OWN = {"fitnet", "vid", "ofd", "reviewkd", "crd"}
-FEATURE = [name for name, method in METHODS.items() if method.needs & {"features", "preactivations", "pooled"}]
+FEATURE = [
+    name
+    for name, method in METHODS.items()
+    if method.needs & {"features", "preactivations", "pooled"} and "boxes" not in method.needs
+]
 CASES = [(pair, name) for pair in PAIRS for name in GOLDEN[pair] if not name.startswith("logits")]
 
 

@@ -16,7 +16,8 @@ from kdviz.models import Outputs
 generator = torch.Generator().manual_seed(0)
 S, T, S2, T2 = (torch.randn(6, 5, generator=generator, dtype=torch.float64) for _ in range(4))
 Y = torch.tensor([0, 1, 2, 3, 4, 0])
-OTHERS = [name for name in METHODS if name != "rk"]
+IMAGE = [name for name, method in METHODS.items() if "boxes" not in method.needs]  # detectors': test_detection.py
+OTHERS = [name for name in IMAGE if name != "rk"]
 
 PUBLISHED = {  # the weights of each paper, as far as they differ from 1
     "ce": {"ce.weight": 1},
@@ -143,7 +144,7 @@ def near(value, expected):
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", IMAGE)
 def test_defaults_are_the_published_ones(name):
     defaults = METHODS[name].defaults
     unused = {key for key, value in defaults.items() if (key.endswith(".warmup") and not value) or value == "none"}
@@ -403,12 +404,12 @@ def test_what_a_method_needs_is_said_and_asked_for():
         mlkd(outputs(S), outputs(T), batch(Y), epoch=0.0)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", IMAGE)
 def test_a_method_declares_the_needs_of_its_objective(name):
     assert made(name).needs == METHODS[name].needs
 
 
-@pytest.mark.parametrize("spec", [*METHODS, *(f"{name}+rk" for name in OTHERS), "kd+dist+rk"])
+@pytest.mark.parametrize("spec", [*IMAGE, *(f"{name}+rk" for name in OTHERS), "kd+dist+rk"])
 def test_the_recorded_settings_build_the_same_again(spec):
     given = {"rank_kendall.channels": ["min", 0.5], "rank_kendall.pairs": "ordered"} if "rk" in spec.split("+") else {}
     first = made(spec, teacher="resnet56", student="resnet20", settings=given)
@@ -429,7 +430,7 @@ HARD = {
 
 
 @pytest.mark.parametrize("hard", HARD)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", IMAGE)
 def test_contracts_of_every_method(name, hard):
     *nets, target, dtype = HARD[hard]
     student, teacher = (net.to(dtype).requires_grad_() for net in nets)
@@ -450,7 +451,7 @@ def test_contracts_of_every_method(name, hard):
     assert all(torch.isfinite(weight.grad).all() for weight in objective.parameters())
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", IMAGE)
 def test_no_step_looks_at_values(name):
     """On the meta device there are none to look at: what needs one, and so would wait for a GPU, fails there."""
     far = [net.to("meta").requires_grad_() for net in (S, T, S2, T2)]

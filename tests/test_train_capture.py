@@ -17,7 +17,7 @@ from kdviz.train.setup import prepare
 from kdviz.train.tally import Tally
 
 aten = torch.ops.aten
-CAPTURED = [name for name, method in METHODS.items() if not method.needs & {"strong", "ids"}]
+CAPTURED = [name for name, method in METHODS.items() if not method.needs & {"strong", "ids", "boxes"}]
 
 
 class HostWaits(TorchDispatchMode):

@@ -75,6 +75,8 @@ def method(name: str) -> str:
         for (teacher, student), preset in one.presets.items()
     ]
     train = f"kdviz train glyphs100 --method {name} --teacher checkpoints/resnet20_teacher.pt"
+    if "boxes" in getattr(one, "needs", ()):
+        train = f"kdviz train glyphboxes --method {name}" + (" --teacher RUN" if "teacher" in one.needs else "")
     parts = [
         f"# {name}", one.summary, facts, f"```sh\n{train}\n```",
         "## Terms", table(("term", "weight", "warm-up, epochs", "views"), terms),

@@ -66,7 +66,7 @@ def collect_logits(
     arrays = {name: np.concatenate(part) for name, part in parts.items()}
     if teacher is not None and "teacher" not in nets:
         arrays["teacher"] = np.asarray(getattr(teacher, "values", teacher), dtype=np.float32)
-    return _dataset(arrays, data, _origin(model, data, teacher, label))
+    return dataset_of(arrays, data, origin_of(model, data, teacher, label))
 
 
 def load_logits(source: Any, *, drop_nonfinite: bool = False, label: str | None = None) -> xr.Dataset:
@@ -79,7 +79,7 @@ def load_logits(source: Any, *, drop_nonfinite: bool = False, label: str | None 
     parts = list(chunks(opened, who="load_logits", drop_nonfinite=drop_nonfinite, teacher=False, least=1))
     names = ("student", "teacher", "target")
     arrays = {name: _joined([getattr(part, name) for part in parts]) for name in names}
-    loaded = _dataset({k: v for k, v in arrays.items() if v is not None}, None, {**opened.attrs, "kind": "logits"})
+    loaded = dataset_of({k: v for k, v in arrays.items() if v is not None}, None, {**opened.attrs, "kind": "logits"})
     return loaded.assign_coords(sample=_joined([part.ids for part in parts]))
 
 
@@ -93,7 +93,11 @@ def _forward(net: nn.Module, images: Tensor) -> np.ndarray:
     return logits_of(net(moved)).float().cpu().numpy()
 
 
-def _dataset(arrays: dict[str, np.ndarray], data: Any, attrs: dict[str, Any]) -> xr.Dataset:
+def dataset_of(arrays: dict[str, np.ndarray], data: Any, attrs: dict[str, Any]) -> xr.Dataset:
+    """The dataset of collected logits "student" and "teacher" [n, k] and labels "target" [n], where there are any.
+
+    Raises: KdvizError for shapes that differ, or labels out of range.
+    """
     student, target = arrays["student"], arrays.get("target")
     n, k = student.shape
     if "teacher" in arrays and arrays["teacher"].shape != student.shape:
@@ -124,7 +128,7 @@ def _dataset(arrays: dict[str, np.ndarray], data: Any, attrs: dict[str, Any]) ->
     return dataset
 
 
-def _origin(model: Any, data: Any, teacher: Any, label: str | None) -> dict[str, Any]:
+def origin_of(model: Any, data: Any, teacher: Any, label: str | None) -> dict[str, Any]:
     """What a reader needs to repeat the pass."""
     found: dict[str, Any] = {"kind": "logits", "label": label or label_of(model), "versions": json.dumps(versions())}
     for role, one in (("student", model), ("teacher", teacher)):

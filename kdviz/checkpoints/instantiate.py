@@ -14,9 +14,11 @@ from kdviz.checkpoints import imagenet, search
 from kdviz.checkpoints import match_architecture as matching
 from kdviz.checkpoints.read import BROKEN
 from kdviz.models import LIBRARY_NAMES, MODELS, build
+from kdviz.models.detection import is_detector
 from kdviz.models.external import is_external
 
 Net = str | nn.Module | None
+CLASS_SCORES = "roi_heads.box_predictor.cls_score.weight"  # of torchvision's detectors
 SMALL = 2**28  # bytes; what an expanded tensor of so many may claim without holding it
 
 
@@ -74,6 +76,9 @@ def _match(net: Net, shapes: matching.Shapes, classes: int | None, unlike: bool)
     if net is None:
         fitting = matching.infer(shapes)
         return None if fitting and unlike and fitting.name in LIBRARY_NAMES.values() else fitting
+    if isinstance(net, str) and is_detector(net):
+        count = (shapes.get(CLASS_SCORES) or (0,))[0] - 1  # background is a class of the head alone
+        return matching.Match(net, count) if count > 0 and _shapes(net, count) == dict(shapes) else None
     if isinstance(net, str) and not is_external(net):
         count = matching.classes_for(net, shapes)
         return None if count is None else matching.Match(net, count)
@@ -89,7 +94,7 @@ def _shapes(net: str | nn.Module, classes: int) -> dict[str, tuple[int, ...]]:
 
 @lru_cache(maxsize=4)  # a search asks for the same net at every prefix
 def _shapes_of_name(name: str, classes: int) -> dict[str, tuple[int, ...]]:
-    if is_external(name):
+    if is_external(name) or is_detector(name):
         return matching.shapes_of(build(name, classes=classes, seed=0).state_dict())
     return matching.with_classes(name, classes)
 
@@ -133,7 +138,7 @@ def _check(state: Mapping[str, Tensor]) -> None:
 
 def _empty(name: str, classes: int) -> nn.Module:
     """A net to be filled; ours without memory yet, so that nothing is drawn at random and nothing copied twice."""
-    if is_external(name):  # may hold buffers that no file has
+    if is_external(name) or is_detector(name):  # may hold buffers that no file has
         return build(name, classes=classes, seed=0)
     with torch.device("meta"):
         return MODELS[name](classes)

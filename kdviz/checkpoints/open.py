@@ -20,6 +20,7 @@ from kdviz.checkpoints.references import PARTS, split_reference
 from kdviz.checkpoints.run_folder import checkpoint_file
 from kdviz.checkpoints.schema import CLASSES, Facts, check_checkpoint, validate
 from kdviz.data.adapt import constants
+from kdviz.models.detection import at_size, is_detector
 from kdviz.models.external import is_external
 from kdviz.models.view import see
 
@@ -85,8 +86,11 @@ def _ours(path: Path, payload: Mapping[str, Any], model: str | nn.Module | None,
     name, stated, state = facts.pop("name"), facts.pop("classes"), facts.pop("state_dict")
     facts.pop("kdviz")
     filled = instantiate(state, model=model or _architecture(name), classes=classes, stated=stated)
-    if size := facts["recipe"].get("student_size"):
+    recipe = facts["recipe"]
+    if size := recipe.get("student_size"):
         see(filled.net, size=size)
+    if is_detector(filled.name) and (size := recipe.get("image_size")):
+        at_size(filled.net, size, **(recipe.get("normalization") or {}))
     return Checkpoint(
         path=path,
         model=filled.net,

@@ -25,7 +25,8 @@ class Checkpoint:
         which: "last" or "best".
         part: "teacher" where these are the weights of the teacher in a student's file.
         recipe: settings of the training run.
-        metrics: {"best": {"epoch", "top1", "loss"}, "last": {...}}; top1 is a fraction, loss in nats.
+        metrics: {"best": {"epoch", "top1", "loss"}, "last": {...}}; top1 is a fraction, loss in nats; a
+            detector has "ap", "ap50" and "ap75" in their place.
         teacher: {"path", "sha256", "name"} of the teacher, as the file names it.
         versions: of the libraries that wrote it.
         sha256: of the file; of averaged weights, SHA-256 of the file's and " ema"; of a teacher in a student's file, of
@@ -129,6 +130,8 @@ def _scores(scores: Any) -> str:
         "top1": lambda value: f"top-1 {100 * value:.2f} %",
         "loss": lambda value: f"loss {value:.4f} nats",
         "epoch": lambda value: f"epoch {value}",
+        **{key: lambda value, key=key: f"{key.upper()} {100 * value:.2f} %" for key in ("ap", "ap50", "ap75")},
+        "val_ap": lambda value: f"val AP {100 * value:.2f} %",
         "val_top1": lambda value: f"val top-1 {100 * value:.2f} %",
         "val_loss": lambda value: f"val loss {value:.4f} nats",
     }

@@ -12,7 +12,7 @@ from kdviz.checkpoints.open import load_checkpoint
 from kdviz.checkpoints.record import Checkpoint
 from kdviz.checkpoints.references import PARTS, split_reference, teacher_file
 from kdviz.checkpoints.run_folder import root_of
-from kdviz.data import Data, load_data
+from kdviz.data import BoxData, Data, load_boxes, load_data
 from kdviz.data.adapt import Adaptation, adapt, constants
 from kdviz.data.external import named_by_file
 
@@ -56,6 +56,29 @@ def load_data_of(
             f"{checkpoint.path} has {checkpoint.classes} classes but {chosen} has {data.classes};"
             f" was it trained on another data set? name that one with --data{subset}",
         )
+    return data
+
+
+def load_boxes_of(
+    checkpoint: Checkpoint, name: str | None = None, *, root: str | os.PathLike | None = None, split: str = "test"
+) -> BoxData:
+    """The data set of boxes `name`, or the one that a detector's checkpoint was trained on.
+
+    Args:
+        checkpoint: of the detector.
+        name: of `load_boxes` [default: the checkpoint's].
+        root: folder of the files [default: the one that its run was trained from].
+        split: train, val or test.
+    Raises: KdvizError: no data set is known; class counts that differ; as `load_boxes`.
+    """
+    if name is None:
+        require(checkpoint.data, f"{checkpoint.path} does not say its data set; name one with --data")
+        name, root = str(checkpoint.data), root if root is not None else root_of(checkpoint.path)
+    data = load_boxes(name, split=split, root=root)
+    require(
+        data.classes == checkpoint.classes,
+        f"{checkpoint.path} finds {checkpoint.classes} classes but {name} has {data.classes}; name its own with --data",
+    )
     return data
 
 

@@ -120,6 +120,7 @@ class Recipe(Record):
 
     normalization: Normalization | None = None
     student_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     settings: dict[str, Any] = {}
 
 

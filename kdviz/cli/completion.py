@@ -36,8 +36,9 @@ def _methods() -> Iterable[str]:
 
 def _models() -> Iterable[str]:
     from kdviz.models import MODELS
+    from kdviz.models.detection import DETECTORS
 
-    return MODELS
+    return [*MODELS, *DETECTORS]
 
 
 def _data() -> Iterable[str]:

@@ -25,6 +25,7 @@ NEEDS = {
     "pooled": "pooled features",
     "ids": "sample ids",
     "strong": "strong view",
+    "boxes": "a detector",
 }
 
 
@@ -85,11 +86,13 @@ def _models() -> Rows:
     import torch
 
     from kdviz.models import MODELS, build
+    from kdviz.models.detection import DETECTORS
 
     rows: Rows = [("model", "parameters (100 classes)")]
     with torch.device("meta"):
         for name in MODELS:
             rows.append((name, f"{sum(weight.numel() for weight in build(name).parameters()):,}"))
+    rows += [(name, "a detector; needs kdviz[detection]") for name in DETECTORS]
     return [*rows, ("timm:NAME", ""), ("torchvision:NAME", ""), ("package.module:function", "")]
 
 

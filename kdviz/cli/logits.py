@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from kdviz.checkpoints import Checkpoint
-    from kdviz.data import Data
+    from kdviz.data import BoxData, Data
 
 SUFFIXES = (".nc", ".npz", ".npy")
 BATCH = 250  # images in the net at a time
@@ -227,6 +227,7 @@ def _from_checkpoints(
     from kdviz.checkpoints.naming import names_of
     from kdviz.checkpoints.references import split_reference
     from kdviz.checkpoints.run_folder import RunFolder, is_run
+    from kdviz.data import BoxData
 
     opened = [on_device(open_checkpoint(path, source.model, weights=source.weights), source) for path in paths]
     teachers = [open_teacher(one, source.teacher, source.teacher_model) for one in opened]
@@ -235,7 +236,7 @@ def _from_checkpoints(
     require(known or not needs_teacher, f"{paths[0]} names no teacher; name its checkpoint with --teacher")
     found: list[NamedLogits] = []
     for path, checkpoint, own, name in zip(paths, opened, teachers, names_of(opened), strict=True):
-        images = open_data(checkpoint, source.data, source.root, source.split, source.adaptation)
+        images = _images_of(checkpoint, source)
         images = images.subset(source.samples) if source.samples else images
         teacher = own or known
         facts: dict[str, Any] = {
@@ -245,12 +246,27 @@ def _from_checkpoints(
         where = logits_file(name, checkpoint, figures, alone=len(paths) == 1)
         logits = collected(checkpoint, teacher, images, where, [one.logits for one in found], source.batch or BATCH)
         epochs, kept = None, RunFolder(checkpoint.path.parent).kept
-        if kept and is_run(split_reference(path)[0]):  # the run's folder was named, not its last epoch
+        of_run = is_run(split_reference(path)[0])  # the run's folder was named, not its last epoch
+        if kept and of_run and not isinstance(images, BoxData):
             epochs = KeptEpochs(checkpoint.path.parent, images, logits.get("logits_teacher"), source)
             facts["epochs"] = [sha256(one) for one in kept]
         logits = logits.assign_attrs(label=checkpoint.method or name)
         found.append(NamedLogits(str(logits.attrs["label"]), name, logits, checkpoint.sha256, facts, epochs))
     return found
+
+
+def _images_of(checkpoint: "Checkpoint", source: LogitOptions) -> "Data | BoxData":
+    """The images of a student, with boxes where it is a detector."""
+    from kdviz.models.detection import is_detector
+
+    if not is_detector(checkpoint.name):
+        return open_data(checkpoint, source.data, source.root, source.split, source.adaptation)
+    from kdviz.checkpoints.related import load_boxes_of
+    from kdviz.data.adapt import Adaptation
+
+    plain = source.adaptation == Adaptation()
+    require(plain, f"{checkpoint.path}: --mean, --std, --channels and --damaged are not for detectors' data")
+    return load_boxes_of(checkpoint, source.data, root=source.root, split=source.split)
 
 
 def logits_file(name: str, checkpoint: "Checkpoint", figures: FigureOptions, *, alone: bool) -> Path:
@@ -268,11 +284,13 @@ def on_device(checkpoint: "Checkpoint", options: NetOptions) -> "Checkpoint":
 
 
 def collected(
-    checkpoint: "Checkpoint", teacher: "Checkpoint | None", data: "Data", where: Path, done: list, batch: int
+    checkpoint: "Checkpoint", teacher: "Checkpoint | None", data: "Data | BoxData", where: Path, done: list, batch: int
 ) -> Any:
     """The logits in the file `where` if they are of these very nets and images; else collected and written there."""
     from kdviz import collect_logits
+    from kdviz.analysis.detections import matched_logits
     from kdviz.base.files import read_dataset
+    from kdviz.data import BoxData
 
     wanted = {
         "student_sha256": checkpoint.sha256,
@@ -286,10 +304,15 @@ def collected(
             held = None  # a damaged file is written anew
         if held is not None and all(held.attrs.get(key) == value for key, value in wanted.items()):
             return held
+    if isinstance(data, BoxData):
+        done = []  # at this student's own boxes
     same = (one for one in done if all(one.attrs.get(key) == wanted[key] for key in ("teacher_sha256", "data_sha256")))
     shared = next((one["logits_teacher"] for one in same if "logits_teacher" in one), None)
     with progress(f"logits of {where.parent.name}") as advance:
         taught = teacher if shared is None else shared
-        logits = collect_logits(checkpoint, data, teacher=taught, batch=batch, progress=advance)
+        if isinstance(data, BoxData):
+            logits = matched_logits(checkpoint, data, teacher=taught, progress=advance)
+        else:
+            logits = collect_logits(checkpoint, data, teacher=taught, batch=batch, progress=advance)
     write(logits.assign_attrs(command="logits", subject=checkpoint.sha256), where)
     return logits

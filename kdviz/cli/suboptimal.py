@@ -136,13 +136,14 @@ def _descent_text(descent: "xr.Dataset") -> str:
 
 
 def _images(found: list[NamedLogits], source: LogitOptions) -> "Data | None":
-    """The images that the logits were collected from, or None where nobody says or the files are not here."""
-    from kdviz.data import load_data
+    """The images that the logits were collected from, or None where nobody says, the files are not here or the samples
+    are boxes."""
+    from kdviz.data import has_boxes, load_data
     from kdviz.data.external import named_by_file
 
     attrs = dict(getattr(found[0].logits, "attrs", {}))
     chosen = source.data or attrs.get("data")
-    if chosen is None:
+    if chosen is None or has_boxes(str(chosen)):
         return None
     try:
         chosen = source.data or named_by_file(str(chosen), where="the logits' file")

@@ -8,14 +8,15 @@ import os
 from pathlib import Path
 
 from kdviz.base.check import one_of
-from kdviz.data import cifar, fashion_mnist, folder, glyphs, tree  # noqa: F401 - they fill DATA
+from kdviz.data import cifar, coco, fashion_mnist, folder, glyphboxes, glyphs, tree  # noqa: F401 - they fill DATA
 from kdviz.data.base import DATA, SPLITS, Data, DataEntry
+from kdviz.data.boxes import BoxData, has_boxes, load_boxes
 from kdviz.data.external import is_external, load_function
 from kdviz.data.huggingface import load_hf
 
 DATA.accept(("folder:PATH", "hf:NAME", "package.module:function"))
 
-__all__ = ["DATA", "SPLITS", "Data", "DataEntry", "load_data"]
+__all__ = ["DATA", "SPLITS", "BoxData", "Data", "DataEntry", "has_boxes", "load_boxes", "load_data"]
 
 
 def load_data(name: str, *, split: str = "test", root: str | os.PathLike | None = None) -> Data:

@@ -124,7 +124,7 @@ def _compose(atlas: np.ndarray, p: dict[str, np.ndarray], noise: np.ndarray) -> 
 
 
 @lru_cache(maxsize=1)
-def _atlas() -> np.ndarray:
+def atlas() -> np.ndarray:
     """The masks of every class in every face, uint8 [1600, 64, 64], face by face."""
     import matplotlib
 
@@ -134,14 +134,14 @@ def _atlas() -> np.ndarray:
 
 def draw(split: str) -> np.ndarray:
     """The images uint8 [n, 3, 32, 32] of a split, drawn anew; image i shows class i mod 100."""
-    atlas, count = _atlas(), SIZES[split]
+    faces, count = atlas(), SIZES[split]
     draws = _Draws(split, count)
     parameters = _parameters(draws, np.arange(count, dtype=np.int32) % len(CLASSES))
     images = np.empty((count, 3, SIDE, SIDE), dtype=np.uint8)
     for start in range(0, count, _CHUNK):
         part = slice(start, min(start + _CHUNK, count))
         noise = draws.bytes(part.stop - start, 3 * SIDE * SIDE)
-        images[part] = _compose(atlas, {key: value[part] for key, value in parameters.items()}, noise)
+        images[part] = _compose(faces, {key: value[part] for key, value in parameters.items()}, noise)
     return images
 
 

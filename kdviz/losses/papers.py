@@ -244,3 +244,19 @@ REVIEWKD = Paper(
     2021,
     "2104.09044",
 )
+FGFI = Paper(
+    "wang2019distilling",
+    "Distilling Object Detectors with Fine-Grained Feature Imitation",
+    "Wang, Tao and Yuan, Li and Zhang, Xiaopeng and Feng, Jiashi",
+    "CVPR",
+    2019,
+    "1906.03609",
+)
+FASTER_RCNN = Paper(
+    "ren2015faster",
+    "Faster {R-CNN}: Towards Real-Time Object Detection with Region Proposal Networks",
+    "Ren, Shaoqing and He, Kaiming and Girshick, Ross and Sun, Jian",
+    "NeurIPS",
+    2015,
+    "1506.01497",
+)

@@ -19,6 +19,7 @@ from kdviz.models import Outputs
 # Other names of methods: those of the losses that have the same name as theirs, and of the ranking loss.
 NAMES = {**ALIASES, "rank_kendall": "rk", "rkkd": "rk", "kendall": "rk"}
 METHODS.accept(name for name in NAMES if name not in METHODS)
+LABELS = ("ce", "detector")  # the terms of the labels alone, which are counted once in a sum of methods
 
 
 def canonical(spec: str) -> str:
@@ -42,7 +43,8 @@ def build(
     """The objective of a method or of several joined by "+".
 
     A sum of methods keeps each one's distillation term at its own weight; cross-entropy is counted once, with the
-    weight that the first method gives it (none where the first has none, as pld). The ranking loss' weight (RKKD's
+    weight that the first method gives it (none where the first has none, as pld). In a sum with a method of detectors
+    ("detector+dist", "roi_kd+rk") the detector's own losses stand in its place. The ranking loss' weight (RKKD's
     gamma) is the first method's distillation weight, at most 1: .9 with kd, 1 with dkd; 1 where the first method
     compares features. `Objective.settings` shows what holds.
 
@@ -129,21 +131,27 @@ def _methods(spec: str) -> list[Method]:
 
 
 def _terms(methods: list[Method]) -> list[Term]:
-    """The summands, cross-entropy first; every name once."""
-    first = methods[0]
-    entropy = next((term for term in first.terms if term.name == "ce"), Term("ce", 0.0))
-    distils = next((term.weight for term in first.terms if term.name != "ce"), 0.9)
+    """The summands, the labels' first; every name once."""
+    first, labels = methods[0], _labels(methods)
+    distils = next((term.weight for term in first.terms if term.name not in LABELS), 0.9)
     gamma = min(distils, 1.0) if first.kind == "logit" else 1.0  # weights of features are in other units
-    terms, owner = [entropy], {}
+    terms, owner = [labels], {}
     for method in methods:
         for term in method.terms:
-            if term.name == "ce":
+            if term.name in LABELS:
                 continue
             if term.name in owner:
                 raise KdvizError(f"{owner[term.name]} and {method.name} both bring the term {term.name}; drop one")
             owner[term.name] = method.name
             terms.append(term._replace(weight=gamma) if method.name == "rk" and method is not first else term)
     return terms
+
+
+def _labels(methods: list[Method]) -> Term:
+    """The term of the labels: the detector's where a method has it, else the first method's cross-entropy."""
+    of_all = (term for method in methods for term in method.terms if term.name == "detector")
+    of_first = (term for term in methods[0].terms if term.name == "ce")
+    return next(of_all, None) or next(of_first, Term("ce", 0.0))
 
 
 def _presets(methods: list[Method], teacher: str | None, student: str | None) -> dict[str, Any]:

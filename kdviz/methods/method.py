@@ -93,7 +93,7 @@ class Method:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What its terms read: a subset of "teacher", "features", "preactivations", "pooled", "ids", "strong"."""
+        """What its terms read: a subset of `kdviz.methods.term.NEEDS`; "boxes" makes it a method of detectors."""
         return frozenset().union(*(term.needs for term in self.terms))
 
     @property

@@ -24,7 +24,7 @@ from kdviz.losses.inputs import wide
 from kdviz.methods.batch import Batch
 from kdviz.models import Outputs
 
-NEEDS = frozenset({"teacher", "features", "preactivations", "pooled", "ids", "strong"})
+NEEDS = frozenset({"teacher", "features", "preactivations", "pooled", "ids", "strong", "boxes"})
 
 # A loss' tensor -> where the step holds it, and what the term then needs. Stage maps are passed on without the stem.
 TENSORS: Mapping[str, tuple[Callable[[Outputs, Any, Batch], Any], frozenset[str]]] = {

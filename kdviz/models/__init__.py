@@ -29,6 +29,7 @@ from kdviz.models import (
     vgg,
     wrn,
 )
+from kdviz.models.detection import DETECTORS, is_detector
 from kdviz.models.evaluation import evaluating
 from kdviz.models.external import build_external, is_external, takes_drop_path
 from kdviz.models.features import with_features
@@ -43,7 +44,7 @@ for _family in (
 ):
     for _name, _net in _family.NETS.items():
         MODELS.add(_name, _net)
-MODELS.accept(("timm:NAME", "torchvision:NAME", "package.module:function"))
+MODELS.accept((*DETECTORS, "timm:NAME", "torchvision:NAME", "package.module:function"))
 # names that torchvision and timm have for nets of `MODELS`
 LIBRARY_NAMES = {**resnet_torchvision.LIBRARY_NAMES, **shufflev2_torchvision.LIBRARY_NAMES}
 
@@ -52,16 +53,19 @@ def build(name: str, *, classes: int = 100, seed: int | None = None, drop_path: 
     """A net with fresh weights, in training mode.
 
     Args:
-        name: of `MODELS`, or "timm:NAME", "torchvision:NAME", "package.module:function".
-        classes: number of classes, 2 or more.
+        name: of `MODELS`, of `kdviz.models.detection.DETECTORS`, or "timm:NAME", "torchvision:NAME",
+            "package.module:function".
+        classes: number of classes, 2 or more; of a detector, of objects, 1 or more.
         seed: the same seed gives the same weights and leaves torch's global random state as it was; None draws from it.
 
         drop_path: how often the last block's branch is left out in training, 0 to 1, where the net has drop-path.
 
     Raises: KdvizError for an unknown name, a library that is not installed, drop-path of a net without.
     """
-    require(isinstance(classes, int) and classes >= 2, f"{name}: classes must be a whole number above 1, got {classes}")
-    make = partial(build_external, name) if is_external(name) else MODELS[name]
+    least = 1 if is_detector(name) else 2
+    enough = isinstance(classes, int) and classes >= least
+    require(enough, f"{name}: classes must be a whole number above {least - 1}, got {classes}")
+    make = partial(build_external, name) if is_external(name) else DETECTORS.get(name) or MODELS[name]
     if drop_path:
         require(is_external(name) or takes_drop_path(make), f"{name}: has no drop-path; leave drop_path at 0")
         make = partial(make, drop_path=drop_path)

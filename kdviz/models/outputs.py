@@ -1,5 +1,6 @@
 """What every net of the house returns, and the way to the logits of any net."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ class Outputs(NamedTuple):
         pooled: the features that the classifier sees, `[n, c]`.
         preactivations: the same stages' maps before the activation.
         strong: outputs of the same net for the strongly augmented view, in training steps that have one.
+        losses: a detector's own training losses by name, scalars; its logits are of regions `[R, classes + 1]`, its
+            features the maps of its pyramid.
 
     >>> import torch
     >>> Outputs(torch.zeros(2, 5)).pooled is None
@@ -27,6 +30,7 @@ class Outputs(NamedTuple):
     pooled: Tensor | None = None
     preactivations: tuple[Tensor, ...] = ()
     strong: "Outputs | None" = None
+    losses: Mapping[str, Tensor] = {}
 
 
 def logits_of(output: Any) -> Tensor:

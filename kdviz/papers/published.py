@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: a label, or the pair of nets and the recipe that would run it."""
+    """A column: a label, or the pair of nets and the recipe that would run it; `measure` names the number shown, as a
+    run's metrics do."""
 
     label: str = ""
     teacher: str | None = None
     student: str | None = None
     recipe: str | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
+    measure: str = "top1"
 
     @property
     def name(self) -> str:
@@ -104,23 +106,28 @@ def _table(where: str, entry: dict[str, Any]) -> Table:
     return Table(columns=columns, rows=rows, **entry)
 
 
-def top1(checkpoint: "Checkpoint") -> float:
-    """Top-1 of the run's last epoch on the test split, per cent. Raises KdvizError where the file does not say."""
-    found = checkpoint.metrics.get("last", {}).get("top1")
+def last_score(checkpoint: "Checkpoint", measure: str = "top1") -> float:
+    """Top-1, or another number, of the run's last epoch on the test split, per cent.
+
+    Raises: KdvizError where the file does not say.
+    """
+    found = checkpoint.metrics.get("last", {}).get(measure)
     if found is None:
-        raise KdvizError(f"{checkpoint.path}: holds no test top-1; was the run finished? the same command resumes it")
+        name = {"top1": "top-1", "ap": "AP"}.get(measure, measure)
+        raise KdvizError(f"{checkpoint.path}: holds no test {name}; was the run finished? the same command resumes it")
     return 100 * found
 
 
-def best_top1(checkpoint: "Checkpoint") -> float:
-    """Highest test top-1 of the epochs that the run's journal scored (`kdviz train --score-every`), per cent; else NaN.
+def best_score(checkpoint: "Checkpoint", measure: str = "top1") -> float:
+    """Highest test top-1, or another number, of the epochs that the run's journal scored (`kdviz train --score-every`),
+    per cent; else NaN.
 
     The RKKD line of work reports this one; nothing here is chosen by it.
     """
     from kdviz.checkpoints.run_folder import RunFolder
 
     folder = RunFolder(checkpoint.path.parent)
-    scored = [entry["test"]["top1"] for entry in folder.epochs() if entry.get("test")]
+    scored = [entry["test"][measure] for entry in folder.epochs() if measure in entry.get("test", {})]
     return 100 * max(scored) if scored and folder.last == checkpoint.path else float("nan")
 
 
@@ -142,12 +149,15 @@ def compute(table: Table, inputs: Inputs) -> Results:
         reasons = [misfits(checkpoint, table, row, column, data_sha256) for column in table.columns]
         nearest = min(reasons, key=len)
         if nearest:
-            unmatched.append(f"{name}: {checkpoint.path}: top-1 {top1(checkpoint):.2f} %; {', '.join(nearest)}")
+            measure = table.columns[reasons.index(nearest)].measure
+            shown = f"{'top-1' if measure == 'top1' else measure} {last_score(checkpoint, measure):.2f} %"
+            unmatched.append(f"{name}: {checkpoint.path}: {shown}; {', '.join(nearest)}")
             continue
         data_sha256 = checkpoint.recipe["data_sha256"]
-        cell = table.rows.index(row), reasons.index(nearest)
-        last.setdefault(cell, []).append(top1(checkpoint))
-        best.setdefault(cell, []).append(best_top1(checkpoint))
+        for place in (place for place, why in enumerate(reasons) if not why):  # one run may be several numbers
+            cell, measure = (table.rows.index(row), place), table.columns[place].measure
+            last.setdefault(cell, []).append(last_score(checkpoint, measure))
+            best.setdefault(cell, []).append(best_score(checkpoint, measure))
     means = {"measured": _means(last, published.shape), "best": _means(best, published.shape)}
     counts = np.zeros(published.shape, dtype=int)
     for cell, found in last.items():
@@ -221,13 +231,17 @@ def _cell(published: float, measured: float, best: float) -> str:
 def commands(table: Table, into: str) -> list[str]:
     """Every cell's command, row by row, each with a run folder of its own below `into`.
 
-    A comment above each names the cell and the printed number.
+    A comment above each names the cell and the printed number; cells of one run stand above its one command.
     """
-    lines = []
+    lines: list[str] = []
     for row in table.rows:
+        before = None
         for column, value in zip(table.columns, row.values, strict=True):
             words = command(row, column)
-            if words:
-                folder = re.sub(r"[^\w.+]+", "-", f"{row.name}_{column.name}")
-                lines += [f"# {row.name}, {column.name}: published {value:.2f}", f"{words} -o {into}/{folder}"]
+            if not words:
+                continue
+            folder = re.sub(r"[^\w.+]+", "-", f"{row.name}_{column.name}")
+            run = lines.pop() if words == before else f"{words} -o {into}/{folder}"
+            lines += [f"# {row.name}, {column.name}: published {value:.2f}", run]
+            before = words
     return lines

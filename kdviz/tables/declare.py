@@ -9,7 +9,7 @@ from typing import Any
 
 from kdviz.base.check import KdvizError, existing, require, unknown
 
-MEASURES = ("top1", "top5")
+MEASURES = ("top1", "top5", "ap", "ap50", "ap75")
 TEACHER_RECIPES = {"rkkd": "rkkd-cifar100", "pld": "pld-cifar100"}
 
 
@@ -25,7 +25,7 @@ class Cell:
         recipe: a bundled recipe's name or a TOML file.
         settings: of the method's terms, {"kd.temperature": 4.0}.
         changes: of the recipe, {"epochs": 15}.
-        measure: "top1" or "top5".
+        measure: of `MEASURES`, as a run's metrics name it.
         published: the printed number, in per cent; NaN where there is none.
     """
 

@@ -22,6 +22,8 @@ WHICH = ("last", "best")
 def keep_hits(folder: Path, *, root: Path | None = None, device: str | None = None) -> None:
     """Write hits.npz into a finished run's folder, unless it is there and of these very checkpoints.
 
+    A detector's run has none: its images are not right or wrong.
+
     Args:
         folder: of the run.
         root: folder of the data set's files.
@@ -31,11 +33,14 @@ def keep_hits(folder: Path, *, root: Path | None = None, device: str | None = No
         return
     from kdviz.checkpoints import load_checkpoint
     from kdviz.data import load_data
+    from kdviz.models.detection import is_detector
     from kdviz.train.device import choose_device
 
     run, found = RunFolder(Path(folder)), {}
     for which, path in (("last", run.last), ("best", run.best)):
         checkpoint = load_checkpoint(path)
+        if is_detector(checkpoint.name):
+            return
         data = load_data(str(checkpoint.data), split="test", root=root)
         found[which] = predictions(checkpoint.model.to(choose_device(device)), data) == data.labels.numpy()
         found[f"{which}_sha256"] = np.array(digest_of(path))

@@ -9,6 +9,7 @@ from typing import Any
 from kdviz.base.check import KdvizError
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.methods import METHODS, canonical
+from kdviz.models.detection import is_detector
 from kdviz.tables.declare import Cell, Declaration
 from kdviz.tables.job import OPTIONS, Job, digest, digest_of, expected, images_of, load_imports, misfits
 from kdviz.tables.records import Outcome, facts_of, outcome_of, read_record
@@ -149,7 +150,8 @@ class _Builder:
     def teacher(self, cell: Cell) -> Job:
         """The job that trains a cell's teacher, by the labels alone, under seed 0."""
         based_on = self.declaration.teacher_recipe or str(cell.recipe)
-        recipe = self._recipe(cell, based_on, "ce", str(cell.teacher), 0, {}, teacher=True)
+        labels = "detector" if is_detector(cell.teacher) else "ce"
+        recipe = self._recipe(cell, based_on, labels, str(cell.teacher), 0, {}, teacher=True)
         return self._add(recipe, based_on, f"teacher_{cell.teacher}", None, None, None)
 
     def _recipe(

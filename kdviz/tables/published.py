@@ -43,7 +43,7 @@ def from_paper(paper: str, name: str, *, scale: str = "full", data: str | None =
             "data": data or table.data,
             "rows": rows,
             "columns": columns,
-            "teacher_recipe": TEACHER_RECIPES.get(paper),
+            "teacher_recipe": None if table.data == "coco" else TEACHER_RECIPES.get(paper),
         },
         where=f"{paper} {name}",
     )
@@ -55,7 +55,7 @@ def _row(row: printed.Row) -> dict[str, Any]:
 
 
 def _column(column: printed.Column) -> dict[str, Any]:
-    found = {key: getattr(column, key) for key in ("teacher", "student", "recipe")}
+    found = {key: getattr(column, key) for key in ("teacher", "student", "recipe", "measure")}
     return {"label": column.name, **found, "set": dict(column.set)}
 
 

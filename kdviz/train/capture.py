@@ -28,6 +28,8 @@ def obstacle(run: "Run") -> str | None:
         return f"on {run.batches.device.type} there are no CUDA graphs"
     if run.ranks.world > 1:
         return "the processes of torchrun exchange gradients within the step"
+    if "boxes" in run.objective.needs:
+        return "the host chooses a detector's boxes"
     if run.batches.images is None:
         return "images are read from files"
     if not can_be_captured(recipe.optimizer):

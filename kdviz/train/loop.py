@@ -19,7 +19,7 @@ from kdviz.base.seeds import derive
 from kdviz.base.signals import stop_requested
 from kdviz.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from kdviz.checkpoints.run_folder import RunFolder
-from kdviz.data import Data
+from kdviz.data import BoxData, Data
 from kdviz.methods import Batch
 from kdviz.models import Outputs
 from kdviz.train import state
@@ -31,7 +31,6 @@ from kdviz.train.loggers import Loggers
 from kdviz.train.optim import set_learning_rate
 from kdviz.train.profile import StepTrace
 from kdviz.train.recipe import Recipe
-from kdviz.train.score import evaluate, evaluate_by_class
 from kdviz.train.setup import Run, prepare
 from kdviz.train.tally import Tally
 
@@ -86,9 +85,10 @@ def train(
 ) -> dict[str, Any]:
     """Train `recipe` into the folder `out`, or go on where a run of the same recipe stopped there.
 
-    `out` gets journal.jsonl, last.pt and best.pt (best by top-1 on val, which is held out of train), state.pt for
-    resuming and, with `recipe.ema`, ema.pt, with `recipe.keep_epochs`, epochs/epoch_NNNN.pt. Ctrl-C ends after the
-    step in hand, with all saved. Processes of torchrun that all call this train one run together; the first writes.
+    `out` gets journal.jsonl, last.pt and best.pt (best by top-1, or a detector's AP, on val, which is held out of
+    train), state.pt for resuming and, with `recipe.ema`, ema.pt, with `recipe.keep_epochs`, epochs/epoch_NNNN.pt.
+    Ctrl-C ends after the step in hand, with all saved. Processes of torchrun that all call this train one run
+    together; the first writes.
 
     Args:
         recipe: the settings; see `Recipe`.
@@ -104,7 +104,7 @@ def train(
             `kdviz.train.setup.Machine`.
     Returns:
         {"best": {"epoch", "top1", "top5", "loss", "val_top1"}, "last": {...}}: fractions on the test split, loss in
-        nats.
+        nats; of a detector "ap", "ap50" and "ap75" in their place.
     Raises:
         KdvizError: a missing or mismatched teacher, another recipe's run in `out`, a loss that is no longer finite.
         KeyboardInterrupt: after saving, when interrupted.
@@ -291,7 +291,7 @@ def _close_epoch(run: Run, loop: Loop, at: state.Position, means: dict, pace: di
     if recipe.score_every and (number % recipe.score_every == 0 or number == recipe.epochs):
         entry["test"] = _measured(run, run.student, run.test)
     measured = {"epoch": number, **{f"val_{key}": value for key, value in val.items()}}
-    better = not val or at.best is None or val["top1"] > at.best["val_top1"]
+    better = not val or at.best is None or val[run.chosen_by] > at.best[f"val_{run.chosen_by}"]
     best = measured if better else at.best
     metrics = {"best": best, "last": measured}
     for which in ("best", "last") if better else ("last",):
@@ -309,8 +309,8 @@ def _close_epoch(run: Run, loop: Loop, at: state.Position, means: dict, pace: di
     return after
 
 
-def _measured(run: Run, net: nn.Module, data: Data | None) -> dict[str, float]:
-    return {} if data is None else evaluate(net, data, workers=run.workers)
+def _measured(run: Run, net: nn.Module, data: Data | BoxData | None) -> dict[str, float]:
+    return {} if data is None else run.score(net, data, workers=run.workers)[0]
 
 
 def _write(run: Run, path: Path, epoch: int, metrics: dict[str, Any], which: str) -> None:
@@ -324,13 +324,14 @@ def _finish(run: Run) -> dict[str, Any]:
     files |= {"ema": run.folder.ema} if run.step.average is not None else {}
     found = {which: load_checkpoint(path, model=run.recipe.student) for which, path in files.items()}
     metrics: dict[str, Any] = {}
-    last, by_class = evaluate_by_class(found["last"].model.to(run.batches.device), run.test, workers=run.workers)
+    last, by_class = run.score(found["last"].model.to(run.batches.device), run.test, workers=run.workers)
     for which, checkpoint in found.items():
         before = found["last"].metrics.get(which, {"epoch": checkpoint.epoch})
         same = which == "last" or (which == "best" and checkpoint.epoch == found["last"].epoch)
         on_test = last if same else _measured(run, checkpoint.model.to(run.batches.device), run.test)
         metrics[which] = {**before, **on_test}
-    scored = [(entry["test"]["top1"], -entry["epoch"], entry) for entry in run.folder.epochs() if entry.get("test")]
+    chosen = run.chosen_by
+    scored = [(entry["test"][chosen], -entry["epoch"], entry) for entry in run.folder.epochs() if entry.get("test")]
     if scored:
         entry = max(scored)[2]
         metrics["best_test"] = {"epoch": entry["epoch"], **entry["test"]}
@@ -339,5 +340,5 @@ def _finish(run: Run) -> dict[str, Any]:
             files[which], model=checkpoint.model, epoch=checkpoint.epoch, metrics=metrics, which=which, **run.record
         )
     digests = {which: sha256(files[which]) for which in ("best", "last")}
-    run.folder.log("end", metrics=metrics, top1_by_class=by_class, sha256=digests)
+    run.folder.log("end", metrics=metrics, sha256=digests, **{f"{chosen}_by_class": by_class})
     return metrics

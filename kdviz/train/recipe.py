@@ -29,6 +29,8 @@ class Recipe(BaseModel):
             last epoch is also called the best, because nothing is left to choose by; a fraction keeps so much of all
             training images for val.
         epochs: passes over the training split.
+        iterations: steps of the whole run of a detector, a multiple of epochs; an epoch is then so many steps, whatever
+            number of images that is.
         batch: images in one update.
         accumulate: equal parts that a batch is computed in, one after another, to save memory.
         optimizer: "sgd", "adam", "adamw", a name of pytorch-optimizer, or "timm:NAME"; lr is the peak, after a linear
@@ -37,8 +39,9 @@ class Recipe(BaseModel):
         clip_grad: the largest norm of all gradients together; 0: not clipped.
         ema: decay of the weights' moving average, which is measured and saved beside; 0: none.
         label_smoothing: of the cross-entropy's targets.
-        augment: "crop" (4 pixels of padding, flip), "resized_crop" (a box of random area and shape, flip), or "none".
-        image_size: side in pixels of resized_crop [default: the data set's].
+        augment: "crop" (4 pixels of padding, flip), "resized_crop" (a box of random area and shape, flip), "none", or
+            "flip" (of detectors).
+        image_size: side in pixels of resized_crop; of detectors, of the images' shorter side [default: the data set's].
         resized_scale: smallest and largest area of that box, as fractions of the image.
         rand_augment: two random operations on each image, then a grey square.
         colour_jitter: largest relative change of brightness, contrast and saturation.
@@ -78,7 +81,7 @@ class Recipe(BaseModel):
     decay: float = Field(0.1, gt=0, le=1e6)
     min_lr: float = Field(0.0, ge=0, le=1e6)
     warmup: float = Field(1.0, ge=0, le=1e6)
-    augment: Literal["crop", "resized_crop", "none"] = "crop"
+    augment: Literal["crop", "resized_crop", "flip", "none"] = "crop"
     features_at: tuple[str, ...] = ()
     teacher_features_at: tuple[str, ...] = ()
     seed: int = Field(0, ge=-(2**63), lt=2**63)
@@ -107,6 +110,7 @@ class Recipe(BaseModel):
     random_erasing: float = Field(0.0, ge=0, le=1)
     eval_crop: float = Field(0.875, gt=0, le=1)
     sync_bn: bool = False
+    iterations: int | None = Field(None, gt=0, le=10**9)
 
     @field_validator("milestones")
     @classmethod
@@ -139,6 +143,8 @@ class Recipe(BaseModel):
     def _agrees(self) -> "Recipe":
         if self.batch % self.accumulate or self.batch // self.accumulate < 2:
             raise ValueError(f"accumulate: {self.batch} images cannot be cut into {self.accumulate} equal parts of two")
+        if self.iterations is not None and self.iterations % self.epochs:
+            raise ValueError(f"iterations: {self.iterations} steps cannot be cut into {self.epochs} epochs")
         return self
 
     def learning_rate(self, epoch: float) -> float:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 from kdviz.base.check import KdvizError, require
 from kdviz.checkpoints import Checkpoint
 from kdviz.checkpoints.run_folder import RunFolder
-from kdviz.data import Data
+from kdviz.data import BoxData, Data
 from kdviz.data.augment import PADDING, count_views
 from kdviz.losses import validate_logits
 from kdviz.methods import METHODS, Batch, Objective, Probe, canonical
 from kdviz.methods import build as build_objective
 from kdviz.models import Outputs
 from kdviz.models import build as build_model
+from kdviz.models.detection import is_detector
 from kdviz.models.features import with_features
 from kdviz.models.view import see
 from kdviz.train.batches import Batches, batches_of
@@ -28,6 +30,7 @@ from kdviz.train.ema import averaged
 from kdviz.train.optim import build_optimizer, can_be_captured, parameter_groups
 from kdviz.train.outputs import FEATURES, probe_outputs
 from kdviz.train.recipe import Recipe
+from kdviz.train.score import evaluate_by_class
 from kdviz.train.splits import test_split, training_split, validation_split
 from kdviz.train.step import Step
 from kdviz.train.sync_bn import synchronize
@@ -48,6 +51,8 @@ class Run:
         record: what every checkpoint of the run says of itself.
         workers: processes that read images, where these stay in files.
         ranks: the processes of torchrun that train it together.
+        score: measures a net on a split: (net, split, workers=) -> (numbers by name, the same of each class).
+        chosen_by: the number that the best epoch has the most of.
     """
 
     recipe: Recipe
@@ -55,13 +60,15 @@ class Run:
     student: nn.Module
     step: Step
     batches: Batches
-    val: Data | None
-    test: Data
+    val: Data | BoxData | None
+    test: Data | BoxData
     table: TeacherTable | None
     record: dict[str, Any]
     workers: int = 0
     live: str | None = None
     ranks: Ranks = ALONE
+    score: Callable[..., tuple[dict[str, float], list[float | None]]] = evaluate_by_class
+    chosen_by: str = "top1"
 
     @property
     def objective(self) -> Objective:
@@ -100,6 +107,16 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
         serve, logits that are not finite.
     """
     machine = Machine(**settings)
+    if is_detector(recipe.student):
+        from kdviz.train.detection import prepare_detector
+
+        return prepare_detector(recipe, folder, teacher=teacher, machine=machine)
+    require(
+        "boxes" not in needs_of(recipe.method),
+        f"train: {recipe.method} is of detectors, but {recipe.student} is none; say --student fasterrcnn_resnet18_fpn",
+    )
+    for setting, unset in (("iterations", recipe.iterations is None), ("augment=flip", recipe.augment != "flip")):
+        require(unset, f"train: {setting} is of detectors, but {recipe.student} is none")
     where = choose_device(machine.device)
     precision = choose_precision(recipe.precision, where)
     data = training_split(recipe, machine.root)
@@ -112,7 +129,7 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
         see(student, size=recipe.student_size)
     seen = with_features(student, recipe.features_at) if recipe.features_at else student
     frozen = None
-    if "teacher" in _needs(recipe.method):
+    if "teacher" in needs_of(recipe.method):
         frozen = frozen_teacher(recipe, teacher, data, where)
         frozen = with_features(frozen, recipe.teacher_features_at) if recipe.teacher_features_at else frozen
     ranks = machine.ranks
@@ -127,7 +144,7 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
         called,
         frozen,
         objective,
-        _optimizer(recipe, where, student, objective),
+        optimizer_of(recipe, where, student, objective),
         precision,
         parts=recipe.accumulate,
         clip=recipe.clip_grad,
@@ -139,7 +156,7 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
         sample = sample_of(batches)
         together = Together(called, objective, precision, ranks)
         step = replace(step, exchange=Exchange(together, recipe.accumulate, (sample, step.teach(sample))))
-    record = _record(recipe, data, objective, teacher if frozen is not None else None, precision)
+    record = record_of(recipe, data, objective, teacher if frozen is not None else None, precision)
     table, live = None, None
     if machine.teacher_cache is not None and frozen is not None:
         live = live_teacher(recipe, objective, batches)
@@ -186,7 +203,8 @@ def teacher_key(recipe: Recipe, teacher: Checkpoint | None) -> str:
     return "/".join([teacher.sha256, *view])
 
 
-def _optimizer(recipe: Recipe, device: torch.device, *modules: nn.Module) -> torch.optim.Optimizer:
+def optimizer_of(recipe: Recipe, device: torch.device, *modules: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's optimizer over what can be trained of the student and the method."""
     groups = parameter_groups(*modules, weight_decay=recipe.weight_decay, no_decay=recipe.no_decay)
     return build_optimizer(
         groups,
@@ -198,7 +216,8 @@ def _optimizer(recipe: Recipe, device: torch.device, *modules: nn.Module) -> tor
     )
 
 
-def _needs(spec: str) -> frozenset[str]:
+def needs_of(spec: str) -> frozenset[str]:
+    """What the terms of a method, or of several joined by "+", read: a subset of `kdviz.methods.term.NEEDS`."""
     return frozenset().union(*(METHODS[name].needs for name in canonical(spec).split("+")))
 
 
@@ -249,9 +268,10 @@ def open_table(folder: Path, batches: Batches, key: str, precision: str) -> Teac
     )
 
 
-def _record(
-    recipe: Recipe, data: Data, objective: Objective, teacher: Checkpoint | None, precision: str
+def record_of(
+    recipe: Recipe, data: Data | BoxData, objective: Objective, teacher: Checkpoint | None, precision: str
 ) -> dict[str, Any]:
+    """What every checkpoint of a run says of itself."""
     normalization = {"mean": list(data.mean), "std": list(data.std)}
     named = teacher and {"path": str(teacher.path), "sha256": teacher.sha256, "name": teacher.name}
     return {
@@ -271,7 +291,7 @@ def _record(
     }
 
 
-def frozen_teacher(recipe: Recipe, teacher: Checkpoint | None, data: Data, device: torch.device) -> nn.Module:
+def frozen_teacher(recipe: Recipe, teacher: Checkpoint | None, data: Data | BoxData, device: torch.device) -> nn.Module:
     """The teacher, frozen and on the device, seeing images as the recipe says.
 
     Raises: KdvizError: no teacher, one of another data set, or one trained with other constants than the data's, unless

@@ -32,7 +32,8 @@ def methods() -> list[str]:
     """Every method that stands alone, then the sums."""
     from kdviz.methods import METHODS
 
-    return [*sorted(name for name in METHODS if name not in PLUG_INS), *SUMS]
+    alone = [name for name, method in METHODS.items() if name not in PLUG_INS and "boxes" not in method.needs]
+    return [*sorted(alone), *SUMS]
 
 
 def folder(data: str, method: str, seed: int) -> Path:

@@ -1,0 +1,143 @@
+"""From a recipe to a detector's run: data, nets, method, optimizer, all checked."""
+
+import os
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from kdviz.base.check import require
+from kdviz.checkpoints import Checkpoint
+from kdviz.checkpoints.run_folder import RunFolder
+from kdviz.data import DATA, BoxData, load_boxes
+from kdviz.data.boxes import joined
+from kdviz.losses import validate_logits
+from kdviz.methods import Objective, Probe
+from kdviz.methods import build as build_objective
+from kdviz.models import build as build_model
+from kdviz.models import evaluating
+from kdviz.models.detection import at_size, is_detector
+from kdviz.train.batches import Batches
+from kdviz.train.detection.batches import BoxBatches
+from kdviz.train.detection.score import score_boxes
+from kdviz.train.detection.step import DetectorStep
+from kdviz.train.device import choose_device, choose_precision, loss_scaler
+from kdviz.train.ema import averaged
+from kdviz.train.recipe import Recipe
+from kdviz.train.setup import Machine, Run, frozen_teacher, needs_of, optimizer_of, record_of
+
+# Settings of recipes that mean nothing to a detector's run; all must stand at their defaults.
+UNUSED = (
+    *("compile", "drop_path", "student_size", "teacher_size", "teacher_normalization", "features_at"),
+    *("teacher_features_at", "label_smoothing", "rand_augment", "colour_jitter", "mixup", "cutmix", "random_erasing"),
+)
+
+
+def prepare_detector(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, machine: Machine) -> Run:
+    """The run of a recipe whose student is a detector, before its first step.
+
+    Raises: KdvizError: settings that detectors do not have, a method without the detector's own losses, a missing or
+        mismatched teacher, a data set without boxes, torchvision that does not load.
+    """
+    _check(recipe)
+    where = choose_device(machine.device)
+    precision = choose_precision(recipe.precision, where)
+    data, val, test = _splits(recipe, machine.root)
+    side = recipe.image_size or data.side
+
+    def seeing(net: nn.Module) -> nn.Module:
+        at_size(net, side, mean=data.mean, std=data.std)
+        return net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    student, frozen = seeing(build_model(recipe.student, classes=data.classes, seed=recipe.seed)), None
+    if "teacher" in needs_of(recipe.method):
+        if teacher is not None:
+            require(is_detector(teacher.name), f"the teacher {teacher.path} is a {teacher.name}, no detector")
+        frozen = seeing(frozen_teacher(recipe, teacher, data, where))
+    batches = BoxBatches(recipe, data, where, machine.workers)
+    named = teacher if frozen is not None else None
+    step = DetectorStep(
+        student,
+        student,
+        frozen,
+        objective := _objective(recipe, student, named, frozen, batches),
+        optimizer_of(recipe, where, student, objective),
+        precision,
+        parts=recipe.accumulate,
+        clip=recipe.clip_grad,
+        average=averaged(student) if recipe.ema else None,
+        decay=recipe.ema,
+        scaler=loss_scaler(precision, where),
+    )
+    record = record_of(recipe, data, objective, named, precision)
+    record["recipe"]["image_size"] = side
+    table = machine.teacher_cache is not None and frozen is not None
+    return Run(
+        recipe,
+        folder,
+        student,
+        step,
+        cast(Batches, batches),  # serves a detector's step as Batches do any other
+        val,
+        test,
+        None,
+        record,
+        workers=machine.workers,
+        live="its regions are the student's, new in every step" if table else None,
+        score=score_boxes,
+        chosen_by="ap",
+    )
+
+
+def _check(recipe: Recipe) -> None:
+    default = Recipe.model_validate({})
+    changed = [name for name in UNUSED if getattr(recipe, name) != getattr(default, name)]
+    require(not changed, f"train: {', '.join(changed)} cannot be set for a detector; leave them at their defaults")
+    require(
+        recipe.augment in ("flip", "none"),
+        f"train: a detector's images are flipped or left as they are; set augment=flip or none, not {recipe.augment}",
+    )
+    require(
+        isinstance(recipe.holdout, bool), "train: a detector's holdout is split or none, not a fraction of the images"
+    )
+    require(
+        "boxes" in needs_of(recipe.method),
+        f"train: {recipe.method} has none of a detector's own losses; say roi_kd, roi_dkd, roi_pld, fgfi, fpn_fitnet,"
+        f" or detector+{recipe.method}",
+    )
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    require(alone, "train: a detector is trained by one process; start it without torchrun")
+
+
+def _splits(recipe: Recipe, root: Path | None) -> tuple[BoxData, BoxData | None, BoxData]:
+    """The images to train on (those with boxes), to choose by and to test on."""
+    whole = load_boxes(recipe.data, split="train", root=root)
+    val = load_boxes(recipe.data, split="val", root=root) if recipe.holdout else None
+    if not recipe.holdout and not DATA[recipe.data.partition(":")[0]].val_is_test:
+        whole = joined(whole, load_boxes(recipe.data, split="val", root=root))
+    data = whole.trainable()
+    if recipe.limit and recipe.limit < len(data):
+        data = data.subset(recipe.limit, seed=recipe.seed)
+    return data, val, load_boxes(recipe.data, split="test", root=root)
+
+
+def _objective(
+    recipe: Recipe, student: nn.Module, teacher: Checkpoint | None, frozen: nn.Module | None, batches: BoxBatches
+) -> Objective:
+    """The method, built for what both nets show on two images, which is validated here."""
+    probing = DetectorStep(student, student, frozen, None, None, "fp32")  # type: ignore[arg-type]
+    nets = [student] if frozen is None else [student, frozen]
+    with torch.random.fork_rng(), torch.no_grad(), evaluating(*nets):
+        learnt, taught, seen = probing.views(batches.first(2))
+    validate_logits(learnt.logits, None if taught is None else taught.logits, seen.labels, who="train")
+    classes = batches.data.classes + 1  # background is one
+    probe = Probe(learnt, taught, classes, seen.labels, recipe.seed, frozen)
+    return build_objective(
+        recipe.method,
+        classes=classes,
+        student=recipe.student,
+        teacher=teacher.name if teacher else None,
+        settings=recipe.settings,
+        probe=probe,
+    ).to(batches.device)
