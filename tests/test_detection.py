@@ -504,7 +504,7 @@ def facts_of(checkpoint):
         ({"augment": "crop"}, "set augment=flip or none, not crop"),
         ({"mixup": 0.2}, "mixup cannot be set for a detector"),
         ({"holdout": 0.1}, "a detector's holdout is split or none"),
-        ({"data": "glyphs100"}, "has one label per image and no boxes; detectors train on coco, glyphboxes"),
+        ({"data": "glyphs100"}, "has one label per image and no boxes; detectors train on "),
         ({"method": "roi_kd"}, "the method needs a teacher"),
         (
             {"student": "resnet8", "data": "glyphs100", "augment": "crop"},

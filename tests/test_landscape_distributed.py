@@ -158,7 +158,7 @@ def test_points_that_never_came_back_are_done_by_rank_0(tmp_path, monkeypatch):
             self.value += 2
             return self.value
 
-    monkeypatch.setattr(distributed, "_store", lambda *_: Greedy())
+    monkeypatch.setattr(distributed, "shared_store", lambda *_: Greedy())
     monkeypatch.setattr(distributed, "PATIENCE", 0.3)
     found = distributed.distributed_sweep(bowl, SPOT, PAIR, AXIS, AXIS, journal=tmp_path / "points.jsonl")
     np.testing.assert_array_equal(found.loss, np.add.outer(np.square(AXIS), np.square(AXIS)))

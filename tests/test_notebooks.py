@@ -10,8 +10,8 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
-def test_there_are_seven():
-    assert [path.name[0] for path in NOTEBOOKS] == list("1234567")
+def test_there_are_eight():
+    assert [path.name[0] for path in NOTEBOOKS] == list("12345678")
 
 
 @pytest.mark.slow

@@ -100,6 +100,7 @@ def test_a_killed_rank_is_started_again_and_the_result_is_the_same(tmp_path, tea
     found, wanted = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
     events = [event["event"] for event in RunFolder(tmp_path / "killed").events()]
+    events = [event for event in events if event != "failed"]  # what the other rank says of its lost neighbour
     assert events == ["start", "epoch", "resume", "epoch", "end"]
 
 
@@ -154,7 +155,7 @@ def part(held, rows):
     return held
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if "boxes" not in method.needs])
 def test_a_method_is_a_mean_over_samples_or_says_that_it_couples_them(name):
     generator = torch.Generator().manual_seed(0)
     student, teacher = outputs(12, generator), outputs(12, generator)

@@ -204,12 +204,18 @@ def test_torch_is_never_imported_and_the_first_page_waits_for_nothing_heavy(plac
 
 
 def test_ctrl_c_ends_it_quietly(place):
-    command = [sys.executable, "-m", "kdviz", "view", str(place), "--no-open"]
+    # a shell's background job ignores SIGINT, and so would its children
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program += "; from kdviz.cli.app import main; main()"
+    command = [sys.executable, "-c", program, "view", str(place), "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert re.match(r"http://127\.0\.0\.1:\d+/ ", process.stdout.readline())
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, out.strip(), err) == (0, "", "")
 
 
@@ -230,7 +236,11 @@ def test_a_run_is_finished_stopped_failed_or_running(place, answers):
 
 
 def test_synthetic_data_sets_are_called_so(answers):
-    ours = {name: entry for name, entry in DATA.items() if entry.load.__module__.startswith("kdviz.")}
+    ours = {
+        name: entry
+        for name, entry in DATA.items()
+        if getattr(entry.load, "func", entry.load).__module__.startswith("kdviz.")
+    }
     assert {name for name, entry in ours.items() if entry.synthetic} == SYNTHETIC
     assert {one["data"] for one in answers.json("/api/overview")["runs"]} == {"glyphs100 (synthetic)"}
 
@@ -372,7 +382,7 @@ def test_an_audits_samples_are_read(tmp_path):
     import xarray as xr
 
     ranked = ("sample", "rank")
-    attrs = {"kind": "samples", "data": "cifar10", "split": "test", "class_names": ["a", "b", "c"]}
+    attrs = {"kind": "samples", "data": "cifar10", "split": "test"}
     made = xr.Dataset(
         {
             "image": ("sample", [7, 9]),
@@ -385,7 +395,8 @@ def test_an_audits_samples_are_read(tmp_path):
             "kl": ("sample", [0.5, 0.25]),
             "embedding_student": (("sample", "axis"), [[0.0, 1.0], [2.0, 3.0]]),
         },
-        attrs=attrs,
+        {"rank": [1, 2], "class_name": ("channel", ["a", "b", "c"])},
+        attrs,
     )
     write_dataset(made, tmp_path / "samples.nc")
     library = Library([tmp_path])
@@ -407,8 +418,12 @@ def test_an_audits_embeddings_join_the_samples_by_their_numbers(tmp_path):
     position = np.arange(2 * 1 * 2 * 2, dtype=float).reshape(1, 2, 2, 2)  # tsne; teacher, student; samples 7 and 3
     coords = {"method": ["tsne"], "net": ["teacher", "student"], "sample": [7, 3], "axis": ["x", "y"]}
     attrs = known.attrs | {"kind": "embeddings", "data_sha256": "d" * 64, "finding": "half of them"}
+    coords |= {"class_name": known["class_name"], "measure": ["shared"], "compared": ["student"]}
     made = xr.Dataset({"position": (("method", "net", "sample", "axis"), position)}, coords, attrs)
-    write_dataset(made.assign(value=(("measure", "compared"), [[0.5]])), tmp_path / "embeddings.nc")
+    made["target"], made["kept"] = ("sample", [1, 0]), ("channel", [0.5] * 4)
+    for name in ("value", "difference"):
+        made = made.assign({f"{name}{end}": (("measure", "compared"), [[0.5]]) for end in ("", "_low", "_high")})
+    write_dataset(made, tmp_path / "embeddings.nc")
     asked = Answers(Library([tmp_path]))
     result = asked.json("/api/result", id=ids(asked)["embeddings.nc"])
     assert (result["view"], result["finding"]) == ({"type": "embedding"}, "half of them")

@@ -19,8 +19,6 @@ from kdviz import load_checkpoint
 from kdviz.train import load_recipe, train
 from kdviz.train.step import Step
 
-CASES = json.loads(Path(sys.argv[1]).read_text())
-
 
 def dying_at(number):
     """The step function, that ends this process at its call of that number."""
@@ -38,6 +36,7 @@ def dying_at(number):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    CASES = json.loads(Path(sys.argv[1]).read_text())
     rank, step = CASES.get("kill") or (-1, 0)
     if rank == int(os.environ.get("RANK", "0")) and os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
         Step.__call__ = dying_at(step)

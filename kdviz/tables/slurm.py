@@ -65,7 +65,7 @@ def job_name(plan: str) -> str:
     """The name of a plan's arrays in Slurm, by which a later command finds them.
 
     >>> job_name("/home/me/reports/tables/rkkd_tab2")
-    'kdviz-1dd22b48a8'
+    'kdviz-f674ac7fda'
     """
     return f"kdviz-{hashlib.sha256(plan.encode()).hexdigest()[:10]}"
 
