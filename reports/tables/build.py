@@ -9,8 +9,8 @@ work. Nets are small and glyphs100 is synthetic: a replication of the papers' qu
 """
 
 import argparse
+import json
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +78,8 @@ def page() -> str:
             lines.append(f"| {says} | {one['claim']} | {one['agrees']} | {verdict} | {numbers} |")
     lines += ["", f"Not measured yet: {', '.join(missing)}." if missing else "Every table of the list is here."]
     lines += ["", "The commands:", "", "```sh"]
-    lines += [shlex.join(command(*key, workers=2)) for key in TABLES if " ".join(key) not in missing]
+    manifests = [HERE / f"{paper}_{name}_small" / "manifest.json" for paper, name in TABLES]
+    lines += [json.loads(path.read_text())["command"] for path in manifests if path.is_file()]
     return "\n".join([*lines, "```"]) + "\n"
 
 
