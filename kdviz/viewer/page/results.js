@@ -187,7 +187,7 @@ function embedding(samples, images, choose, chosen) {
 
 // Each measure of the student and of the nets beside it, with its interval.
 function numbersTable({ measure, compared, mean, low, high }) {
-  const cell = (r, c) => (mean[r][c] === null ? "–" : low[r][c] === null ? short(mean[r][c], 3) : `${short(mean[r][c], 3)} (${short(low[r][c], 3)} to ${short(high[r][c], 3)})`);
+  const cell = (r, c) => (mean[r][c] === null ? "–" : low[r][c] === null ? short(mean[r][c], 3) : `${short(mean[r][c], 3)}\n[${short(low[r][c], 3)}, ${short(high[r][c], 3)}]`);
   return table(["", ...compared], measure.map((name, r) => [name, ...compared.map((_, c) => cell(r, c))]));
 }
 
