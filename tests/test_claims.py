@@ -47,6 +47,14 @@ def test_equal_values_are_never_told_apart_and_separate_ones_reach_the_least_p()
         permutation_p([], [1.0])
 
 
+def test_a_value_that_is_not_finite_tells_nothing():
+    assert np.isnan(permutation_p([1.0, 2.0, 3.0, np.nan], [7.0, 8.0, 9.0, 10.0]))
+    broken = values(kl=[5, 6, 7, np.nan, 1, 2, 3, 4], tau_b=[1, 2, 3, 4, 5, 6, 7, 8])
+    found = verdicts(broken, GROUPS, ["closer"])
+    assert list(found["told"].sel(other="kd+rk").values) == ["yes", UNCLEAR]
+    assert found["verdict"].item() == UNCLEAR
+
+
 GROUPS = {"kd": ["a", "b", "c", "d"], "kd+rk": ["e", "f", "g", "h"]}
 
 
@@ -82,7 +90,8 @@ def test_a_clear_loss_is_a_no_and_a_single_quantity_decides_alone():
     assert float(found["p"][0, 0]) == pytest.approx(2 / 70)
     strict = verdicts(worse, GROUPS, ["calibrated"], level=0.01)
     assert strict["verdict"].item() == "not told apart"
-    assert any("no p-value can be below 0.029" in line for line in sentences(strict))
+    said = next(line for line in sentences(strict) if "no p-value can be below 0.029" in line)
+    assert "5 runs of each can" in said  # 2 / C(10, 5) is .008, 2 / C(8, 4) is .029
     text = rows(found)
     assert text[0][:3] == ["quantity", "claimed", "group"]
     assert text[2][-3:] == ["+0.1", "0.029", "no"]

@@ -98,6 +98,12 @@ def test_unknown_papers_and_figures_get_a_close_match():
         PAPERS["pld"].entries["fig33"]
 
 
+def test_the_declarations_need_no_torch():
+    program = "import sys, kdviz.papers; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "False", done.stderr
+
+
 def test_an_entry_without_its_inputs_says_what_to_give():
     with pytest.raises(KdvizError, match="needs data"):
         PAPERS["rkkd"].entries["fig3"].results(Inputs())

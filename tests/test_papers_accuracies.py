@@ -7,9 +7,9 @@ import xarray as xr
 from kdviz import plots
 from kdviz.base.check import KdvizError
 from kdviz.base.files import write_dataset
+from kdviz.base.statistics import told
 from kdviz.papers import PAPERS, Inputs, findings, published
 from kdviz.papers.accuracies import NothingMeasured
-from kdviz.papers.gains import told
 from kdviz.tables.published import from_paper
 
 PLD, RKKD = PAPERS["pld"].entries, PAPERS["rkkd"].entries

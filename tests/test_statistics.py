@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from kdviz.base.check import KdvizError
-from kdviz.metrics.statistics import difference, improvement, over_columns, spread, student_interval
+from kdviz.base.statistics import difference, improvement, over_columns, spread, student_interval
 
 RNG = np.random.default_rng(7)
 BASE, OTHER = RNG.normal(0.70, 0.01, 12), RNG.normal(0.71, 0.01, 12)

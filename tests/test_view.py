@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from html.parser import HTMLParser
 from urllib.parse import quote
 
@@ -50,12 +49,8 @@ def answers(place):
 
 @pytest.fixture(scope="module")
 def server(place):
-    with Server(Library([place])) as found:
-        thread = threading.Thread(target=found.serve_forever, daemon=True)
-        thread.start()
+    with viewed.served(place) as found:
         yield found
-        found.shutdown()
-        thread.join()
 
 
 def ids(answers):

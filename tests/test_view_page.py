@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import threading
 import time
 
 import browser
@@ -14,8 +13,6 @@ import viewed
 from kdviz.base.files import read_dataset
 from kdviz.base.lock import locked
 from kdviz.viewer import view
-from kdviz.viewer.library import Library
-from kdviz.viewer.server import Server
 
 pytestmark = pytest.mark.skipif(
     browser.chromium() is None or importlib.util.find_spec("websocket") is None,
@@ -40,12 +37,8 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(place):
-    with Server(Library([place])) as found:
-        thread = threading.Thread(target=found.serve_forever, daemon=True)
-        thread.start()
+    with viewed.served(place) as found:
         yield found
-        found.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

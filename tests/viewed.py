@@ -1,6 +1,8 @@
 """A folder with everything that `kdviz view` shows, small and with known contents; names in it are hostile."""
 
 import json
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 import xarray as xr
@@ -9,6 +11,8 @@ from PIL import Image
 from kdviz.analysis.histogram import histogram
 from kdviz.analysis.ranks import tau
 from kdviz.base.files import write_dataset
+from kdviz.viewer.library import Library
+from kdviz.viewer.server import Server
 
 EVIL = "<script>hacked=1</script>"
 NAMES = ("one", EVIL, "</script><img src=x onerror=hacked=1>", "four")
@@ -104,3 +108,14 @@ def build(folder):
     journal(folder / "runs" / "broken", failed=f"the loss is not finite {EVIL}")
     journal(folder / "runs" / "<img src=x onerror=hacked=1>", name=EVIL)
     return found
+
+
+@contextmanager
+def served(folder):
+    """A server of the folder's page, for as long as the block lasts."""
+    with Server(Library([folder])) as found:
+        thread = threading.Thread(target=found.serve_forever, daemon=True)
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()

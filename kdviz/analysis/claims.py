@@ -11,11 +11,11 @@ import numpy as np
 import xarray as xr
 
 from kdviz.base.check import require, unknown
+from kdviz.base.statistics import NO, NOT_TOLD, YES
 
 if TYPE_CHECKING:
     from kdviz.data import Data
 
-YES, NO, NOT_TOLD = "yes", "no", "not told apart"
 LEVEL = 0.05
 EXACT = 200_000  # relabellings up to which all are counted
 DRAWS = 20_000  # drawn where there are more
@@ -27,7 +27,7 @@ class Quantity:
 
     Attributes:
         title: what it is called.
-        unit: of its values; "1" for a count or a share.
+        unit: of its values where they do not say their own; "1" for a count or a share.
         wanted: "lower" or "higher", which way the claim says that it goes.
         of: "landscape", "hessian" or "logits", what it is measured from.
     """
@@ -63,8 +63,9 @@ def permutation_p(base: Sequence[float] | np.ndarray, other: Sequence[float] | n
     the observed one. All ways are counted up to 200 000 of them; beyond, 20 000 are drawn and p is (1 + hits) / 20 001.
 
     Args:
-        base, other: values of the runs of each, one or more, finite.
+        base, other: values of the runs of each, one or more.
         seed: of the draws.
+    Returns: NaN where a value is not finite, which tells nothing.
     Raises: KdvizError for an empty group.
     Source: Fisher 1935; Phipson and Smyth 2010 for the drawn p.
 
@@ -74,6 +75,8 @@ def permutation_p(base: Sequence[float] | np.ndarray, other: Sequence[float] | n
     first, second = np.asarray(base, dtype=float), np.asarray(other, dtype=float)
     require(len(first) and len(second), "claim: needs a run of each group")
     values, size = np.concatenate([first, second]), len(first)
+    if not np.isfinite(values).all():
+        return float("nan")
     total, rest = values.sum(), len(second)
     least = abs(second.mean() - first.mean()) * (1 - 1e-12) - 1e-12 * np.abs(values).max()
     if comb(len(values), size) <= EXACT:
@@ -114,7 +117,7 @@ def verdicts(
     Raises: KdvizError for an unknown claim, fewer than two groups, a level out of range.
     Source: ours.
     """
-    _check(groups, claims, level)
+    check(groups, claims, level)
     names = list(dict.fromkeys(name for claim in claims for name in CLAIMS[claim][1]))
     base, *others = groups
     by_group = {group: values.sel(net=list(nets)) for group, nets in groups.items()}
@@ -137,7 +140,7 @@ def verdicts(
             "told": (("quantity", "other"), told),
             "verdict": (("claim", "other"), found),
             "long_name": ("quantity", [QUANTITIES[name].title for name in names]),
-            "units": ("quantity", [QUANTITIES[name].unit for name in names]),
+            "units": ("quantity", [values[name].attrs.get("units", QUANTITIES[name].unit) for name in names]),
             "wanted": ("quantity", [QUANTITIES[name].wanted for name in names]),
         },
         {"quantity": names, "net": order, "claim": list(claims), "other": others, "of_group": list(groups)},
@@ -145,17 +148,22 @@ def verdicts(
     )
 
 
-def _check(groups: Mapping[str, Sequence[str]], claims: Sequence[str], level: float) -> None:
+def check(groups: Mapping[str, Sequence[str]], claims: Sequence[str], level: float) -> None:
+    """Refuse what `verdicts` could not decide, before anything is measured for it."""
     require(0 < level < 1, f"claim: level must be in (0, 1), got {level}")
-    require(claims, "claim: names no claim")
-    for claim in claims:
-        if claim not in CLAIMS:
-            raise unknown("claim", claim, CLAIMS)
+    known(claims)
     require(
         len(groups) > 1,
         f"claim: compares runs of two methods or more, got runs of {', '.join(groups) or 'none'} alone; name groups of"
         " your own with GROUP=FILE",
     )
+
+
+def known(claims: Sequence[str]) -> None:
+    """Refuse names that are not among `CLAIMS`."""
+    for claim in claims:
+        if claim not in CLAIMS:
+            raise unknown("claim", claim, CLAIMS)
 
 
 def _told(name: str, gap: float, p: float, level: float) -> str:
@@ -188,9 +196,14 @@ def sentences(result: xr.Dataset) -> list[str]:
         if least > level:
             lines.append(
                 f"with {sizes[base]} and {sizes[other]} runs no p-value can be below {least:.2g}, so that nothing can"
-                f" be told apart at {level:g}; four runs of each can"
+                f" be told apart at {level:g}; {_enough(level)} runs of each can"
             )
     return lines
+
+
+def _enough(level: float) -> int:
+    """How many runs of each group the level needs at least."""
+    return next(count for count in itertools.count(2) if least_p(count, count) <= level)
 
 
 def rows(result: xr.Dataset) -> list[list[str]]:
@@ -223,7 +236,8 @@ def from_comparisons(comparisons: Sequence[xr.Dataset], loss: str) -> xr.Dataset
             at = [one[name].sel(loss=loss) for one in comparisons]
             at = [one.isel(rank=0) if "rank" in one.dims else one for one in at]
             means = [one.mean("seed") if "seed" in one.dims else one for one in at]
-            found[name] = ("net", np.mean([one.to_numpy() for one in means], axis=0))
+            units = {"units": comparisons[0][name].attrs.get("units", QUANTITIES[name].unit)}
+            found[name] = ("net", np.mean([one.to_numpy() for one in means], axis=0), units)
     return xr.Dataset(found, {"net": comparisons[0]["net"].values})
 
 

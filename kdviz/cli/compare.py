@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kdviz.base.check import require
 from kdviz.cli.claims import grouped, measure, show, split
 from kdviz.cli.common import write, write_figures
 from kdviz.cli.landscape_options import (
@@ -108,12 +109,9 @@ def command(
 
 def _teacher_for(claims: list[str]) -> list[str]:
     """A loss for which `open_nets` opens the teacher, where a claim needs it; KdvizError for an unknown claim."""
-    from kdviz.analysis.claims import CLAIMS, QUANTITIES
-    from kdviz.base.check import unknown
+    from kdviz.analysis.claims import CLAIMS, QUANTITIES, known
 
-    for one in claims:
-        if one not in CLAIMS:
-            raise unknown("claim", one, CLAIMS)
+    known(claims)
     return ["kd"] if any(QUANTITIES[name].of == "logits" for one in claims for name in CLAIMS[one][1]) else []
 
 
@@ -136,10 +134,12 @@ def _claims(
     tested: dict[str, Any],
 ) -> None:
     """Test the claims and write the numbers, the verdicts and their figure."""
-    from kdviz.analysis.claims import verdicts
+    from kdviz.analysis.claims import check, verdicts
     from kdviz.analysis.landscape import journal
 
     groups, claims = grouped(opened, names), list(tested["claims"])
+    check(groups, claims, tested["level"])
+    require(len(measurement.losses) == 1, "compare: --claim is about one loss; name it with --losses")
     request = request_for("compare", opened, measurement, grid, groups=groups, **tested)
     place = place_for(request, several("claim", [*claims, *groups]), ["claims.nc"], figures)
     output = Output(figures).into(place)

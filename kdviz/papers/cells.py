@@ -5,8 +5,6 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kdviz.methods.settings import as_text
-
 if TYPE_CHECKING:
     from kdviz.checkpoints import Checkpoint
     from kdviz.papers.published import Column, Row, Table
@@ -31,6 +29,8 @@ def command(row: "Row", column: "Column") -> str | None:
     recipe = recipe_of(row, column)
     if row.method is None or recipe is None or column.student is None:
         return None
+    from kdviz.methods.settings import as_text
+
     words = ["kdviz", "train", recipe, "--method", row.method, "--student", column.student]
     if row.method != "ce":
         words += ["--teacher", f"{column.teacher}.pt"]

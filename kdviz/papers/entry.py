@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kdviz.data import Data
 
 Results = Mapping[str, "xr.Dataset"]
-YES, NO, OPEN, NOT_TOLD = "yes", "no", "not comparable", "not told apart"
+OPEN = "not comparable"
 
 
 class Measured(NamedTuple):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdviz.metrics.statistics import student_interval
-from kdviz.papers.entry import NO, NOT_TOLD, YES, Measured, Results
+from kdviz.base.statistics import NO, YES, student_interval, told
+from kdviz.papers.entry import Measured, Results
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,20 +33,6 @@ def by_seed(results: Results, key: str = "") -> "xr.DataArray | None":
     """The measured accuracies, per cent, dims row, column and seed; None where nothing was measured."""
     name, variable = (f"measured_{key}", "by_seed") if key else ("measured", "last_by_seed")
     return results[name][variable] if name in results else None
-
-
-def told(gaps: Gaps) -> str:
-    """Whether differences `[seeds]` are above 0: "yes" where all are, "no" where one is below, "" where there is none.
-
-    >>> told([np.array([1.0, 1.1, 0.9]), np.array([-1.0, 1.0, 0.5])])
-    'not told apart'
-    """
-    bounds = [student_interval(one) for one in gaps]
-    if not bounds:
-        return ""
-    if any(high < 0 for _, high in bounds):
-        return NO
-    return YES if all(low > 0 for low, _ in bounds) else NOT_TOLD
 
 
 def gains(results: Results, base: str, other: str, variable: str = "published", key: str = "") -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,8 +35,16 @@ def lines(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
         axis.set_xticks(places, [_short(str(column)) for column in panel["column"].values])
         axis.set_xlabel(str(panel.attrs["xlabel"]))
         axis.grid(axis="y")
-    _key(fig, datasets)
+    _key(fig, datasets, lambda row, drawn: _line_key(datasets[0], row, drawn))
     return fig
+
+
+def _line_key(panel: "xr.Dataset", row: str, drawn: dict[str, Any]) -> Any:
+    """A row as it is drawn: a level line, or marks that a line joins."""
+    from matplotlib.lines import Line2D
+
+    level = {"color": drawn["color"], "linestyle": dash(row.lower())}
+    return Line2D([], [], **(level if row == panel.attrs.get("constant") else drawn))
 
 
 def _line(axis: Any, panel: "xr.Dataset", row: str, places: np.ndarray, colours: dict[str, Any]) -> None:
@@ -66,6 +74,8 @@ def bars(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
         datasets: results of kind "accuracies".
         venue: whose full text width it has.
     """
+    from matplotlib.patches import Patch
+
     fig, axes = _panels(datasets, venue, height=2.5)
     for axis, panel in zip(axes, datasets, strict=True):
         rows = list(map(str, panel["row"].values))
@@ -91,7 +101,7 @@ def bars(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
         axis.set_xlabel(str(panel.attrs["xlabel"]))
     for axis in axes[::PER_LINE]:
         axis.set_ylabel(f"{axis.get_ylabel()} (axis cut)")
-    _key(fig, datasets)
+    _key(fig, datasets, lambda _, drawn: Patch(facecolor=drawn["color"]))
     return fig
 
 
@@ -138,12 +148,12 @@ def _cut(panel: "xr.Dataset") -> tuple[float, float]:
     return low - 0.25 * room, high + 0.3 * room
 
 
-def _key(fig: "Figure", datasets: "Sequence[xr.Dataset]") -> None:
-    """The methods' colours, and how printed and measured numbers look."""
+def _key(fig: "Figure", datasets: "Sequence[xr.Dataset]", handle: Callable[[str, dict[str, Any]], Any]) -> None:
+    """The rows, each by its `handle`, and how printed and measured numbers look."""
     from matplotlib.lines import Line2D
 
     rows = list(dict.fromkeys(str(row) for one in datasets for row in one["row"].values))
-    handles: list[Any] = [Line2D([], [], linewidth=2, **look(row.lower(), index)) for index, row in enumerate(rows)]
+    handles: list[Any] = [handle(row, look(row.lower(), index)) for index, row in enumerate(rows)]
     sources = {str(one.attrs["source"]) for one in datasets}
     ways = {"printed": ("white", "printed (open)"), "measured": (BLACK, "measured, ± standard deviation")}
     named = [ways[source] for source in ways if source in sources]

@@ -1,6 +1,6 @@
 """Figures of an audit that are matrices: confusion of ranks, class correlations, CKA; and embeddings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,18 +84,39 @@ def correlation(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Fi
     teacher = found["correlation"].sel(net="teacher").values
     differences = [found["correlation"].sel(net=name).values - teacher for name in nets]
     reach = max(float(np.quantile(np.abs(one), 0.998)) for one in differences) or 1.0
-    panels = len(nets)
-    fig = figure(width, width / max(panels, 1.6) + 0.1)
-    axes = np.ravel(fig.subplots(1, panels))
+    colours = {"cmap": DIVERGING, "vmin": -reach, "vmax": reach}
+    return _beside(
+        found,
+        differences,
+        [f"{titles[name]} − teacher" for name in nets],
+        labels=("class", "class", "difference of correlations"),
+        colours=colours,
+        width=width,
+    )
+
+
+def _beside(
+    found: "xr.Dataset",
+    matrices: Sequence[np.ndarray],
+    heads: Sequence[str],
+    *,
+    labels: tuple[str, str, str],
+    colours: Mapping[str, Any],
+    width: float,
+) -> "Figure":
+    """Matrices over pairs of classes beside each other; `labels` are those of x, y and the common colour bar."""
+    across, down, colour = labels
+    fig = figure(width, width / max(len(matrices), 1.6) + 0.1)
+    axes = np.ravel(fig.subplots(1, len(matrices)))
     names = [short(str(one)) for one in found["class_name"].values]
     drawn: Any = None
-    for axis, one in zip(axes, differences, strict=True):
-        drawn = axis.imshow(one, cmap=DIVERGING, vmin=-reach, vmax=reach, interpolation="nearest")
+    for axis, one in zip(axes, matrices, strict=True):
+        drawn = axis.imshow(one, interpolation="nearest", **colours)
         _classes(axis, names)
-        axis.set_xlabel("class")
-    axes[0].set_ylabel("class")
-    letter(axes, [f"{titles[name]} − teacher" for name in nets])
-    fig.colorbar(drawn, ax=list(axes), label="difference of correlations", shrink=0.75, pad=0.02)
+        axis.set_xlabel(across)
+    axes[0].set_ylabel(down)
+    letter(axes, heads)
+    fig.colorbar(drawn, ax=list(axes), label=colour, shrink=0.75, pad=0.02)
     return fig
 
 
@@ -117,18 +138,14 @@ def class_means(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Fi
     for gap in gaps:
         np.fill_diagonal(gap, 0)
     reach = max(float(np.nanquantile(one, 0.998)) for one in gaps) or 1.0
-    fig = figure(width, width / max(len(nets), 1.6) + 0.1)
-    axes = np.ravel(fig.subplots(1, len(nets)))
-    names = [short(str(one)) for one in found["class_name"].values]
-    drawn: Any = None
-    for axis, one in zip(axes, gaps, strict=True):
-        drawn = axis.imshow(one, cmap="magma_r", vmin=0, vmax=reach, interpolation="nearest")
-        _classes(axis, names)
-        axis.set_xlabel("class of the logit")
-    axes[0].set_ylabel("label of the samples")
-    letter(axes, [f"|{titles[name]} − teacher|" for name in nets])
-    fig.colorbar(drawn, ax=list(axes), label="difference of mean logits", shrink=0.75, pad=0.02)
-    return fig
+    return _beside(
+        found,
+        gaps,
+        [f"|{titles[name]} − teacher|" for name in nets],
+        labels=("class of the logit", "label of the samples", "difference of mean logits"),
+        colours={"cmap": "magma_r", "vmin": 0, "vmax": reach},
+        width=width,
+    )
 
 
 def cka(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":

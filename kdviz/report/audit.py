@@ -103,9 +103,8 @@ def _knows(one: "xr.Dataset") -> str:
         return f"It knows less of its teacher than a student that was trained without one. {text} {other} {clause}."
     if any(each.low > 0 or each.high < 0 for each in both):
         first, order = ("closer" if each.low > 0 else "farther" if each.high < 0 else "no closer" for each in both)
-        start = f"Beside a student trained without a teacher it is {first} to its teacher in the first class".replace(
-            "farther to", "farther from"
-        )
+        where = f"{first} {'from' if first == 'farther' else 'to'} its teacher in the first class"
+        start = f"Beside a student trained without a teacher it is {where}"
         return f"{start}, and {order} in the order of the channels. {text} {other} {clause}."
     return f"It cannot be told from a student that was trained without a teacher. {text} {other} {clause}."
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import KdvizError
-from kdviz.metrics.statistics import LEVEL, RESAMPLES, difference, over_columns, spread
+from kdviz.base.statistics import LEVEL, RESAMPLES, difference, over_columns, spread
 from kdviz.tables.plan import Plan
 
 if TYPE_CHECKING:

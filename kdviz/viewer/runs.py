@@ -9,10 +9,8 @@ from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.tables.queue import DONE, FAILED, RUNNING, WAITING, Entry, plans
 from kdviz.viewer.library import Item
 
-SYNTHETIC = {
-    "glyphs100",
-    "glyphboxes",
-}  # what `kdviz.data` says of them, which needs torch; a test holds the two together
+# What `kdviz.data` says of them, which needs torch; a test holds the two together.
+SYNTHETIC = {"glyphs100", "glyphboxes"}
 
 
 def number(value: Any) -> float | int | None:

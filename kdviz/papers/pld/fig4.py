@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kdviz.papers.entry import NO, YES, Claim, Drawing, Inputs, Measured, PaperEntry, Results
+from kdviz.base.statistics import NO, YES
+from kdviz.papers.entry import Claim, Drawing, Inputs, Measured, PaperEntry, Results
 from kdviz.papers.pld import draws
 
 LOSSES = ("dist", "kd", "pld")

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Inputs, Measured, PaperEntry, Results
+from kdviz.base.statistics import NO, YES
+from kdviz.papers.entry import OPEN, Claim, Drawing, Inputs, Measured, PaperEntry, Results
 from kdviz.papers.rkkd.logits import chosen, collect
 
 WITHOUT, WITH = "kd", "kd+rk"

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kdviz.base.check import require
-from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Inputs, Measured, PaperEntry, Results
+from kdviz.base.statistics import NO, YES
+from kdviz.papers.entry import OPEN, Claim, Drawing, Inputs, Measured, PaperEntry, Results
 
 WITHOUT, WITH = "kd", "kd+rk"
 LOSS = "ce"

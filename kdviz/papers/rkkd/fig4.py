@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kdviz.base.statistics import NO, YES, told
 from kdviz.papers.accuracies import CHOICE, Get, panels
-from kdviz.papers.entry import NO, OPEN, YES, Claim, Drawing, Inputs, Measured, PaperEntry, Results
-from kdviz.papers.gains import by_seed, told
+from kdviz.papers.entry import OPEN, Claim, Drawing, Inputs, Measured, PaperEntry, Results
+from kdviz.papers.gains import by_seed
 
 if TYPE_CHECKING:
     import xarray as xr

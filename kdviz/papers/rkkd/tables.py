@@ -1,6 +1,7 @@
 """RKKD's accuracy tables: what the paper says of them, read from its own numbers."""
 
-from kdviz.papers.entry import NO, YES, Claim, Measured, Results
+from kdviz.base.statistics import NO, YES
+from kdviz.papers.entry import Claim, Measured, Results
 from kdviz.papers.gains import above, best, gains, rising
 from kdviz.papers.published import declare
 

@@ -98,3 +98,14 @@ function table(head, rows, caption) {
 function inkOf(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name);
 }
+
+// A canvas of this size, sharp on every screen; its pen draws in CSS pixels.
+function board(canvas, width, height) {
+  const ratio = window.devicePixelRatio || 1;
+  canvas.width = width * ratio;
+  canvas.height = height * ratio;
+  Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
+  const pen = canvas.getContext("2d");
+  pen.scale(ratio, ratio);
+  return pen;
+}

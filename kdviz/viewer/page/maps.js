@@ -1,15 +1,5 @@
 // A confusion matrix and an embedding on canvases; cells and points are chosen by pointer or keys.
 
-function board(canvas, width, height) {
-  const ratio = window.devicePixelRatio || 1;
-  canvas.width = width * ratio;
-  canvas.height = height * ratio;
-  Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
-  const pen = canvas.getContext("2d");
-  pen.scale(ratio, ratio);
-  return pen;
-}
-
 // counts[row][column]; the diagonal is agreement and drawn apart.
 function matrix({ name, counts, names, rowname, columnname, choose, chosen }) {
   const size = counts.length;

@@ -33,12 +33,7 @@ function surface(view, panel) {
 
   function draw() {
     if (!width) return;
-    const ratio = window.devicePixelRatio || 1;
-    canvas.width = width * ratio;
-    canvas.height = height * ratio;
-    Object.assign(canvas.style, { width: `${width}px`, height: `${height}px` });
-    const pen = canvas.getContext("2d");
-    pen.scale(ratio, ratio);
+    const pen = board(canvas, width, height);
     const project = projection(width, height);
     screen = points.map((row) => row.map((one) => (one ? { ...project(one), at: one } : null)));
     drawBox(pen, project, view, scaled, "back");

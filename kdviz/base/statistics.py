@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from kdviz.base.check import require
 from kdviz.base.seeds import numpy_generator
 
 LEVEL = 0.95
+YES, NO, NOT_TOLD = "yes", "no", "not told apart"  # what is said of a claim that several runs were measured for
 RESAMPLES = 4000
 CHUNK = 250  # resamples at a time, which bounds memory at 20 MB for 10 000 images
 
@@ -75,6 +75,8 @@ def improvement(base: Sequence[float], other: Sequence[float]) -> float:
 
 def student_interval(gaps: Sequence[float] | np.ndarray, *, level: float = LEVEL) -> tuple[float, float]:
     """Student's interval of the mean of paired differences, mean -+ t(n - 1) s / sqrt(n); NaN for one."""
+    from scipy import stats  # takes half a second
+
     array = np.asarray(gaps, dtype=float)
     if len(array) < 2:
         return np.nan, np.nan
@@ -174,3 +176,22 @@ def over_columns(gaps: Sequence[Sequence[float]], *, level: float = LEVEL, resam
     draws = [_draws(one[:, None], None, resamples, seed + place) for place, one in enumerate(kept)]
     low, high = np.quantile(np.mean(draws, axis=0), [(1 - level) / 2, (1 + level) / 2])
     return mean, float(low), float(high)
+
+
+def told(gaps: Sequence[np.ndarray]) -> str:
+    """Whether differences are above 0, each by Student's 95 % interval: "yes" where all are, "no" where one is below.
+
+    Args:
+        gaps: differences `[s]` over seeds, one array for each comparison; the comparisons are not corrected for their
+            number.
+    Returns: "not told apart" where neither holds, "" where there is no comparison.
+
+    >>> told([np.array([1.0, 1.1, 0.9]), np.array([-1.0, 1.0, 0.5])])
+    'not told apart'
+    """
+    bounds = [student_interval(one) for one in gaps]
+    if not bounds:
+        return ""
+    if any(high < 0 for _, high in bounds):
+        return NO
+    return YES if all(low > 0 for low, _ in bounds) else NOT_TOLD
