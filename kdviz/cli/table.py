@@ -28,7 +28,7 @@ PLAN, RUNS, SHOW = "What is run", "Runs", "What is shown"  # titles of groups of
 
 def command(
     paper: Annotated[str, typer.Argument(help="rkkd or pld, or the TOML file of a table of your own.")],
-    name: Annotated[str | None, typer.Argument(help="tab1, tab2, ... of the paper.")] = None,
+    name: Annotated[str | None, typer.Argument(help="tab1, tab2, ..., fig4 (rkkd) of the paper.")] = None,
     data: Annotated[str | None, typer.Option(help="Data set [default: the table's].", rich_help_panel=PLAN)] = None,
     root: Root = None,
     seeds: Annotated[
