@@ -165,6 +165,12 @@ def test_the_figure_shows_every_run_and_the_verdict():
     assert "glyphs100 (synthetic)" in first.figure.get_suptitle()
 
 
+def test_counts_stand_at_whole_numbers():
+    (axis,) = plots.draw(verdicts(values(minima=[1] * 8), GROUPS, ["fewer-minima"]), "claims").axes
+    low, high = axis.get_ylim()
+    assert [tick for tick in axis.get_yticks() if low <= tick <= high] == [1]
+
+
 def test_the_command_tests_shipped_students(tmp_path):
     from pathlib import Path
 

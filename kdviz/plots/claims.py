@@ -68,7 +68,7 @@ def _panel(axis: Any, at: "xr.Dataset", base: str) -> None:
     axis.set_xlim(-0.6, len(groups) - 0.4)
     axis.margins(y=0.12)
     if unit == "1" and np.all(at["value"] == np.round(at["value"])):  # counts
-        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_ylim(float(at["value"].min()) - 0.6, float(at["value"].max()) + 0.6)
     axis.grid(axis="y")
 
