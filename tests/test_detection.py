@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from kdviz.analysis.detections import matched_logits
 from kdviz.analysis.landscape import random_direction, sweep
-from kdviz.analysis.landscape.detector import detector_losses
+from kdviz.analysis.landscape.detector import LOSSES, DetectorLosses
+from kdviz.analysis.landscape.options import Measurement
 from kdviz.base.check import KdvizError
 from kdviz.base.files import read_dataset
 from kdviz.base.seeds import derive
@@ -449,7 +450,7 @@ def test_matched_logits_are_both_heads_at_the_proposal_nearest_to_each_box(teach
 def test_a_detectors_landscape_has_its_own_losses_at_the_centre(teacher):
     net, data = teacher.model, squares("val")
     weights = dict(net.named_parameters())
-    objective = detector_losses(net, data)
+    objective = DetectorLosses(net, data, Measurement(losses=tuple(LOSSES)))
     before = {name: one.clone() for name, one in net.state_dict().items()}
     line = sweep(objective, weights, random_direction(weights, seed=0), [-0.5, 0.0, 0.5])
     for name, one in net.state_dict().items():
