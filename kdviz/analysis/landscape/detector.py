@@ -18,11 +18,11 @@ from kdviz.models import net_of
 BATCH = 8  # images per forward pass; they draw their regions one after another from one seed
 SUM = "detector"
 LOSSES = {  # torchvision's names of the parts
-    SUM: ("1", "sum of the detector's losses"),
-    "loss_classifier": ("nats", "cross-entropy of regions"),
-    "loss_box_reg": ("1", "smooth L1 of regions' boxes"),
-    "loss_objectness": ("nats", "binary cross-entropy of anchors"),
-    "loss_rpn_box_reg": ("1", "smooth L1 of anchors' boxes"),
+    SUM: ("1", "total loss"),
+    "loss_classifier": ("nats", "class loss"),  # cross-entropy of regions
+    "loss_box_reg": ("1", "box loss"),  # smooth L1 of their boxes
+    "loss_objectness": ("nats", "objectness loss"),  # binary cross-entropy of anchors
+    "loss_rpn_box_reg": ("1", "proposal loss"),  # smooth L1 of their boxes
 }
 
 
