@@ -1,6 +1,5 @@
 """Detectors: the Python operators against torchvision's own, masks and regions against brute force, methods, runs."""
 
-import copy
 import os
 import subprocess
 import sys
@@ -13,13 +12,7 @@ from test_detection_data import folder
 from torch import nn
 from typer.testing import CliRunner
 
-from kdviz.analysis.detections import matched_logits
-from kdviz.analysis.landscape import random_direction, sweep
-from kdviz.analysis.landscape.detector import LOSSES, DetectorLosses
-from kdviz.analysis.landscape.options import Measurement
 from kdviz.base.check import KdvizError
-from kdviz.base.files import read_dataset
-from kdviz.base.seeds import derive
 from kdviz.checkpoints import RunFolder, load_checkpoint, save_checkpoint
 from kdviz.cli.app import app
 from kdviz.data import DATA, BoxData
@@ -410,89 +403,6 @@ def test_a_coco_recipe_trains_by_the_command(name, tmp_path, monkeypatch):
     assert set(entry["test"]) == {"ap", "ap50", "ap75"}
     opened = load_checkpoint("run")
     assert (opened.classes, opened.recipe["iterations"], opened.recipe["image_size"]) == (2, 3, SIDE)
-
-
-# --- analysis
-
-
-def test_matched_logits_are_both_heads_at_the_proposal_nearest_to_each_box(teacher):
-    """With proposals made by hand: one fits its box, one has an IoU of exactly 9/16, one misses."""
-    student, *_ = net_and_batch()
-    student.eval()
-    data = squares("test")
-    handed = []
-    for place, one in enumerate(data.boxes):
-        left, top, right, bottom = one.corners[0].tolist()
-        width, height = right - left, bottom - top
-        narrow = [left, top, left + 0.75 * width, top + 0.75 * height]
-        away = [left + width, top, right + width, bottom]
-        handed.append(torch.tensor([away, one.corners[0].tolist() if place == 0 else narrow if place == 1 else away]))
-    student.rpn.forward = lambda images, features, targets=None: (handed, {})
-    found = matched_logits(student, data, teacher=teacher, batch=4)
-    assert (found.sizes["sample"], found.sizes["channel"]) == (2, 3)
-    assert found.attrs["boxes_without_match"] == 2
-    assert found["target"].values.tolist() == [one + 1 for box in data.boxes[:2] for one in box.labels.tolist()]
-    assert found["image"].values.tolist() == [0, 1]
-    assert found["class_name"].values.tolist() == ["background", "bar", "square"]
-    with torch.no_grad():
-        prepared, _ = student.transform([image.float() / 255 for image in data.images])
-        boxes = [handed[0][1:], handed[1][1:], *[torch.zeros(0, 4)] * 2]
-        for name, net in (("student", student), ("teacher", teacher.model)):
-            heads = net.roi_heads
-            pooled = heads.box_roi_pool(net.backbone(prepared.tensors), boxes, prepared.image_sizes)
-            expected = heads.box_predictor(heads.box_head(pooled))[0]
-            np.testing.assert_allclose(found[f"logits_{name}"].values, expected.numpy(), rtol=1e-5, atol=1e-5)
-    student.rpn.forward = lambda images, features, targets=None: (handed[2:], {})
-    with pytest.raises(KdvizError, match="no proposal has an IoU of 1 with a box"):
-        matched_logits(student, data.take(torch.tensor([2, 3])), least=1, batch=4)
-
-
-def test_a_detectors_landscape_has_its_own_losses_at_the_centre(teacher):
-    net, data = teacher.model, squares("val")
-    weights = dict(net.named_parameters())
-    objective = DetectorLosses(net, data, Measurement(losses=tuple(LOSSES)))
-    before = {name: one.clone() for name, one in net.state_dict().items()}
-    line = sweep(objective, weights, random_direction(weights, seed=0), [-0.5, 0.0, 0.5])
-    for name, one in net.state_dict().items():
-        assert torch.equal(one, before[name]), name
-    assert not any(part.training for part in net.modules())
-    assert line["loss_objectness"].attrs["units"] == "nats"
-    net.train()
-    for part in net.modules():
-        if isinstance(part, nn.BatchNorm2d) or part is net.transform:  # which draws a size from a list of one
-            part.eval()
-    images = [image.float() / 255 for image in data.images]
-    targets = [{"boxes": one.corners, "labels": one.labels + 1} for one in data.boxes]
-    torch.manual_seed(derive(0, "regions", 0))
-    with torch.no_grad():
-        expected = {name: float(value) for name, value in net(images, targets).items()}
-    net.eval()
-    for name, value in expected.items():
-        assert float(line[name].sel(alpha=0.0)) == pytest.approx(value, rel=1e-6), name
-    assert float(line["detector"].sel(alpha=0.0)) == pytest.approx(sum(expected.values()), rel=1e-6)
-    assert float(line["detector"].sel(alpha=0.5)) != pytest.approx(sum(expected.values()), rel=1e-3)
-
-
-def test_tau_takes_a_detectors_run(teacher, tmp_path, monkeypatch):
-    """Untrained detectors whose proposals are made as large as the image, which each box all but fills."""
-    monkeypatch.chdir(tmp_path)
-    nets = {"teacher": copy.deepcopy(teacher.model), "student": net_and_batch()[0]}
-    for name, net in nets.items():
-        nn.init.zeros_(net.rpn.head.bbox_pred.weight)
-        with torch.no_grad():  # every proposal is its anchor, 60 times as wide and high
-            net.rpn.head.bbox_pred.bias.copy_(torch.tensor([0, 0, np.log(60), np.log(60)]).repeat(3))
-        facts = {**facts_of(teacher), "name": {"teacher": "fasterrcnn_wide", "student": "fasterrcnn_small"}[name]}
-        save_checkpoint(tmp_path / f"{name}.pt", model=net, **facts)
-    done = CliRunner().invoke(app, ["tau", "student.pt", "--teacher", "teacher.pt", "--data", "frames", "-o", "out"])
-    assert done.exit_code == 0, done.output
-    assert "mean tau-b" in done.output
-    result = read_dataset(tmp_path / "out" / "tau.nc")
-    assert (result.attrs["data"], result.attrs["samples"]) == ("frames", 4)
-
-
-def facts_of(checkpoint):
-    names = ("name", "classes", "data", "method", "seed", "epoch", "recipe", "metrics")
-    return {name: getattr(checkpoint, name) for name in names}
 
 
 # --- refusals
