@@ -1,6 +1,7 @@
 """From a recipe to a detector's run: data, nets, method, optimizer, all checked."""
 
-import os
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -21,11 +22,13 @@ from kdviz.models.detection import at_size, is_detector
 from kdviz.train.batches import Batches
 from kdviz.train.detection.batches import BoxBatches
 from kdviz.train.detection.score import score_boxes
-from kdviz.train.detection.step import DetectorStep
+from kdviz.train.detection.step import DetectorStep, DetectorTogether
 from kdviz.train.device import choose_device, choose_precision, loss_scaler
+from kdviz.train.distributed import Exchange, require_divisible
 from kdviz.train.ema import averaged
 from kdviz.train.recipe import Recipe
 from kdviz.train.setup import Machine, Run, frozen_teacher, needs_of, optimizer_of, record_of
+from kdviz.train.sync_bn import synchronize
 
 # Settings of recipes that mean nothing to a detector's run; all must stand at their defaults.
 UNUSED = (
@@ -55,7 +58,12 @@ def prepare_detector(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint |
         if teacher is not None:
             require(is_detector(teacher.name), f"the teacher {teacher.path} is a {teacher.name}, no detector")
         frozen = seeing(frozen_teacher(recipe, teacher, data, where))
-    batches = BoxBatches(recipe, data, where, machine.workers)
+    ranks = machine.ranks
+    if recipe.sync_bn:
+        student = synchronize(student, where)
+    batches = BoxBatches(recipe, data, where, machine.workers, ranks)
+    if ranks.world > 1:
+        require_divisible(ranks, batches.size, recipe.accumulate, least=1)
     named = teacher if frozen is not None else None
     step = DetectorStep(
         student,
@@ -69,7 +77,12 @@ def prepare_detector(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint |
         average=averaged(student) if recipe.ema else None,
         decay=recipe.ema,
         scaler=loss_scaler(precision, where),
+        ranks=ranks,
     )
+    if ranks.world > 1:
+        _check_shared(objective)
+        together = DetectorTogether(student, objective, precision, ranks, step.views)
+        step = replace(step, exchange=Exchange(together, recipe.accumulate, (batches.first(2), None)))
     record = record_of(recipe, data, objective, named, precision)
     record["recipe"]["image_size"] = side
     table = machine.teacher_cache is not None and frozen is not None
@@ -85,8 +98,10 @@ def prepare_detector(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint |
         record,
         workers=machine.workers,
         live="its regions are the student's, new in every step" if table else None,
-        score=score_boxes,
+        ranks=ranks,
+        score=partial(score_boxes, ranks=ranks),
         chosen_by="ap",
+        shares_score=True,
     )
 
 
@@ -106,8 +121,20 @@ def _check(recipe: Recipe) -> None:
         f"train: {recipe.method} has none of a detector's own losses; say roi_kd, roi_dkd, roi_pld, fgfi, fpn_fitnet,"
         f" or detector+{recipe.method}",
     )
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    require(alone, "train: a detector is trained by one process; start it without torchrun")
+
+
+def _check_shared(objective: Objective) -> None:
+    """Refuse terms that compare images by more than logits, which are all that the processes gather of each other."""
+    terms = [
+        name
+        for name, term in objective.terms.items()
+        if getattr(term, "couples", True) and getattr(term, "needs", frozenset()) - {"teacher"}
+    ]
+    require(
+        not terms,
+        f"train: {', '.join(terms)} compares the images of a batch by their features, which the processes of torchrun"
+        " do not exchange for a detector; start it without torchrun",
+    )
 
 
 def _splits(recipe: Recipe, root: Path | None) -> tuple[BoxData, BoxData | None, BoxData]:
