@@ -124,8 +124,10 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
         "boxes" not in needs_of(recipe.method),
         f"train: {recipe.method} is of detectors, but {recipe.student} is none; say --student fasterrcnn_resnet18_fpn",
     )
-    for setting, unset in (("iterations", recipe.iterations is None), ("augment=flip", recipe.augment != "flip")):
-        require(unset, f"train: {setting} is of detectors, but {recipe.student} is none")
+    of_detectors = ("iterations", "backbone", "trainable_layers", "frozen_bn")
+    unset = {name: getattr(recipe, name) is None for name in of_detectors} | {"augment=flip": recipe.augment != "flip"}
+    for setting, ok in unset.items():
+        require(ok, f"train: {setting} is of detectors, but {recipe.student} is none")
     where = choose_device(machine.device)
     precision = choose_precision(recipe.precision, where)
     data = training_split(recipe, machine.root)

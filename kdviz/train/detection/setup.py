@@ -3,13 +3,14 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from kdviz.base.check import require
 from kdviz.checkpoints import Checkpoint
+from kdviz.checkpoints.backbone import load_backbone
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.data import DATA, BoxData, load_boxes
 from kdviz.data.boxes import joined
@@ -18,7 +19,7 @@ from kdviz.methods import Objective, Probe
 from kdviz.methods import build as build_objective
 from kdviz.models import build as build_model
 from kdviz.models import evaluating
-from kdviz.models.detection import at_size, is_detector
+from kdviz.models.detection import at_size, freeze, is_detector
 from kdviz.train.batches import Batches
 from kdviz.train.detection.batches import BoxBatches
 from kdviz.train.detection.score import score_boxes
@@ -37,11 +38,17 @@ UNUSED = (
 )
 
 
+FRESH = (
+    "the backbone's weights are fresh, so that all of it is trained; the recipe's source starts from ImageNet's, which"
+    " --backbone FILE names"
+)
+
+
 def prepare_detector(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, machine: Machine) -> Run:
     """The run of a recipe whose student is a detector, before its first step.
 
     Raises: KdvizError: settings that detectors do not have, a method without the detector's own losses, a missing or
-        mismatched teacher, a data set without boxes, torchvision that does not load.
+        mismatched teacher, a backbone's file of another net, a data set without boxes, torchvision that does not load.
     """
     _check(recipe)
     where = choose_device(machine.device)
@@ -53,7 +60,9 @@ def prepare_detector(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint |
         at_size(net, side, mean=data.mean, std=data.std)
         return net.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    student, frozen = seeing(build_model(recipe.student, classes=data.classes, seed=recipe.seed)), None
+    student, frozen = build_model(recipe.student, classes=data.classes, seed=recipe.seed), None
+    backbone = _backbone(recipe, student)
+    student = seeing(student)
     if "teacher" in needs_of(recipe.method):
         if teacher is not None:
             require(is_detector(teacher.name), f"the teacher {teacher.path} is a {teacher.name}, no detector")
@@ -84,7 +93,9 @@ def prepare_detector(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint |
         together = DetectorTogether(student, objective, precision, ranks, step.views)
         step = replace(step, exchange=Exchange(together, recipe.accumulate, (batches.first(2), None)))
     record = record_of(recipe, data, objective, named, precision)
-    record["recipe"]["image_size"] = side
+    for name in ("trainable_layers", "frozen_bn"):
+        record["recipe"].pop(name, None)  # in force with a backbone's file alone
+    record["recipe"] |= {"image_size": side, **backbone}
     table = machine.teacher_cache is not None and frozen is not None
     return Run(
         recipe,
@@ -102,7 +113,18 @@ def prepare_detector(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint |
         score=partial(score_boxes, ranks=ranks),
         chosen_by="ap",
         shares_score=True,
+        notes=() if backbone or (recipe.trainable_layers is None and recipe.frozen_bn is None) else (FRESH,),
     )
+
+
+def _backbone(recipe: Recipe, student: nn.Module) -> dict[str, Any]:
+    """Fill and freeze the student's backbone as the recipe says; what its record says of that, {} without a file."""
+    if recipe.backbone is None:
+        return {}
+    digest = load_backbone(recipe.backbone, student, name=recipe.student)
+    frozen_bn = recipe.frozen_bn is not False
+    trained = freeze(student, trainable_layers=recipe.trainable_layers, frozen_bn=frozen_bn)
+    return {"backbone_sha256": digest, "trainable_layers": trained, "frozen_bn": frozen_bn}
 
 
 def _check(recipe: Recipe) -> None:
