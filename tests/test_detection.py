@@ -314,6 +314,7 @@ def test_a_small_detector_learns_the_squares(tmp_path):
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.filterwarnings("ignore:the backbone's weights are fresh")
 @pytest.mark.parametrize("name", ["rkkd-coco", "pld-coco"])
 def test_a_coco_recipe_trains_by_the_command(name, tmp_path, monkeypatch):
     monkeypatch.chdir(folder(tmp_path))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_train_distributed import farthest, torchrun, weights
-from tiny_detector import SIDE, uneven
+from tiny_detector import SIDE, Small, uneven
 
 from kdviz.base.check import KdvizError
 from kdviz.checkpoints import RunFolder, load_checkpoint, save_checkpoint
@@ -91,7 +91,9 @@ def test_two_processes_train_the_detector_of_one(tmp_path, teacher):
 
 @pytest.mark.slow
 def test_a_killed_process_is_started_again_and_the_detector_is_the_same(tmp_path):
-    case = {"recipe": recipe(method="detector", epochs=2, lr=0.01, sync_bn=False), "machine": {"save_minutes": 0}}
+    torch.save(Small().state_dict(), tmp_path / "backbone.pt")
+    settings = recipe(method="detector", epochs=2, lr=0.01, sync_bn=False, backbone=str(tmp_path / "backbone.pt"))
+    case = {"recipe": settings, "machine": {"save_minutes": 0}}
     for place, kill in (("whole", None), ("killed", (1, 5))):
         cases = {"imports": ["tiny_detector"], "runs": [{"out": str(tmp_path / place), **case}]}
         ended = torchrun(tmp_path, cases, kill=kill, restarts=1)

@@ -20,7 +20,7 @@ class Small(nn.Module):
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU())
+        self.conv1 = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU())
         for level in range(1, 5):
             setattr(self, f"layer{level}", nn.Sequential(nn.Conv2d(width, width, 3, 2, 1), nn.ReLU()))
 
