@@ -92,12 +92,16 @@ def test_two_processes_train_the_detector_of_one(tmp_path, teacher):
 @pytest.mark.slow
 def test_a_killed_process_is_started_again_and_the_detector_is_the_same(tmp_path):
     torch.save(Small().state_dict(), tmp_path / "backbone.pt")
-    settings = recipe(method="detector", epochs=2, lr=0.01, sync_bn=False, backbone=str(tmp_path / "backbone.pt"))
-    case = {"recipe": settings, "machine": {"save_minutes": 0}}
-    for place, kill in (("whole", None), ("killed", (1, 5))):
-        cases = {"imports": ["tiny_detector"], "runs": [{"out": str(tmp_path / place), **case}]}
-        ended = torchrun(tmp_path, cases, kill=kill, restarts=1)
-        assert ended.returncode == 0, ended.stderr
+    settings = recipe(
+        method="detector", epochs=2, lr=0.01, sync_bn=False, limit=8, backbone=str(tmp_path / "backbone.pt")
+    )
+    whole, killed = (
+        {"runs": [{"out": str(tmp_path / place), "recipe": settings, "machine": {"save_minutes": 0}}]}
+        for place in ("whole", "killed")
+    )
+    assert [code for _, code in in_two_processes(tmp_path, whole)] == [0, 0]
+    ended = torchrun(tmp_path, {**killed, "imports": ["tiny_detector"]}, kill=(1, 3), restarts=1)
+    assert ended.returncode == 0, ended.stderr
     found, wanted = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
     events = [event["event"] for event in RunFolder(tmp_path / "killed").events()]

@@ -227,10 +227,10 @@ class Exchange:
     Args:
         together: student and method.
         parts: equal parts that a batch is computed in; the gradients are exchanged after the last.
-        sample: a few images, and the teacher's outputs for them, that show which weights the loss reaches.
+        sample: a batch of a few images, and the teacher's outputs for them, that show which weights the loss reaches.
     """
 
-    def __init__(self, together: Together, parts: int, sample: tuple[Batch, Outputs | None]) -> None:
+    def __init__(self, together: Together, parts: int, sample: tuple[Any, Outputs | None]) -> None:
         some_left_out = not all(together.reached(*sample))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # later torch has another name for broadcast_buffers

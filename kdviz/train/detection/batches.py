@@ -38,7 +38,7 @@ class BoxBatch(NamedTuple):
         """The batch in `count` equal parts."""
         size = len(self.images) // count
         cuts = [slice(start, start + size) for start in range(0, len(self.images), size)]
-        return [BoxBatch(*(held[cut] for held in self)) for cut in cuts]
+        return [BoxBatch(self.images[cut], self.targets[cut], self.ids[cut], self.seeds[cut]) for cut in cuts]
 
 
 @dataclass(frozen=True)
