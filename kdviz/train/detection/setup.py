@@ -36,8 +36,6 @@ UNUSED = (
     *("compile", "drop_path", "student_size", "teacher_size", "teacher_normalization", "features_at"),
     *("teacher_features_at", "label_smoothing", "rand_augment", "colour_jitter", "mixup", "cutmix", "random_erasing"),
 )
-
-
 FRESH = (
     "the backbone's weights are fresh, so that all of it is trained; the recipe's source starts from ImageNet's, which"
     " --backbone FILE names"

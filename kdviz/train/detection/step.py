@@ -65,11 +65,11 @@ class DetectorStep(Step):
         return learnt, self._taught(seen), Batch(seen.images, ranks.below(seen.labels), batch.ids, scene=scene)
 
     def _average(self, count: Tensor) -> Tensor:
-        return self.ranks.mean({"count": count.double()})["count"]
+        return self.ranks.mean({"count": count.float()})["count"]
 
     def _share(self, count: int) -> float:
         """What this process has of something, over the mean of all processes."""
-        return count / float(self._average(torch.tensor(count)))
+        return 1.0 if self.ranks.world == 1 else count / float(self._average(torch.tensor(count)))
 
     @torch.no_grad()
     def _taught(self, seen: Seen) -> Outputs | None:
@@ -114,7 +114,8 @@ class DetectorTogether(Together):
     def reached(self, batch: Any, taught: Outputs | None) -> list[bool]:
         """Whether the loss reaches each weight that learns; nothing is changed, and all ranks take part."""
         weights = [weight for weight in self.parameters() if weight.requires_grad]
-        with evaluating(self), torch.random.fork_rng():
+        device = batch.ids.device
+        with evaluating(self), torch.random.fork_rng([device] if device.type == "cuda" else []):
             self.train()  # a detector in eval mode has not all of its losses
             total = self.forward(batch, taught, epoch=0.0, part=0, parts=1)["total"]
             return [grad is not None for grad in torch.autograd.grad(total, weights, allow_unused=True)]
