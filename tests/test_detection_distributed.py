@@ -14,8 +14,6 @@ from tiny_detector import SIDE, Small, uneven
 
 from kdviz.base.check import KdvizError
 from kdviz.checkpoints import RunFolder, load_checkpoint, save_checkpoint
-from kdviz.methods import Objective
-from kdviz.methods.objective import Part
 from kdviz.models import build
 from kdviz.models.detection import at_size, torchvision_detection, train_pass
 from kdviz.models.detection.sampling import RegionSampler
@@ -176,15 +174,17 @@ def test_the_passes_of_a_measurement_are_those_of_one_process_in_its_order():
             assert torch.equal(one, other)
 
 
-def test_what_processes_cannot_share_is_one_line(tmp_path):
+def test_what_processes_cannot_share_is_one_line(tmp_path, teacher):
     with pytest.raises(KdvizError, match="4 images does not divide over 3 processes into equal shares;"):
         prepare(load_recipe(**recipe(method="detector")), RunFolder(tmp_path), teacher=None, ranks=Ranks(0, 3))
-
-    class Relations(torch.nn.Module):
-        needs = frozenset({"teacher", "features"})
-
-    with pytest.raises(KdvizError, match="relations compares the images of a batch by their features"):
-        _check_shared(Objective("detector+relations", [Part("relations", 1.0, 0.0, Relations())], {}))
+    for method, fine in (("detector+sp", False), ("detector+at+dist", True)):
+        found = load_recipe(**recipe(method=method))
+        alone = prepare(found, RunFolder(tmp_path), teacher=load_checkpoint(teacher), device="cpu")
+        if fine:
+            _check_shared(alone.objective)
+        else:
+            with pytest.raises(KdvizError, match="sp compares the images of a batch by their features"):
+                _check_shared(alone.objective)
 
 
 def test_a_larger_frame_pads_with_nothing_and_is_what_a_wider_neighbour_makes():
