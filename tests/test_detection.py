@@ -3,21 +3,18 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from test_detection_data import folder
+from tiny_detector import SIDE, squares
 from torch import nn
 from typer.testing import CliRunner
 
 from kdviz.base.check import KdvizError
 from kdviz.checkpoints import RunFolder, load_checkpoint, save_checkpoint
 from kdviz.cli.app import app
-from kdviz.data import DATA, BoxData
-from kdviz.data.base import DataEntry
-from kdviz.data.boxes import LOADERS, boxes_of
 from kdviz.methods import METHODS, Batch, Probe, Scene, build, settings_in_force
 from kdviz.methods.fgfi import near_objects
 from kdviz.metrics.average_precision import average_precision
@@ -28,72 +25,7 @@ from kdviz.train import load_recipe, train
 from kdviz.train.detection.step import DetectorStep
 from kdviz.train.recipe import Recipe
 
-os.environ[FALLBACK] = "1"  # these tests run on the Python operators where the compiled ones do not load
 pytestmark = pytest.mark.filterwarnings("ignore:KDVIZ_TORCHVISION_FALLBACK")
-SIDE = 64
-
-
-class Small(nn.Module):
-    """A backbone of the pyramid's strides, quick on one core; its last maps are those of a ResNet in shape."""
-
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU())
-        for level in range(1, 5):
-            setattr(self, f"layer{level}", nn.Sequential(nn.Conv2d(width, width, 3, 2, 1), nn.ReLU()))
-
-    def forward(self, images):
-        raise NotImplementedError
-
-
-def small(width=8):
-    """A detector's constructor on the small backbone, its box head narrow."""
-
-    def make(classes):
-        from kdviz.models.detection.nets import _detector
-
-        detection = torchvision_detection()
-        layers = {f"layer{level}": str(level - 1) for level in range(1, 5)}
-        backbone = detection.backbone_utils.BackboneWithFPN(Small(width), layers, [width] * 4, 16)
-        net = _detector(backbone, classes)
-        net.roi_heads.box_head = detection.faster_rcnn.TwoMLPHead(16 * 49, 32)
-        net.roi_heads.box_predictor.cls_score = nn.Linear(32, classes + 1)
-        net.roi_heads.box_predictor.bbox_pred = nn.Linear(32, 4 * (classes + 1))
-        return net
-
-    return make
-
-
-for name, width in (("fasterrcnn_small", 8), ("fasterrcnn_wide", 12)):
-    if name not in DETECTORS:
-        DETECTORS.add(name, small(width))
-
-
-def squares(split: str, _root=None) -> BoxData:
-    """Bright squares and tall bars on dark noise."""
-    generator = torch.Generator().manual_seed(len(split))
-    images = torch.randint(0, 60, ({"train": 12, "val": 4, "test": 4}[split], 3, SIDE, SIDE), generator=generator)
-    boxes = []
-    for place, image in enumerate(images):
-        left, top = (int(one) for one in torch.randint(2, 36, (2,), generator=generator))
-        width, height = (16, 16) if place % 2 else (10, 24)
-        image[:, top : top + height, left : left + width] = 220
-        boxes.append(boxes_of([[left, top, left + width, top + height]], [place % 2]))
-    names, half = ("bar", "square"), (0.5, 0.5, 0.5)
-    return BoxData("squares", split, images.to(torch.uint8), tuple(boxes), names, SIDE, half, half, synthetic=True)
-
-
-def frames(split: str, _root=None) -> BoxData:
-    """The images of `squares`, each with one box that all but fills it."""
-    data = squares(split)
-    boxes = tuple(boxes_of([[4, 4, 60, 60]], [place % 2]) for place in range(len(data)))
-    return replace(data, name="frames", boxes=boxes)
-
-
-for name, load in (("squares", squares), ("frames", frames)):
-    if name not in DATA:
-        LOADERS[name] = load
-        DATA.add(name, DataEntry("of a test", 2, (3, SIDE, SIDE), lambda *_: None, synthetic=True))
 
 
 def recipe(**changes):
@@ -376,6 +308,7 @@ def test_a_small_detector_learns_the_squares(tmp_path):
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.filterwarnings("ignore:the backbone's weights are fresh")
 @pytest.mark.parametrize("name", ["rkkd-coco", "pld-coco"])
 def test_a_coco_recipe_trains_by_the_command(name, tmp_path, monkeypatch):
     monkeypatch.chdir(folder(tmp_path))

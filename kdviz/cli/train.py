@@ -33,6 +33,10 @@ def command(
         Path | None, typer.Option(help="The teacher's checkpoint, or FILE@MODEL.", rich_help_panel=NETS)
     ] = None,
     teacher_model: TeacherModel = None,
+    backbone: Annotated[
+        Path | None,
+        typer.Option(help="Of detectors: a classifier's file that the backbone starts from.", rich_help_panel=NETS),
+    ] = None,
     student: Annotated[
         str | None,
         typer.Option(
@@ -165,6 +169,7 @@ def command(
         "precision": precision,
         "compile": compile or None,
         "teacher": str(teacher) if teacher else None,
+        "backbone": str(backbone) if backbone else None,
         "settings": {key: value for key, value in given.items() if "." in key},
         **{key: value for key, value in given.items() if "." not in key},
     }
