@@ -6,7 +6,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from test_detection import net_and_batch, pytestmark, squares, teacher  # noqa: F401 - a mark and a fixture
+from test_detection import net_and_batch, pytestmark, teacher  # noqa: F401 - a mark and a fixture
+from tiny_detector import squares
 from torch import nn
 from typer.testing import CliRunner
 
