@@ -15,6 +15,7 @@ from typing import Any
 from kdviz.base.check import KdvizError
 from kdviz.base.files import sha256
 from kdviz.methods.settings import as_text
+from kdviz.models.detection import is_detector
 from kdviz.train.recipe import Recipe, load_recipe
 
 # Recipe settings that `kdviz train` takes as options of the same name.
@@ -115,6 +116,8 @@ def expected(recipe: Recipe, teacher_net: str | None) -> dict[str, Any]:
     found = json.loads(json.dumps({**recipe.result(), "settings": settings}))
     if found["precision"] == "auto":  # a run records what it came to
         del found["precision"]
+    if found["image_size"] is None and is_detector(recipe.student):  # recorded is that of the data
+        del found["image_size"]
     return found
 
 
@@ -163,10 +166,13 @@ def training_images(
     data: str, limit: int | None, holdout: bool | float, seed: int, root: Path | None
 ) -> tuple[int, str] | None:
     """(number, sha256) of the training images; None where the data set is not here."""
+    from kdviz.data import has_boxes
+    from kdviz.train.detection import training_boxes
     from kdviz.train.splits import training_split
 
+    recipe = load_recipe(data=data, limit=limit, holdout=holdout, seed=seed)
     try:
-        found = training_split(load_recipe(data=data, limit=limit, holdout=holdout, seed=seed), root)
+        found = training_boxes(recipe, root) if has_boxes(data) else training_split(recipe, root)
     except KdvizError:
         return None
     return len(found), found.sha256
