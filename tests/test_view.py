@@ -249,6 +249,23 @@ def test_curves_are_those_of_the_journal(answers):
     assert "loss on val" not in found["columns"], "NaN throughout"
 
 
+def test_a_detectors_run_is_told_by_its_average_precision(tmp_path):
+    folder = viewed.journal(tmp_path / "detector", epochs=0)
+    lines = [{"event": "epoch", "epoch": one, "val": {"ap": one / 8, "ap50": one / 4}} for one in (1, 2)]
+    with (folder / "journal.jsonl").open("a") as stream:
+        stream.writelines(json.dumps(line) + "\n" for line in lines)
+    answers = Answers(Library([tmp_path]))
+    (run,) = answers.json("/api/overview")["runs"]
+    assert (run["measure"], run["score"], run["split"]) == ("AP", 0.25, "val")
+    columns = answers.json("/api/curves", id=run["id"])["columns"]
+    assert {"AP on val": [0.125, 0.25], "AP50 on val": [0.25, 0.5]}.items() <= columns.items()
+    end = {"event": "end", "metrics": {"last": {"ap": 0.375, "ap50": 0.5}}}
+    with (folder / "journal.jsonl").open("a") as stream:
+        stream.write(json.dumps(end) + "\n")
+    (run,) = Answers(Library([tmp_path])).json("/api/overview")["runs"]
+    assert (run["measure"], run["score"], run["split"]) == ("AP", 0.375, "test")
+
+
 @pytest.mark.parametrize("value", [None, [], "x", 10**400, float("inf"), {"top1": "x"}, True])
 def test_a_made_up_journal_is_shown_as_far_as_it_goes(tmp_path, value):
     run = tmp_path / "run"

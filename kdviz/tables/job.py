@@ -15,7 +15,6 @@ from typing import Any
 from kdviz.base.check import KdvizError
 from kdviz.base.files import sha256
 from kdviz.methods.settings import as_text
-from kdviz.models.detection import is_detector
 from kdviz.train.recipe import Recipe, load_recipe
 
 # Recipe settings that `kdviz train` takes as options of the same name.
@@ -116,8 +115,6 @@ def expected(recipe: Recipe, teacher_net: str | None) -> dict[str, Any]:
     found = json.loads(json.dumps({**recipe.result(), "settings": settings}))
     if found["precision"] == "auto":  # a run records what it came to
         del found["precision"]
-    if found["image_size"] is None and is_detector(recipe.student):  # recorded is that of the data
-        del found["image_size"]
     return found
 
 

@@ -122,7 +122,7 @@ def _small_pair(pairs: Mapping[str, str], column: printed.Column) -> dict[str, A
         return None
     teacher, student = to.split(" > ")
     found = {"teacher": teacher, "student": student, "measure": column.measure, "set": dict(column.set)}
-    return {"label": column.label or to, **found}
+    return {"label": to if " > " in column.name else column.label, **found}
 
 
 def _stands_for(column: Mapping[str, Any], originals: list[str]) -> str:
