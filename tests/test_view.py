@@ -219,7 +219,8 @@ def test_ctrl_c_ends_it_quietly(place):
 
 def test_a_run_is_finished_stopped_failed_or_running(place, answers):
     states = {one["name"]: one for one in answers.json("/api/overview")["runs"]}
-    assert states["runs/done"] | {"state": "finished", "epoch": 4, "score": 0.45, "measure": "top-1", "split": "test"} == states["runs/done"]
+    scored = {"score": 0.45, "measure": "top-1", "split": "test"}
+    assert states["runs/done"] | {"state": "finished", "epoch": 4, **scored} == states["runs/done"]
     assert states["runs/half"] | {"state": "stopped", "epoch": 3, "epochs": 4, "rate": 130} == states["runs/half"]
     assert (states["runs/half"]["score"], states["runs/half"]["split"]) == (0.3, "val")
     assert states["runs/broken"]["state"] == "failed"

@@ -67,11 +67,11 @@ def small_forms() -> Mapping[str, Any]:
     return tomllib.loads((resources.files("kdviz.tables") / "small.toml").read_text(encoding="utf-8"))
 
 
-def _small(paper: str, name: str, table: printed.Table, data: str | None) -> Declaration:
+def _small(paper: str, name: str, table: printed.Table, asked: str | None) -> Declaration:
     forms = small_forms()
     detectors = forms["detectors"] if table.data == "coco" else {}
-    choices = (detectors["data"],) if detectors else SMALL_DATA
-    data = data or choices[0]
+    choices: tuple[str, ...] = (detectors["data"],) if detectors else SMALL_DATA
+    data: str = asked or choices[0]
     one_of(f"{paper} {name} at small scale", choices, data=data)
     own = forms.get(paper, {}).get(name, {})
     rows = [{**_row(row), **own.get("rows", {}).get(row.name, {})} for row in table.rows]

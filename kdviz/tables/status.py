@@ -60,7 +60,7 @@ def status(entries: Sequence[Entry]) -> Status:
 
 def _running(entry: Entry) -> Running:
     epochs = RunFolder(Path(entry.payload["folder"])).epochs()
-    last = epochs[-1] if epochs else {"epoch": 0}
+    last: dict[str, Any] = epochs[-1] if epochs else {"epoch": 0}
     val = last.get("val") or {}
     score = in_words(val, (main_measure(val),))
     return Running(entry.id, last["epoch"], entry.payload["recipe"]["epochs"], last.get("images_per_second"), score)

@@ -85,7 +85,7 @@ def _data(name: str | None) -> str | None:
 
 
 def curves(item: Item) -> dict[str, Any]:
-    """Columns over a run's epochs: top-1 (AP) and loss on val, the training loss and its terms, rates; None for gaps."""
+    """Columns over a run's epochs: top-1 or AP and loss on val, training loss and terms, rates; None for gaps."""
     epochs = RunFolder(item.path).epochs()
     columns: dict[str, list[float | int | None]] = {}
 
