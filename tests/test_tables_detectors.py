@@ -56,6 +56,8 @@ def test_the_small_form_of_rkkds_detectors(tmp_path):
     assert (teachers[0].recipe.limit, teachers[0].recipe.optimizer) == (300, "adamw")
     assert (job.teacher, job.teacher_cache) == (teachers[0].folder / "last.pt", None)
     assert images_of(job) == (300, load_boxes("glyphboxes", split="train").subset(300, seed=2).sha256)
+    measured = [found.declaration.cells["FGFI", column].measure for column in ("AP", "AP50", "AP75")]
+    assert measured == ["ap", "ap50", "ap75"]
     assert dict(found.declaration.against) == {"FitNet": "KD", "FGFI": "KD", "KD+RKKD": "KD"}
 
 
