@@ -217,7 +217,7 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
     means = {name: float(value) / steps for name, value in run.ranks.mean(tally.sums).items()}
     seconds = time.perf_counter() - began
     rate = (steps - first) * run.batches.size / seconds
-    pace: dict[str, Any] = {"seconds": round(seconds, 3), "images_per_second": round(rate)}
+    pace: dict[str, Any] = {"seconds": round(seconds, 3), "images_per_second": round(rate, 2 if rate < 10 else None)}
     if run.batches.loader is not None:
         pace["waited_for_images"] = round(run.batches.loader.waited, 3)
         if run.batches.loader.broken:

@@ -51,7 +51,9 @@ def prepare_detector(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint |
     _check(recipe)
     where = choose_device(machine.device)
     precision = choose_precision(recipe.precision, where)
-    data, val, test = _splits(recipe, machine.root)
+    data = training_boxes(recipe, machine.root)
+    val = load_boxes(recipe.data, split="val", root=machine.root) if recipe.holdout else None
+    test = load_boxes(recipe.data, split="test", root=machine.root)
     side = recipe.image_size or data.side
 
     def seeing(net: nn.Module) -> nn.Module:
@@ -157,16 +159,16 @@ def _check_shared(objective: Objective) -> None:
     )
 
 
-def _splits(recipe: Recipe, root: Path | None) -> tuple[BoxData, BoxData | None, BoxData]:
-    """The images to train on (those with boxes), to choose by and to test on."""
+def training_boxes(recipe: Recipe, root: Path | None) -> BoxData:
+    """The images to train on, those with boxes, by the recipe's holdout and limit.
+
+    Raises: KdvizError for a data set that is not there, or whose parts on disk cannot be joined.
+    """
     whole = load_boxes(recipe.data, split="train", root=root)
-    val = load_boxes(recipe.data, split="val", root=root) if recipe.holdout else None
     if not recipe.holdout and not DATA[recipe.data.partition(":")[0]].val_is_test:
         whole = joined(whole, load_boxes(recipe.data, split="val", root=root))
     data = whole.trainable()
-    if recipe.limit and recipe.limit < len(data):
-        data = data.subset(recipe.limit, seed=recipe.seed)
-    return data, val, load_boxes(recipe.data, split="test", root=root)
+    return data.subset(recipe.limit, seed=recipe.seed) if recipe.limit and recipe.limit < len(data) else data
 
 
 def _objective(
