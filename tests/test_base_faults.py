@@ -99,6 +99,9 @@ def test_signals_are_exceptions_with_their_exit_codes(number, code):
             assert stop.is_set()
             raise KeyboardInterrupt  # what a loop does once it has saved
         assert exit_code(caught.value) == code
+        with stop_requested() as outer, stop_requested():
+            signal.raise_signal(number)
+        assert outer.is_set()
         with pytest.raises(KeyboardInterrupt), stop_requested():
             signal.raise_signal(number)
             signal.raise_signal(number)

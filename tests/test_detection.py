@@ -1,29 +1,20 @@
 """Detectors: the Python operators against torchvision's own, masks and regions against brute force, methods, runs."""
 
-import copy
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from test_detection_data import folder
+from tiny_detector import SIDE, squares
 from torch import nn
 from typer.testing import CliRunner
 
-from kdviz.analysis.detections import matched_logits
-from kdviz.analysis.landscape import random_direction, sweep
-from kdviz.analysis.landscape.detector import detector_losses
 from kdviz.base.check import KdvizError
-from kdviz.base.files import read_dataset
-from kdviz.base.seeds import derive
 from kdviz.checkpoints import RunFolder, load_checkpoint, save_checkpoint
 from kdviz.cli.app import app
-from kdviz.data import DATA, BoxData
-from kdviz.data.base import DataEntry
-from kdviz.data.boxes import LOADERS, boxes_of
 from kdviz.methods import METHODS, Batch, Probe, Scene, build, settings_in_force
 from kdviz.methods.fgfi import near_objects
 from kdviz.metrics.average_precision import average_precision
@@ -34,72 +25,7 @@ from kdviz.train import load_recipe, train
 from kdviz.train.detection.step import DetectorStep
 from kdviz.train.recipe import Recipe
 
-os.environ[FALLBACK] = "1"  # these tests run on the Python operators where the compiled ones do not load
 pytestmark = pytest.mark.filterwarnings("ignore:KDVIZ_TORCHVISION_FALLBACK")
-SIDE = 64
-
-
-class Small(nn.Module):
-    """A backbone of the pyramid's strides, quick on one core; its last maps are those of a ResNet in shape."""
-
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU())
-        for level in range(1, 5):
-            setattr(self, f"layer{level}", nn.Sequential(nn.Conv2d(width, width, 3, 2, 1), nn.ReLU()))
-
-    def forward(self, images):
-        raise NotImplementedError
-
-
-def small(width=8):
-    """A detector's constructor on the small backbone, its box head narrow."""
-
-    def make(classes):
-        from kdviz.models.detection.nets import _detector
-
-        detection = torchvision_detection()
-        layers = {f"layer{level}": str(level - 1) for level in range(1, 5)}
-        backbone = detection.backbone_utils.BackboneWithFPN(Small(width), layers, [width] * 4, 16)
-        net = _detector(backbone, classes)
-        net.roi_heads.box_head = detection.faster_rcnn.TwoMLPHead(16 * 49, 32)
-        net.roi_heads.box_predictor.cls_score = nn.Linear(32, classes + 1)
-        net.roi_heads.box_predictor.bbox_pred = nn.Linear(32, 4 * (classes + 1))
-        return net
-
-    return make
-
-
-for name, width in (("fasterrcnn_small", 8), ("fasterrcnn_wide", 12)):
-    if name not in DETECTORS:
-        DETECTORS.add(name, small(width))
-
-
-def squares(split: str, _root=None) -> BoxData:
-    """Bright squares and tall bars on dark noise."""
-    generator = torch.Generator().manual_seed(len(split))
-    images = torch.randint(0, 60, ({"train": 12, "val": 4, "test": 4}[split], 3, SIDE, SIDE), generator=generator)
-    boxes = []
-    for place, image in enumerate(images):
-        left, top = (int(one) for one in torch.randint(2, 36, (2,), generator=generator))
-        width, height = (16, 16) if place % 2 else (10, 24)
-        image[:, top : top + height, left : left + width] = 220
-        boxes.append(boxes_of([[left, top, left + width, top + height]], [place % 2]))
-    names, half = ("bar", "square"), (0.5, 0.5, 0.5)
-    return BoxData("squares", split, images.to(torch.uint8), tuple(boxes), names, SIDE, half, half, synthetic=True)
-
-
-def frames(split: str, _root=None) -> BoxData:
-    """The images of `squares`, each with one box that all but fills it."""
-    data = squares(split)
-    boxes = tuple(boxes_of([[4, 4, 60, 60]], [place % 2]) for place in range(len(data)))
-    return replace(data, name="frames", boxes=boxes)
-
-
-for name, load in (("squares", squares), ("frames", frames)):
-    if name not in DATA:
-        LOADERS[name] = load
-        DATA.add(name, DataEntry("of a test", 2, (3, SIDE, SIDE), lambda *_: None, synthetic=True))
 
 
 def recipe(**changes):
@@ -382,6 +308,7 @@ def test_a_small_detector_learns_the_squares(tmp_path):
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.filterwarnings("ignore:the backbone's weights are fresh")
 @pytest.mark.parametrize("name", ["rkkd-coco", "pld-coco"])
 def test_a_coco_recipe_trains_by_the_command(name, tmp_path, monkeypatch):
     monkeypatch.chdir(folder(tmp_path))
@@ -409,89 +336,6 @@ def test_a_coco_recipe_trains_by_the_command(name, tmp_path, monkeypatch):
     assert set(entry["test"]) == {"ap", "ap50", "ap75"}
     opened = load_checkpoint("run")
     assert (opened.classes, opened.recipe["iterations"], opened.recipe["image_size"]) == (2, 3, SIDE)
-
-
-# --- analysis
-
-
-def test_matched_logits_are_both_heads_at_the_proposal_nearest_to_each_box(teacher):
-    """With proposals made by hand: one fits its box, one has an IoU of exactly 9/16, one misses."""
-    student, *_ = net_and_batch()
-    student.eval()
-    data = squares("test")
-    handed = []
-    for place, one in enumerate(data.boxes):
-        left, top, right, bottom = one.corners[0].tolist()
-        width, height = right - left, bottom - top
-        narrow = [left, top, left + 0.75 * width, top + 0.75 * height]
-        away = [left + width, top, right + width, bottom]
-        handed.append(torch.tensor([away, one.corners[0].tolist() if place == 0 else narrow if place == 1 else away]))
-    student.rpn.forward = lambda images, features, targets=None: (handed, {})
-    found = matched_logits(student, data, teacher=teacher, batch=4)
-    assert (found.sizes["sample"], found.sizes["channel"]) == (2, 3)
-    assert found.attrs["boxes_without_match"] == 2
-    assert found["target"].values.tolist() == [one + 1 for box in data.boxes[:2] for one in box.labels.tolist()]
-    assert found["image"].values.tolist() == [0, 1]
-    assert found["class_name"].values.tolist() == ["background", "bar", "square"]
-    with torch.no_grad():
-        prepared, _ = student.transform([image.float() / 255 for image in data.images])
-        boxes = [handed[0][1:], handed[1][1:], *[torch.zeros(0, 4)] * 2]
-        for name, net in (("student", student), ("teacher", teacher.model)):
-            heads = net.roi_heads
-            pooled = heads.box_roi_pool(net.backbone(prepared.tensors), boxes, prepared.image_sizes)
-            expected = heads.box_predictor(heads.box_head(pooled))[0]
-            np.testing.assert_allclose(found[f"logits_{name}"].values, expected.numpy(), rtol=1e-5, atol=1e-5)
-    student.rpn.forward = lambda images, features, targets=None: (handed[2:], {})
-    with pytest.raises(KdvizError, match="no proposal has an IoU of 1 with a box"):
-        matched_logits(student, data.take(torch.tensor([2, 3])), least=1, batch=4)
-
-
-def test_a_detectors_landscape_has_its_own_losses_at_the_centre(teacher):
-    net, data = teacher.model, squares("val")
-    weights = dict(net.named_parameters())
-    objective = detector_losses(net, data)
-    before = {name: one.clone() for name, one in net.state_dict().items()}
-    line = sweep(objective, weights, random_direction(weights, seed=0), [-0.5, 0.0, 0.5])
-    for name, one in net.state_dict().items():
-        assert torch.equal(one, before[name]), name
-    assert not any(part.training for part in net.modules())
-    assert line["loss_objectness"].attrs["units"] == "nats"
-    net.train()
-    for part in net.modules():
-        if isinstance(part, nn.BatchNorm2d) or part is net.transform:  # which draws a size from a list of one
-            part.eval()
-    images = [image.float() / 255 for image in data.images]
-    targets = [{"boxes": one.corners, "labels": one.labels + 1} for one in data.boxes]
-    torch.manual_seed(derive(0, "regions", 0))
-    with torch.no_grad():
-        expected = {name: float(value) for name, value in net(images, targets).items()}
-    net.eval()
-    for name, value in expected.items():
-        assert float(line[name].sel(alpha=0.0)) == pytest.approx(value, rel=1e-6), name
-    assert float(line["detector"].sel(alpha=0.0)) == pytest.approx(sum(expected.values()), rel=1e-6)
-    assert float(line["detector"].sel(alpha=0.5)) != pytest.approx(sum(expected.values()), rel=1e-3)
-
-
-def test_tau_takes_a_detectors_run(teacher, tmp_path, monkeypatch):
-    """Untrained detectors whose proposals are made as large as the image, which each box all but fills."""
-    monkeypatch.chdir(tmp_path)
-    nets = {"teacher": copy.deepcopy(teacher.model), "student": net_and_batch()[0]}
-    for name, net in nets.items():
-        nn.init.zeros_(net.rpn.head.bbox_pred.weight)
-        with torch.no_grad():  # every proposal is its anchor, 60 times as wide and high
-            net.rpn.head.bbox_pred.bias.copy_(torch.tensor([0, 0, np.log(60), np.log(60)]).repeat(3))
-        facts = {**facts_of(teacher), "name": {"teacher": "fasterrcnn_wide", "student": "fasterrcnn_small"}[name]}
-        save_checkpoint(tmp_path / f"{name}.pt", model=net, **facts)
-    done = CliRunner().invoke(app, ["tau", "student.pt", "--teacher", "teacher.pt", "--data", "frames", "-o", "out"])
-    assert done.exit_code == 0, done.output
-    assert "mean tau-b" in done.output
-    result = read_dataset(tmp_path / "out" / "tau.nc")
-    assert (result.attrs["data"], result.attrs["samples"]) == ("frames", 4)
-
-
-def facts_of(checkpoint):
-    names = ("name", "classes", "data", "method", "seed", "epoch", "recipe", "metrics")
-    return {name: getattr(checkpoint, name) for name in names}
 
 
 # --- refusals

@@ -89,6 +89,22 @@ def test_the_journal_becomes_curves(tmp_path):
     assert training["epoch"].values.tolist() == [1, 2]
 
 
+def test_a_detectors_run_is_told_by_its_average_precision(tmp_path):
+    for seed, ap in ((0, 0.25), (1, 0.75)):
+        scores = {"epoch": 2, "ap": ap, "ap50": 0.875, "ap75": 0.125, "val_ap50": 0.375}
+        folder = run_folder(tmp_path / f"run{seed}", seed=seed, metrics={"best": scores, "last": scores})
+        text = (folder / "journal.jsonl").read_text().replace("top1", "ap")
+        (folder / "journal.jsonl").write_text(text)
+    subjects = gather([tmp_path / "run0", tmp_path / "run1"])
+    np.testing.assert_allclose(subjects[0].training["val_ap"], [0.5, 0.75])
+    text = page(subjects)
+    for said in ("AP, best", "AP, last", "25.00 %", "50.00 %", "35.36"):  # mean and deviation of 25 and 75
+        assert said in text
+    assert "top-1" not in text
+    assert "AP50 87.50 %" in (told := subjects[0].checkpoint._repr_html_())
+    assert "val AP50 37.50 %" in told
+
+
 def test_results_are_found_by_the_checkpoints_sha256(tmp_path):
     run = run_folder(tmp_path / "run")
     landscape(tmp_path / "results" / "mine.nc", sha256(run / "last.pt"))

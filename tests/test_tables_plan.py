@@ -15,7 +15,7 @@ from kdviz.tables.plan import plan
 from kdviz.tables.published import from_paper
 
 EVERY = [(paper, name) for paper in PAPERS for name in published.tables(paper)]
-NO_SMALL_FORM = {("rkkd", "tab4"), ("rkkd", "tab5"), ("pld", "tab7")}
+NO_SMALL_FORM = {("rkkd", "tab4")}
 MINE = """
 title = "mine"
 recipe = "glyphs100"

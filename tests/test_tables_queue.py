@@ -155,14 +155,14 @@ def test_status_reads_epochs_and_pace_from_the_journals(queue, worker, tmp_path)
     run = RunFolder(tmp_path / "teacher")
     run.log("start", name="resnet8", method="kd", teacher={"name": "resnet20"})
     for epoch, rate in ((1, 300), (2, 412)):
-        run.log("epoch", epoch=epoch, images_per_second=rate)
+        run.log("epoch", epoch=epoch, images_per_second=rate, val={"ap": rate / 1000, "ap50": 0.9})
     with run.journal.open("ab") as stream:
         stream.write(b'{"event": "epo')  # a worker is writing
     queue.take("plan", worker)
     text = plain(status(queue.entries("plan")), "mine")
     assert text.splitlines() == [
         "mine: 0 of 3 runs done, 1 running, 2 waiting",
-        "running  teacher: epoch 2 of 4 done, 412 images/s",
+        "running  teacher: epoch 2 of 4 done, 412 images/s, val AP 41.20%",
     ]
     assert "http-equiv='refresh'" in page(status(queue.entries("plan")), "<mine>")
     assert "&lt;mine&gt;" in page(status(queue.entries("plan")), "<mine>")

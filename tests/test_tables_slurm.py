@@ -15,6 +15,7 @@ import slurm_node
 
 from kdviz.base import lock
 from kdviz.base.check import KdvizError
+from kdviz.base.signals import stop_requested
 from kdviz.checkpoints import RunFolder
 from kdviz.tables import slurm
 from kdviz.tables.queue import DONE, RUNNING, Queue, Worker
@@ -88,6 +89,39 @@ def test_killed_tasks_are_replaced_and_no_run_is_lost_or_finished_twice(tmp_path
         assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2, 3, 4]
         assert sum(event["event"] == "end" for event in events) == 1
     assert sum(what == "died" for _, what in queue.events()) > 0
+
+
+@pytest.mark.parametrize(("late", "happened"), [(False, ["taken", "released"]), (True, ["taken", "done"])])
+def test_the_signal_before_the_time_limit_ends_the_run_in_hand_before_the_task_is_requeued(
+    late, happened, tmp_path, monkeypatch
+):
+    """Early, the run is saved and given back; late, after its last step, it is finished, and no other one is begun."""
+    pytest.importorskip("submitit")
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)
+    queue, seen = Queue(tmp_path / "queue.sqlite"), []
+    queue.put("plan", [("one", {"folder": "one"}, None), ("two", {"folder": "two"}, None)])
+
+    def perform(payload, **_):
+        with stop_requested() as stop:
+            signal.raise_signal(signal.SIGUSR2)
+            assert stop.is_set()
+            seen.append("saved")
+            if not late:
+                raise KeyboardInterrupt
+
+    def requeue(number, frame):
+        seen.append([what for _, what in queue.events()])
+        sys.exit(-1)
+
+    monkeypatch.setattr("kdviz.tables.worker.perform", perform)
+    before = signal.signal(signal.SIGUSR2, requeue)  # submitit's, which exits
+    try:
+        with pytest.raises(SystemExit):
+            slurm.Task(queue.path, "plan", "cpu", 1.0)()
+        assert signal.getsignal(signal.SIGUSR2) is requeue
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert seen == ["saved", happened]
 
 
 def test_the_lock_of_a_worker_that_died_on_another_host_is_removed(tmp_path, monkeypatch):

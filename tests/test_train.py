@@ -283,7 +283,7 @@ def test_a_batch_is_the_images_labels_and_crops_of_its_ids():
 
 def test_the_best_epoch_is_the_first_of_the_highest_on_val(tmp_path, monkeypatch):
     tops = iter([0.5, 0.7, 0.7, 0.6, *[0.1] * 4])
-    monkeypatch.setattr("kdviz.train.loop._measured", lambda run, net, data: {"top1": next(tops), "loss": 1.0})
+    monkeypatch.setattr("kdviz.train.measure._scores", lambda run, net, data: {"top1": next(tops), "loss": 1.0})
     metrics = train(recipe(epochs=4, keep_epochs=1), out=tmp_path, device="cpu")
     assert (metrics["best"]["epoch"], metrics["best"]["val_top1"]) == (2, 0.7)
     assert (metrics["last"]["epoch"], metrics["last"]["val_top1"]) == (4, 0.6)

@@ -219,9 +219,10 @@ def test_ctrl_c_ends_it_quietly(place):
 
 def test_a_run_is_finished_stopped_failed_or_running(place, answers):
     states = {one["name"]: one for one in answers.json("/api/overview")["runs"]}
-    assert states["runs/done"] | {"state": "finished", "epoch": 4, "top1": 0.45, "split": "test"} == states["runs/done"]
+    scored = {"score": 0.45, "measure": "top-1", "split": "test"}
+    assert states["runs/done"] | {"state": "finished", "epoch": 4, **scored} == states["runs/done"]
     assert states["runs/half"] | {"state": "stopped", "epoch": 3, "epochs": 4, "rate": 130} == states["runs/half"]
-    assert (states["runs/half"]["top1"], states["runs/half"]["split"]) == (0.3, "val")
+    assert (states["runs/half"]["score"], states["runs/half"]["split"]) == (0.3, "val")
     assert states["runs/broken"]["state"] == "failed"
     assert states["runs/broken"]["note"] == f"the loss is not finite {viewed.EVIL}"
     item = next(one for one in answers.library.items(RUN) if one.name == "runs/half")
@@ -247,6 +248,23 @@ def test_curves_are_those_of_the_journal(answers):
     assert found["columns"]["training loss"] == [2.0, 1.0, 2 / 3]
     assert found["columns"]["images per second"] == [110, 120, 130]
     assert "loss on val" not in found["columns"], "NaN throughout"
+
+
+def test_a_detectors_run_is_told_by_its_average_precision(tmp_path):
+    folder = viewed.journal(tmp_path / "detector", epochs=0)
+    lines = [{"event": "epoch", "epoch": one, "val": {"ap": one / 8, "ap50": one / 4}} for one in (1, 2)]
+    with (folder / "journal.jsonl").open("a") as stream:
+        stream.writelines(json.dumps(line) + "\n" for line in lines)
+    answers = Answers(Library([tmp_path]))
+    (run,) = answers.json("/api/overview")["runs"]
+    assert (run["measure"], run["score"], run["split"]) == ("AP", 0.25, "val")
+    columns = answers.json("/api/curves", id=run["id"])["columns"]
+    assert {"AP on val": [0.125, 0.25], "AP50 on val": [0.25, 0.5]}.items() <= columns.items()
+    end = {"event": "end", "metrics": {"last": {"ap": 0.375, "ap50": 0.5}}}
+    with (folder / "journal.jsonl").open("a") as stream:
+        stream.write(json.dumps(end) + "\n")
+    (run,) = Answers(Library([tmp_path])).json("/api/overview")["runs"]
+    assert (run["measure"], run["score"], run["split"]) == ("AP", 0.375, "test")
 
 
 @pytest.mark.parametrize("value", [None, [], "x", 10**400, float("inf"), {"top1": "x"}, True])

@@ -3,9 +3,11 @@
 torchrun --nproc-per-node N tests/torchrun_train.py CASES.json
 
 CASES.json: {"teacher": FILE, "runs": [{"out": FOLDER, "recipe": {...}}, ...], "kill": [RANK, STEP] or null}. With
-"kill" that rank kills itself with SIGKILL before that step, unless torchrun has started it again.
+"kill" that rank kills itself with SIGKILL before that step, unless torchrun has started it again. "imports" are modules
+that register what the runs need.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -37,10 +39,12 @@ def dying_at(number):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     CASES = json.loads(Path(sys.argv[1]).read_text())
+    for module in CASES.get("imports", ()):
+        importlib.import_module(module)
     rank, step = CASES.get("kill") or (-1, 0)
     if rank == int(os.environ.get("RANK", "0")) and os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
         Step.__call__ = dying_at(step)
     for case in CASES["runs"]:
         recipe = load_recipe(**case["recipe"])
-        teacher = load_checkpoint(CASES["teacher"]) if recipe.method != "ce" else None
+        teacher = load_checkpoint(CASES["teacher"]) if recipe.method not in ("ce", "detector") else None
         train(recipe, out=case["out"], teacher=teacher, device="cpu", **case.get("machine", {}))

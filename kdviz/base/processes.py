@@ -1,6 +1,8 @@
 """Which of torchrun's processes this one is, and the device that it uses."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kdviz.base.check import KdvizError, require
@@ -8,6 +10,15 @@ from kdviz.base.check import KdvizError, require
 
 class RankError(KdvizError):
     """Bad input that one process of torchrun alone has met, so that it prints the line whatever its rank."""
+
+
+@contextmanager
+def said_by_any_rank() -> Iterator[None]:
+    """A context whose bad input may be met by one process of torchrun alone."""
+    try:
+        yield
+    except KdvizError as error:
+        raise RankError(error) from error
 
 
 def rank_and_world() -> tuple[int, int]:

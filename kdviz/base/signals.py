@@ -15,9 +15,15 @@ class Terminated(KeyboardInterrupt):
 
 
 class StopRequest(threading.Event):
-    """Set by the first signal; `signal` is its number (0 before)."""
+    """Set by the first signal, whose handler it is; `signal` is its number (0 before). The second one is raised."""
 
     signal: int = 0
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if self.is_set():
+            raise exception(number)
+        self.signal = number
+        self.set()
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
@@ -52,18 +58,13 @@ def interruptible() -> Iterator[None]:
 def stop_requested() -> Iterator[StopRequest]:
     """An event that the first SIGINT or SIGTERM sets; the second one interrupts at once.
 
-    A KeyboardInterrupt that leaves the block after a SIGTERM leaves it as `Terminated`. Only the main thread receives
-    signals; elsewhere (a notebook's worker, say) the event is never set.
+    A block inside another one has the same event, so that a signal that comes late in the inner one still stops the
+    outer one. A KeyboardInterrupt that leaves the block after a SIGTERM leaves it as `Terminated`. Only the main thread
+    receives signals; elsewhere (a notebook's worker, say) the event is never set.
     """
-    asked = StopRequest()
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise exception(number)
-        asked.signal = number
-        asked.set()
-
-    with _handlers(ask, keep=(None,)):
+    around = signal.getsignal(signal.SIGTERM) if threading.current_thread() is threading.main_thread() else None
+    asked = around if isinstance(around, StopRequest) else StopRequest()
+    with _handlers(asked, keep=(None,)):
         try:
             yield asked
         except KeyboardInterrupt as interrupt:

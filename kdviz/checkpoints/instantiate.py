@@ -50,7 +50,7 @@ def instantiate(
     Raises: KdvizError when nothing fits, class counts differ, or weights are not finite.
     """
     require(isinstance(state, Mapping) and state, "has no tensors")
-    _check_sizes(state)
+    check_sizes(state)
     candidates = chain([None, *claims], imagenet.claims(state)) if model is None else [model]
     unlike = any(is_external(claim) for claim in claims)
     found = (search.find(state, lambda shapes, net=net: _match(net, shapes, classes, unlike)) for net in candidates)
@@ -62,7 +62,7 @@ def instantiate(
     name, has = student.match
     for who, count in (("you asked for", classes), ("the file says", stated)):
         require(count in (None, has), f"its {name} has {has} classes, but {who} {count}")
-    _check(student.state)
+    check_numbers(student.state)
     net = copy.deepcopy(model) if isinstance(model, nn.Module) else _empty(name, has)
     return Instance(_loaded(net, student.state), name, has, student.dropped)
 
@@ -113,7 +113,7 @@ def _misfit(shapes: matching.Shapes, named: Net, classes: int | None) -> str:
     return f"{verb} {name if isinstance(name, str) else type(name).__name__}: {matching.differences(expected, shapes)}"
 
 
-def _check_sizes(state: Mapping[str, Tensor]) -> None:
+def check_sizes(state: Mapping[str, Tensor]) -> None:
     """Refuse large tensors that claim more numbers than they hold: with a stride of 0 four bytes may stand for many."""
     for key, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_meta:
@@ -122,7 +122,7 @@ def _check_sizes(state: Mapping[str, Tensor]) -> None:
         require(claimed <= max(held, SMALL), f"{key} claims {claimed} bytes but the file holds {held} of it; damaged")
 
 
-def _check(state: Mapping[str, Tensor]) -> None:
+def check_numbers(state: Mapping[str, Tensor]) -> None:
     """Refuse tensors that hold no ordinary numbers."""
     for key, tensor in state.items():
         ordinary = tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"

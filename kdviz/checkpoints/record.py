@@ -1,12 +1,14 @@
 """What is known of a checkpoint once it is open."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+
+from kdviz.base.measures import CALLED
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,13 +128,18 @@ def _scores(scores: Any) -> str:
     """{"epoch": 9, "top1": .81, "loss": .9} as a reader has it: "top-1 81.00 %, loss 0.9000 nats, epoch 9"."""
     if not isinstance(scores, Mapping):
         return str(scores)
+
+    def shares(part: str = "") -> dict[str, Callable[[Any], str]]:
+        return {
+            f"{part}{key}": lambda value, name=name: f"{part.replace('_', ' ')}{name} {100 * value:.2f} %"
+            for key, name in CALLED.items()
+        }
+
     known = {
-        "top1": lambda value: f"top-1 {100 * value:.2f} %",
+        **shares(),
         "loss": lambda value: f"loss {value:.4f} nats",
         "epoch": lambda value: f"epoch {value}",
-        **{key: lambda value, key=key: f"{key.upper()} {100 * value:.2f} %" for key in ("ap", "ap50", "ap75")},
-        "val_ap": lambda value: f"val AP {100 * value:.2f} %",
-        "val_top1": lambda value: f"val top-1 {100 * value:.2f} %",
+        **shares("val_"),
         "val_loss": lambda value: f"val loss {value:.4f} nats",
     }
     parts = [text(scores[key]) for key, text in known.items() if isinstance(scores.get(key), int | float)]

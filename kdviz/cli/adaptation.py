@@ -1,14 +1,16 @@
 """The options that say what of a file and of a data set is meant: its weights; its mean and std, the net's channels."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from kdviz.base.check import one_of
 
 if TYPE_CHECKING:
-    from kdviz.data import Data
+    from kdviz.data import BoxData, Data
     from kdviz.data.adapt import Adaptation
+
+AnyData = TypeVar("AnyData", bound="Data | BoxData")
 
 NETS = "Nets and data"  # title of a group of options on a help page
 
@@ -55,7 +57,7 @@ def adapted(mean: list[float] | None, std: list[float] | None, channels: str | N
     return Adaptation(mean or None, std or None, channels, damaged)
 
 
-def with_remarks(data: "Data") -> "Data":
+def with_remarks(data: AnyData) -> AnyData:
     """The data set itself; what a reader must know of it is said on standard error."""
     for text in data.remarks.values():
         typer.echo(f"{data.name}: {text}", err=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from kdviz.base.check import KdvizError, require
 from kdviz.cli.common import open_checkpoint, open_data, open_teacher
-from kdviz.cli.logits import BATCH, collected, from_file, holds_logits, logits_file, on_device
+from kdviz.cli.logits import BATCH, collected, from_file, holds_logits, images_of, logits_file, on_device
 from kdviz.cli.options import FigureOptions, NetOptions
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ class Found:
         against: those of a student without a teacher, or None.
         facts: where they come from, for readers.
         deciding: what else decides the numbers.
-        nets: the nets, or None where there are logits alone.
+        nets: the nets, or None where logits alone are compared.
         images: of the samples, or None.
         notes: what a reader must know.
+        without_nets: why there are no nets, where the student's are there.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Found:
     nets: "Nets | None" = None
     images: "Data | None" = None
     notes: list[str] = field(default_factory=list)
+    without_nets: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ def of_nets(path: Path, against: str | None, source: NetOptions, figures: Figure
     """The student in a checkpoint, its teacher, and the student without one; their logits are collected."""
     from kdviz.analysis.audit import Nets
     from kdviz.checkpoints.naming import name_of
+    from kdviz.data import BoxData
+    from kdviz.data.crops import crops
 
     checkpoint = on_device(open_checkpoint(path, source.model, weights=source.weights), source)
     teacher = open_teacher(checkpoint, source.teacher, source.teacher_model)
@@ -114,7 +119,7 @@ def of_nets(path: Path, against: str | None, source: NetOptions, figures: Figure
         raise KdvizError(f"{path} names no teacher; name its checkpoint with --teacher")
     _same_classes(checkpoint, teacher, "its teacher")
     other, notes = _untaught(checkpoint, against, source)
-    data = open_data(checkpoint, source.data, source.root, source.split, source.adaptation)
+    data = images_of(checkpoint, source)
     images = data.subset(wanted.samples) if wanted.samples else data
     teacher = on_device(teacher, source)
     batch = source.batch or BATCH
@@ -125,9 +130,7 @@ def of_nets(path: Path, against: str | None, source: NetOptions, figures: Figure
     theirs = None
     if other is not None:
         file = logits_file(name_of(other), other, figures, alone=False)
-        theirs = collected(other, teacher, images, file, [own], batch)
-    untrained = _untrained(teacher, wanted.seed, notes)
-    nets = Nets(checkpoint, teacher, images.subset(min(wanted.net_samples, len(images))), other, untrained)
+        theirs = collected(other, teacher, images, file, [own], batch, boxes=own)
     facts = {"student": _fact(checkpoint), "teacher": _fact(teacher)}
     facts |= {"student without teacher": _fact(other)} if other is not None else {}
     facts |= {"data": f"{images.name} ({images.split}), {len(images):,} images, SHA-256 {images.sha256}"}
@@ -137,7 +140,18 @@ def of_nets(path: Path, against: str | None, source: NetOptions, figures: Figure
         "data": (images.name, images.split, images.sha256),
         "net_samples": wanted.net_samples,
     }
-    return Found(name_of(checkpoint), checkpoint.sha256, own, theirs, facts, deciding, nets, images, notes)
+    found = partial(Found, name_of(checkpoint), checkpoint.sha256, own, theirs, facts, deciding, notes=notes)
+    if isinstance(images, BoxData):
+        boxes, missed = own.sizes["sample"], own.attrs["boxes_without_match"]
+        notes.append(
+            f"A sample is a ground-truth box that a proposal of the student matches (IoU {own.attrs['matched_iou']} or"
+            f" more): {boxes:,} of {boxes + missed:,}. All nets' box heads see the student's proposal. Background is"
+            " one of the classes, and never the right one."
+        )
+        return found(images=crops(images), without_nets="of a detector only class logits at matched boxes are compared")
+    untrained = _untrained(teacher, wanted.seed, notes)
+    nets = Nets(checkpoint, teacher, images.subset(min(wanted.net_samples, len(images))), other, untrained)
+    return found(nets=nets, images=images)
 
 
 def _same_classes(student: "Checkpoint", other: "Checkpoint", who: str) -> None:

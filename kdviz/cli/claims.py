@@ -102,7 +102,7 @@ def measure(
     if "logits" in needed:
         teacher = nets.teacher
         require(teacher is not None, "compare: this claim needs the teacher; name its checkpoint with --teacher")
-        parts.append(of_logits(dict(zip(nets.labels, nets.checkpoints, strict=True)), nets.data, teacher))
+        parts.append(of_logits(dict(zip(nets.labels, nets.checkpoints, strict=True)), nets.images, teacher))
     first, *rest = parts
     return first.merge(rest[0]) if rest else first
 

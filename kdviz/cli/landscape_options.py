@@ -16,22 +16,26 @@ from kdviz.cli.requests import Request, name_with_code
 if TYPE_CHECKING:
     from kdviz.analysis.landscape.nets import Nets
     from kdviz.analysis.landscape.options import Grid, Measurement
-    from kdviz.data import Data
+    from kdviz.data import BoxData, Data
 
 IMAGES = 250  # with 21 x 21 points, what a small net does in half a minute on two cores
+IMAGES_WITH_BOXES = 16  # the same of a small detector, in some minutes
 MEASURED, GRID = "What is measured", "Where"
 
 Losses = Annotated[
     list[str] | None,
     typer.Option(
-        help="ce,kd,rk,..., kendall_tau, agreement, package.module:function [default: ce].",
+        help="ce,kd,rk,..., kendall_tau, agreement, package.module:function [default: ce]; of detectors: detector"
+        " (sum), loss_classifier, loss_box_reg, loss_objectness, loss_rpn_box_reg [default: detector].",
         autocompletion=completion.measured,
         rich_help_panel=MEASURED,
     ),
 ]
 Samples = Annotated[
     int | None,
-    typer.Option(help="Images, stratified by label; 0 for all [default: 250 of them].", rich_help_panel=MEASURED),
+    typer.Option(
+        help="Images, stratified by label; 0 for all [default: 250 of them, of detectors 16].", rich_help_panel=MEASURED
+    ),
 ]
 Precision = Annotated[
     str,
@@ -81,10 +85,13 @@ def odd(who: str, steps: int) -> int:
     return steps
 
 
-def images_of(data: "Data", samples: int | None) -> int | None:
-    """How many images are measured: 250 of them unless named, None for all."""
+def images_of(data: "Data | BoxData", samples: int | None) -> int | None:
+    """How many images are measured: 250 of them, or 16 with boxes, unless named; None for all."""
+    from kdviz.data import Data
+
     require((samples or 0) >= 0, f"--samples must not be negative, got {samples}")
-    return min(IMAGES, len(data)) if samples is None else samples or None
+    few = IMAGES if isinstance(data, Data) else IMAGES_WITH_BOXES
+    return min(few, len(data)) if samples is None else samples or None
 
 
 @dataclass(frozen=True)
@@ -99,10 +106,11 @@ class MeasureOptions:
     def measurement(self, nets: "Nets", options: NetOptions, *, seed: int, bn: str | None) -> "Measurement":
         """What these options and those of the nets ask for."""
         from kdviz.analysis.landscape.options import Measurement
+        from kdviz.data import Data
         from kdviz.train.device import choose_device
 
         return Measurement(
-            losses=self.losses or ["ce"],
+            losses=self.losses or (["ce"] if isinstance(nets.data, Data) else ["detector"]),
             settings=pairs(self.settings or []),
             samples=images_of(with_remarks(nets.data), self.samples),
             seed=seed,

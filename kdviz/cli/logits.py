@@ -236,7 +236,7 @@ def _from_checkpoints(
     require(known or not needs_teacher, f"{paths[0]} names no teacher; name its checkpoint with --teacher")
     found: list[NamedLogits] = []
     for path, checkpoint, own, name in zip(paths, opened, teachers, names_of(opened), strict=True):
-        images = _images_of(checkpoint, source)
+        images = images_of(checkpoint, source)
         images = images.subset(source.samples) if source.samples else images
         teacher = own or known
         facts: dict[str, Any] = {
@@ -255,7 +255,7 @@ def _from_checkpoints(
     return found
 
 
-def _images_of(checkpoint: "Checkpoint", source: LogitOptions) -> "Data | BoxData":
+def images_of(checkpoint: "Checkpoint", source: NetOptions) -> "Data | BoxData":
     """The images of a student, with boxes where it is a detector."""
     from kdviz.models.detection import is_detector
 
@@ -284,9 +284,21 @@ def on_device(checkpoint: "Checkpoint", options: NetOptions) -> "Checkpoint":
 
 
 def collected(
-    checkpoint: "Checkpoint", teacher: "Checkpoint | None", data: "Data | BoxData", where: Path, done: list, batch: int
+    checkpoint: "Checkpoint",
+    teacher: "Checkpoint | None",
+    data: "Data | BoxData",
+    where: Path,
+    done: list,
+    batch: int,
+    *,
+    boxes: "xr.Dataset | None" = None,
 ) -> Any:
-    """The logits in the file `where` if they are of these very nets and images; else collected and written there."""
+    """The logits in the file `where` if they are of these very nets and images; else collected and written there.
+
+    Args:
+        done: logits of other students, whose teacher's are taken where they are of the same images.
+        boxes: a detector's logits, whose boxes are taken; else each detector has its own.
+    """
     from kdviz import collect_logits
     from kdviz.analysis.detections import matched_logits
     from kdviz.base.files import read_dataset
@@ -297,6 +309,9 @@ def collected(
         "teacher_sha256": teacher.sha256 if teacher else None,
         "data_sha256": data.sha256,
     }
+    if isinstance(data, BoxData):
+        done = []  # a teacher's logits are at a student's boxes
+        wanted["boxes_of"] = checkpoint.sha256 if boxes is None else boxes.attrs["boxes_of"]
     if where.is_file():
         try:
             held = read_dataset(where)
@@ -304,14 +319,12 @@ def collected(
             held = None  # a damaged file is written anew
         if held is not None and all(held.attrs.get(key) == value for key, value in wanted.items()):
             return held
-    if isinstance(data, BoxData):
-        done = []  # at this student's own boxes
     same = (one for one in done if all(one.attrs.get(key) == wanted[key] for key in ("teacher_sha256", "data_sha256")))
     shared = next((one["logits_teacher"] for one in same if "logits_teacher" in one), None)
     with progress(f"logits of {where.parent.name}") as advance:
         taught = teacher if shared is None else shared
         if isinstance(data, BoxData):
-            logits = matched_logits(checkpoint, data, teacher=taught, progress=advance)
+            logits = matched_logits(checkpoint, data, teacher=taught, at=boxes, progress=advance)
         else:
             logits = collect_logits(checkpoint, data, teacher=taught, batch=batch, progress=advance)
     write(logits.assign_attrs(command="logits", subject=checkpoint.sha256), where)

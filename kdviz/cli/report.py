@@ -24,7 +24,8 @@ def command(
 ) -> None:
     """Write one HTML page about a run, or about several side by side; it opens offline.
 
-    Where no histogram or tau of a net is found among the results, both are measured on 500 test images.
+    Where no histogram or tau of a net is found among the results, both are measured on 500 test images, or
+    on 50 of a detector's.
 
     Example: kdviz report runs/glyphs100/resnet8_kd_seed0 \\
         runs/glyphs100/resnet8_kd+rk_seed0

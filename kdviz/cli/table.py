@@ -35,7 +35,7 @@ def command(
         int | None, typer.Option(help="Runs of each cell, seeds 0, 1, ... [default: 5].", rich_help_panel=PLAN)
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="full, or small: small nets on glyphs100 or fashion-mnist.", rich_help_panel=PLAN)
+        str, typer.Option(help="full, or small: small nets on a small data set.", rich_help_panel=PLAN)
     ] = "full",
     row: Annotated[list[str] | None, typer.Option(help="Only these rows; repeat.", rich_help_panel=PLAN)] = None,
     column: Annotated[list[str] | None, typer.Option(help="Only these columns; repeat.", rich_help_panel=PLAN)] = None,

@@ -1,11 +1,11 @@
 """`kdviz train`: a student by any method, from a recipe and flags."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from kdviz.base.measures import in_words
 from kdviz.base.processes import first_process
 from kdviz.cli import completion
 from kdviz.cli.common import pairs
@@ -33,6 +33,10 @@ def command(
         Path | None, typer.Option(help="The teacher's checkpoint, or FILE@MODEL.", rich_help_panel=NETS)
     ] = None,
     teacher_model: TeacherModel = None,
+    backbone: Annotated[
+        Path | None,
+        typer.Option(help="Of detectors: a classifier's file that the backbone starts from.", rich_help_panel=NETS),
+    ] = None,
     student: Annotated[
         str | None,
         typer.Option(
@@ -165,6 +169,7 @@ def command(
         "precision": precision,
         "compile": compile or None,
         "teacher": str(teacher) if teacher else None,
+        "backbone": str(backbone) if backbone else None,
         "settings": {key: value for key, value in given.items() if "." in key},
         **{key: value for key, value in given.items() if "." not in key},
     }
@@ -181,7 +186,7 @@ def command(
     def report(entry: dict[str, Any]) -> None:
         _report(entry)
         number = min(entry["epoch"] + 1, chosen.epochs)
-        val = f", val {_words(entry['val'])}" if entry["val"] else ""
+        val = f", val {in_words(entry['val'])}" if entry["val"] else ""
         notes[:] = [f"epoch {number}/{chosen.epochs}, loss {entry['train']['total']:.3f}{val}"]
 
     with progress(f"{chosen.student} {chosen.method}") as moved:
@@ -204,15 +209,9 @@ def command(
     for which in ("best", "last") if first_process() else ():
         found = metrics[which]
         loss = f", loss {found['loss']:.4f} nats" if "loss" in found else ""
-        typer.echo(f"{which}: epoch {found['epoch']}, test {_words(found)}{loss}")
+        typer.echo(f"{which}: epoch {found['epoch']}, test {in_words(found)}{loss}")
     for name in ("last.pt", "best.pt", "journal.jsonl") if first_process() else ():
         typer.echo(where / name)
-
-
-def _words(scores: Mapping[str, Any]) -> str:
-    """The numbers that a run is judged by: top-1, or a detector's average precision."""
-    shown = {"top1": "top-1", "ap": "AP", "ap50": "AP50", "ap75": "AP75"}
-    return ", ".join(f"{words} {scores[name]:.2%}" for name, words in shown.items() if name in scores)
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -220,6 +219,6 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 
 def _report(entry: dict[str, Any]) -> None:
-    val = f", val {_words(entry['val'])}" if entry["val"] else ""
+    val = f", val {in_words(entry['val'])}" if entry["val"] else ""
     pace = f"{entry['seconds']:.0f} s, {entry['images_per_second']} images/s"
     typer.echo(f"epoch {entry['epoch']}: loss {entry['train']['total']:.4f}{val} ({pace})")

@@ -62,6 +62,7 @@ class BoxData:
         synthetic: drawn by a program, not photographed.
         flip: whether training may mirror the images.
         ids: int64 `[n]`, positions in the full split.
+        first: int64 `[n]`, the number of each image's first box among all boxes of the full split.
         warning: what a reader of its results must know.
     """
 
@@ -76,12 +77,16 @@ class BoxData:
     synthetic: bool = False
     flip: bool = True
     ids: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    first: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     warning: str = ""
 
     def __post_init__(self) -> None:
         who = f"{self.name} ({self.split})"
         if len(self.ids) == 0:
             object.__setattr__(self, "ids", torch.arange(len(self.boxes)))
+        if len(self.first) == 0:
+            counts = torch.tensor([len(one.labels) for one in self.boxes], dtype=torch.int64)
+            object.__setattr__(self, "first", counts.cumsum(0) - counts)
         require(len(self.boxes) > 0, f"{who}: no images")
         require(len(self.images) == len(self.boxes), f"{who}: {len(self.images)} images but {len(self.boxes)} of boxes")
         require(len(self.ids) == len(self.boxes), f"{who}: {len(self.boxes)} images but {len(self.ids)} ids")
@@ -130,7 +135,7 @@ class BoxData:
         """The images at `index` (int64 `[m]`) with their boxes, as a record of their own."""
         images = self.images[index] if isinstance(self.images, Tensor) else self.images.take(index)
         chosen = tuple(self.boxes[place] for place in index.tolist())
-        return replace(self, images=images, boxes=chosen, ids=self.ids[index])
+        return replace(self, images=images, boxes=chosen, ids=self.ids[index], first=self.first[index])
 
     def subset(self, count: int, *, seed: int = 0) -> "BoxData":
         """`count` images drawn without replacement, in the order of the split; the same on every machine."""
@@ -150,7 +155,8 @@ def joined(first: BoxData, second: BoxData) -> BoxData:
     if not (isinstance(first.images, Tensor) and isinstance(second.images, Tensor)):
         raise KdvizError(f"{first.name}: {first.split} and {second.split} cannot be joined; train with --holdout split")
     images = torch.cat([first.images, second.images])
-    return replace(first, images=images, boxes=first.boxes + second.boxes, ids=torch.arange(len(images)))
+    unknown = torch.empty(0, dtype=torch.int64)  # numbers of images and boxes are those of the whole
+    return replace(first, images=images, boxes=first.boxes + second.boxes, ids=unknown, first=unknown)
 
 
 def boxes_of(corners: Sequence, labels: Sequence[int], crowd: Sequence[bool] | None = None) -> Boxes:

@@ -1,5 +1,6 @@
 """What a training step hands to the terms of its loss."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -11,10 +12,13 @@ class Scene(NamedTuple):
     Attributes:
         anchors: of each image `[a, 4]` as x1, y1, x2, y2, map by map, row by row.
         truth: ground-truth boxes of each image `[m, 4]`.
+        average: gives the mean of a count over the processes of torchrun that share the batch. A term that is a sum
+            over this process's images, divided by that, has the mean over the whole batch as its mean over processes.
     """
 
     anchors: tuple[Tensor, ...]
     truth: tuple[Tensor, ...]
+    average: Callable[[Tensor], Tensor] = lambda count: count
 
 
 class Batch(NamedTuple):

@@ -25,6 +25,7 @@ class DetectorLoss(nn.Module):
     """
 
     needs = frozenset({"boxes"})
+    couples = False
 
     def __init__(self, probe: Probe) -> None:
         super().__init__()

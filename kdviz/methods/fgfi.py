@@ -61,6 +61,7 @@ class FGFI(nn.Module):
     """
 
     needs = frozenset({"teacher", "features", "boxes"})
+    couples = False  # by `Scene.average`
 
     def __init__(self, probe: Probe, *, threshold: float = 0.5) -> None:
         super().__init__()
@@ -87,7 +88,8 @@ class FGFI(nn.Module):
                 mask = torch.stack(masks)[:, None]  # [n, 1, h, w]
                 gaps = (adapt(wide(learnt)) - wide(taught.detach())).square()
                 error, count = error + (gaps * mask).sum(), count + mask.sum()
-        return error / (2 * count.clamp(min=1))
+        count = batch.scene.average(count)
+        return error / (2 * torch.where(count > 0, count, 1))
 
 
 METHODS.add(

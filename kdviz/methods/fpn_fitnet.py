@@ -44,6 +44,7 @@ class PyramidFitNet(nn.Module):
     """
 
     needs = frozenset({"teacher", "features", "boxes"})
+    couples = False
 
     def __init__(self, probe: Probe) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdviz.base.check import KdvizError, unknown
+from kdviz.base.measures import CALLED
 from kdviz.papers.cells import command, misfits
 from kdviz.papers.entry import Claim, Inputs, PaperEntry, Results
 
@@ -113,7 +114,7 @@ def last_score(checkpoint: "Checkpoint", measure: str = "top1") -> float:
     """
     found = checkpoint.metrics.get("last", {}).get(measure)
     if found is None:
-        name = {"top1": "top-1", "ap": "AP"}.get(measure, measure)
+        name = CALLED.get(measure, measure)
         raise KdvizError(f"{checkpoint.path}: holds no test {name}; was the run finished? the same command resumes it")
     return 100 * found
 
@@ -150,7 +151,7 @@ def compute(table: Table, inputs: Inputs) -> Results:
         nearest = min(reasons, key=len)
         if nearest:
             measure = table.columns[reasons.index(nearest)].measure
-            shown = f"{'top-1' if measure == 'top1' else measure} {last_score(checkpoint, measure):.2f} %"
+            shown = f"{CALLED.get(measure, measure)} {last_score(checkpoint, measure):.2f} %"
             unmatched.append(f"{name}: {checkpoint.path}: {shown}; {', '.join(nearest)}")
             continue
         data_sha256 = checkpoint.recipe["data_sha256"]

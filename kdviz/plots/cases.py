@@ -133,5 +133,5 @@ def _legend(fig: "Figure", colours: dict[str, str], titles: dict[str, str]) -> N
 def short(name: str) -> str:
     """A class' name as a label of an axis."""
     bare = name.replace(r"\$", "$")
-    text = bare if len(bare) <= 9 else bare[:8] + "\N{HORIZONTAL ELLIPSIS}"
+    text = bare if len(bare) <= 10 else bare[:9] + "\N{HORIZONTAL ELLIPSIS}"
     return text.replace("$", r"\$")

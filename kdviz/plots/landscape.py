@@ -68,7 +68,9 @@ def contour(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml", loss: str 
             axis = flat_axes(fig, *cell[:4])
             filled = paint(axis, one, name, levels, logarithmic)
             axis.set_aspect("equal" if alike else "auto", adjustable="box")
-            axis.locator_params(nbins=4)
+            axis.locator_params(nbins=4, steps=[1, 2, 5, 10])
+            for side in (axis.xaxis, axis.yaxis):
+                side.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
             axis.tick_params(labelbottom=cell.lowest, labelleft=cell.first)
             axis.set_xlabel(_named("alpha", one) if cell.lowest else "")
             axis.set_ylabel(_named("beta", one) if cell.first else "", labelpad=2)
@@ -148,6 +150,9 @@ def surface(
             axis.set_zticks(height(ticks), labels=["" if alone else compact(tick) for tick in ticks])
             axis.locator_params("x", nbins=2)
             axis.locator_params("y", nbins=2)
+            for side, end in ((axis.get_xticklabels(), "right"), (axis.get_yticklabels(), "left")):
+                for text in side:
+                    text.set_horizontalalignment(end)  # away from the corner in which both meet
             axis.view_init(elevation, azimuth)
             fit(axis, *cell[:4])
             longest = max(len(f"{tick:g}") for tick in (*axis.get_xticks(), *axis.get_yticks()))

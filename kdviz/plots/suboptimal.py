@@ -175,9 +175,9 @@ def _shares(axis: Any, datasets: "Sequence[xr.Dataset]") -> None:
     width = 0.8 / len(datasets)
     for at, one in enumerate(datasets):
         x = np.arange(len(criteria)) + (at - (len(datasets) - 1) / 2) * width
-        shares = 100 * one["share"].values
+        shares = 100 * np.nan_to_num(one["share"].values)  # without pairs: no bar
         axis.bar(x, shares, 0.9 * width, color=look(label_of(one, at), at)["color"], label=title_of(one, at))
-        if len(datasets) == 1:
+        if len(datasets) == 1 and int(one["candidates"]):
             for place, share, pairs in zip(x, shares, one["pairs"].values, strict=True):
                 axis.annotate(
                     f"{share:.1f} %\n{int(pairs):,}",
@@ -191,7 +191,10 @@ def _shares(axis: Any, datasets: "Sequence[xr.Dataset]") -> None:
     axis.set_xticks(range(len(criteria)), list(criteria.values()))
     axis.set(xlabel="criterion", ylabel="of all pairs (%)")
     axis.margins(y=0.25)
-    if len(datasets) > 1:
+    if not any(int(one["candidates"]) for one in datasets):
+        axis.set(ylim=(0, 1), yticks=())
+        axis.text(0.5, 0.5, "all samples are right,\nor all are wrong", ha="center", transform=axis.transAxes)
+    elif len(datasets) > 1:
         columns = 3 if max(len(label_of(one)) for one in datasets) < 8 else 1
         rows = -(-len(datasets) // columns)
         axis.set_ylim(0, axis.dataLim.ymax * (1.1 + 0.18 * rows))

@@ -1,10 +1,11 @@
-"""Training curves from a run's journal: top-1, the loss and its terms over the epochs."""
+"""Training curves from a run's journal: top-1 or AP, the loss and its terms over the epochs."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kdviz.base.measures import CALLED, MAIN
 from kdviz.plots.style import BLACK, MARKERS, VENUES, dash, figure, letter, look, title, title_of
 
 if TYPE_CHECKING:
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def curves(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
-    """Validation top-1 (left) and the total training loss (right) of every run over its epochs.
+    """Validation top-1, or a detector's AP, (left) and the total training loss (right) of every run over its epochs.
 
     Args:
         datasets: kind "training", dim epoch; variables "total" and the terms (means over the epoch) and, where the run
-            held a part out, "val_top1" (fraction); attrs label, method. A term has the role "loss".
+            held a part out, "val_top1" or "val_ap" (fraction); attrs label, method. A term has the role "loss".
         venue: its text width sets the size.
     Source: ours.
     """
@@ -29,10 +30,11 @@ def curves(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure"
         drawn = {**look(method, index), "linestyle": dash(method, index), "markersize": 3}
         if again := sum(one.attrs.get("method") == run.attrs.get("method") for one in datasets[:index]):
             drawn |= {"marker": MARKERS[again % len(MARKERS)], "markerfacecolor": "white", "alpha": 0.7}  # another seed
-        if "val_top1" in run:
-            left.plot(run["epoch"], 100 * run["val_top1"], **drawn)
+        for measure in [one for one in MAIN if f"val_{one}" in run]:
+            left.plot(run["epoch"], 100 * run[f"val_{measure}"], **drawn)
         right.plot(run["epoch"], run["total"], label=title_of(run), **drawn)
-    left.set(xlabel="epoch", ylabel="top-1 on val (%)")
+    shown = [CALLED[one] for one in MAIN if any(f"val_{one}" in run for run in datasets)] or ["top-1"]
+    left.set(xlabel="epoch", ylabel=f"{' or '.join(shown)} on val (%)")
     right.set(xlabel="epoch", ylabel="training loss", yscale=_scale(datasets))
     if not left.lines:
         left.text(0.5, 0.5, "no part held out", ha="center", va="center", transform=left.transAxes)

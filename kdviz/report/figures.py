@@ -15,8 +15,8 @@ SKIPPED = ("html", "density")  # styles that are pages of their own, or say agai
 # Of these kinds, whose other styles show the same values again.
 SHOWN = {"landscape": ["contour", "profile"], "plane": ["contour"], "trajectory": ["trajectory"], "surface": ["both"]}
 CURVES = (
-    "Top-1 on the part held out of the training split, and the training loss; losses of different methods have no"
-    " common unit."
+    "Top-1 (of detectors AP) on the part held out of the training split, and the training loss; losses of different"
+    " methods have no common unit."
 )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kdviz.analysis.attributes import meaning
 from kdviz.base.check import KdvizError, existing, require
 from kdviz.base.files import read_dataset, sha256
+from kdviz.base.measures import CALLED, MAIN
 from kdviz.checkpoints import Checkpoint, RunFolder, checkpoint_file, is_run, load_checkpoint
 from kdviz.checkpoints.references import split_reference
 from kdviz.losses import LOSSES
@@ -76,13 +77,14 @@ def _subject(path: Path, label: str, saved: list[Path], model: str | None) -> Su
 
 
 def curves(entries: list[dict[str, Any]], label: str, method: str | None) -> "xr.Dataset":
-    """The journal's epochs as a Dataset of kind "training": "total", its terms (role "loss"), "val_top1" (fraction)."""
+    """The journal's epochs as a Dataset of kind "training": "total", its terms (role "loss"), "val_top1" (fraction), of
+    a detector "val_ap"."""
     import numpy as np
     import xarray as xr
 
     names = dict.fromkeys(name for entry in entries for name in entry.get("train", {}))
     columns = {name: [entry.get("train", {}).get(name, np.nan) for entry in entries] for name in names}
-    for name in ("top1", "loss"):
+    for name in (*MAIN, "loss"):
         if any(name in (entry.get("val") or {}) for entry in entries):
             columns[f"val_{name}"] = [(entry.get("val") or {}).get(name, np.nan) for entry in entries]
     variables = {name: ("epoch", np.array(values, dtype=float), _meaning(name)) for name, values in columns.items()}
@@ -92,8 +94,8 @@ def curves(entries: list[dict[str, Any]], label: str, method: str | None) -> "xr
 
 def _meaning(name: str) -> dict[str, str]:
     """The attributes of one of a journal's columns; a term is weighted, so that only its name is that of its loss."""
-    if name == "val_top1":
-        return meaning("fraction", "top-1 on val", "metric")
+    if name.removeprefix("val_") in MAIN:
+        return meaning("fraction", f"{CALLED[name.removeprefix('val_')]} on val", "metric")
     if name in ("total", "val_loss"):
         return meaning(
             "nats" if name == "val_loss" else "1", {"total": "training loss"}.get(name, "loss on val"), "metric"

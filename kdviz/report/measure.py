@@ -2,22 +2,29 @@
 
 from dataclasses import replace
 
+import xarray as xr
+
+from kdviz.analysis.detections import matched_logits
 from kdviz.analysis.histogram import histogram
 from kdviz.analysis.logits import collect_logits
 from kdviz.analysis.ranks import tau
 from kdviz.base.check import KdvizError
-from kdviz.checkpoints.related import load_data_of, load_teacher_of
+from kdviz.checkpoints import Checkpoint
+from kdviz.checkpoints.related import load_boxes_of, load_data_of, load_teacher_of
+from kdviz.models.detection import is_detector
 from kdviz.report.gather import Subject
 
 SAMPLES = 500  # images, stratified by class: a few seconds on two cores for a net of 32 x 32 images
+SAMPLES_WITH_BOXES = 50
 
 
-def measured(subject: Subject, *, samples: int = SAMPLES) -> Subject:
+def measured(subject: Subject, *, samples: int = SAMPLES, samples_with_boxes: int = SAMPLES_WITH_BOXES) -> Subject:
     """The subject with a histogram of logits and, where its teacher is there, Kendall's tau, where it lacks them.
 
     Args:
         subject: a run or checkpoint.
         samples: images of the test split, stratified by class.
+        samples_with_boxes: of a detector's test split.
     Returns:
         The subject with these results, or with the reason in `unmeasured` why there are none.
     Source: ours.
@@ -27,11 +34,19 @@ def measured(subject: Subject, *, samples: int = SAMPLES) -> Subject:
         return subject
     checkpoint = subject.checkpoint
     try:
-        data = load_data_of(checkpoint)
         teacher = load_teacher_of(checkpoint)
-        logits = collect_logits(checkpoint, data.subset(min(samples, len(data))), teacher=teacher)
+        logits = _logits(checkpoint, teacher, samples_with_boxes if is_detector(checkpoint.name) else samples)
         found = [histogram(logits)] if "histogram" in missing else []
         found += [tau(logits)] if "tau" in missing and teacher is not None else []
     except KdvizError as error:
         return replace(subject, unmeasured=str(error))
     return replace(subject, results=(*subject.results, *found))
+
+
+def _logits(checkpoint: Checkpoint, teacher: Checkpoint | None, samples: int) -> xr.Dataset:
+    """Of so many test images, or of a detector of the boxes that it matches in them."""
+    if is_detector(checkpoint.name):
+        boxes = load_boxes_of(checkpoint)
+        return matched_logits(checkpoint, boxes.subset(min(samples, len(boxes))), teacher=teacher)
+    data = load_data_of(checkpoint)
+    return collect_logits(checkpoint, data.subset(min(samples, len(data))), teacher=teacher)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from kdviz.base.measures import CALLED, main_measure
 from kdviz.data import DATA
 from kdviz.report import figures
 from kdviz.report.document import document
@@ -41,7 +42,7 @@ def page(subjects: Sequence[Subject], *, title: str | None = None) -> str:
         ("Side by side", figures.together(shared, common)),
         *((subject.label, _details(subject, drawn)) for subject in subjects),
     ]
-    note = "Top-1 is measured on the test split unless a column says otherwise; losses are in nats."
+    note = "Top-1 and AP are measured on the test split unless a column says otherwise; losses are in nats."
     return document(heading, _lead(subjects), sections, note=note)
 
 
@@ -59,6 +60,8 @@ def _synthetic(name: str, subjects: Sequence[Subject]) -> bool:
 
 
 def _summary(subjects: Sequence[Subject]) -> str:
+    measures = [main_measure(subject.checkpoint.metrics.get("last", {})) for subject in subjects]
+    called = " or ".join(dict.fromkeys(CALLED[one] for one in measures))
     head = [
         "",
         "method",
@@ -67,8 +70,8 @@ def _summary(subjects: Sequence[Subject]) -> str:
         "epochs",
         "seed",
         "best epoch",
-        "top-1, best",
-        "top-1, last",
+        f"{called}, best",
+        f"{called}, last",
         "loss, last",
     ]
     rows = []
@@ -93,19 +96,19 @@ def _summary(subjects: Sequence[Subject]) -> str:
 
 
 def _over_seeds(subjects: Sequence[Subject]) -> str:
-    """Mean and standard deviation of the last epoch's top-1 over runs that differ in nothing but the seed."""
+    """Mean and standard deviation of the last epoch's top-1 (AP) over runs that differ in nothing but the seed."""
     groups: dict[str, list[Subject]] = {}
     for subject in subjects:
         one = subject.checkpoint
         settings = {key: text for key, text in _settings(subject).items() if key != "seed"}
         same = (one.name, one.data, one.method, (one.teacher or {}).get("sha256"), sorted(settings.items()))
-        if isinstance(one.metrics.get("last", {}).get("top1"), float):
+        if _score(one.metrics.get("last", {})) is not None:
             groups.setdefault(repr(same), []).append(subject)
     rows = []
     for members in groups.values():
         if len({member.checkpoint.seed for member in members}) < 2:
             continue
-        tops = [100 * member.checkpoint.metrics["last"]["top1"] for member in members]
+        tops = [100 * (_score(member.checkpoint.metrics["last"]) or 0.0) for member in members]
         first = members[0].checkpoint
         rows.append(
             [
@@ -130,8 +133,15 @@ def _text(given: Any) -> str:
     return "–" if given is None else str(given)
 
 
+def _score(metrics: dict[str, Any]) -> float | None:
+    """Top-1, or a detector's AP, as a fraction; None where it is not known."""
+    found = metrics.get(main_measure(metrics))
+    return found if isinstance(found, float) else None
+
+
 def _percent(metrics: dict[str, Any]) -> str:
-    return f"{100 * metrics['top1']:.2f} %" if isinstance(metrics.get("top1"), float) else "–"
+    found = _score(metrics)
+    return "–" if found is None else f"{100 * found:.2f} %"
 
 
 def _nats(metrics: dict[str, Any]) -> str:

@@ -69,10 +69,17 @@ def collect(plan: Plan, *, resamples: int = RESAMPLES, seed: int = 0) -> "xr.Dat
     }
     coords = {"row": list(table.rows), "column": list(table.columns), "seed": list(table.seeds)}
     dataset = xr.Dataset(variables, coords, _attributes(plan, resamples))
+    what = "average precision" if of_detectors(dataset) else "accuracy"
     for name, text in LONG.items():
+        text = text.replace("accuracy", what)
         units = "1" if name == "improvement" else "points" if name in GAINS or name.startswith("mean_") else "per cent"
         dataset[name].attrs |= {"long_name": text, "units": units}
     return dataset
+
+
+def of_detectors(result: "xr.Dataset") -> bool:
+    """Whether a table's numbers are average precisions, which are no means over images."""
+    return "ap" in result.attrs["measures"]
 
 
 def _next(plan: Plan, row: str, column: str) -> str:
@@ -89,6 +96,7 @@ def _attributes(plan: Plan, resamples: int) -> dict[str, Any]:
         "title": table.title,
         "source": table.source,
         "metric": table.metric,
+        "measures": " ".join(sorted({cell.measure for cell in table.cells.values()})),
         "data": table.data or "",
         "scale": table.scale,
         "note": table.note,
@@ -153,7 +161,11 @@ def _differences(plan: Plan, last: np.ndarray, resamples: int, seed: int) -> dic
 
 
 def _hits(plan: Plan, base: tuple[str, str], other: tuple[str, str], seeds: Iterable[int]) -> dict[str, Any]:
-    """The hits of two cells under the same seeds; empty where they are not kept, or the number shown is not top-1."""
+    """The hits of two cells under the same seeds; empty where they are not kept, or the number shown is not top-1.
+
+    Average precision is no mean over images: it ranks the detections of all of them together. To draw images it would
+    have to be measured anew in every draw, so that of detectors seeds alone are drawn.
+    """
     if plan.declaration.cells[other].measure != "top1":
         return {}
     kept = [[_of(plan, key, place) for place in seeds] for key in (base, other)]

@@ -115,7 +115,7 @@ def differences(rows: Mapping[str, str | None]) -> dict[str, str]:
     """Which row each row is compared with, by their methods.
 
     A method with +rk is compared with the same without it, ce with nothing, and every other one with kd; kd itself, and
-    all where there is no kd, with ce.
+    all where there is no kd, with ce. Detectors have roi_kd and detector in their place.
 
     >>> differences({"Student": "ce", "KD": "kd", "DKD": "dkd", "DKD+RKKD": "dkd+rk", "gamma 2": "kd+rk"})
     {'KD': 'Student', 'DKD': 'KD', 'DKD+RKKD': 'DKD', 'gamma 2': 'KD'}
@@ -126,10 +126,10 @@ def differences(rows: Mapping[str, str | None]) -> dict[str, str]:
             first.setdefault(method, row)
     found = {}
     for row, method in rows.items():
-        if method in (None, "ce", "teacher"):
+        if method in (None, "ce", "detector", "teacher"):
             continue
         plain = method.removesuffix("+rk")
-        wanted = (plain,) if plain != method else ("kd", "ce")
+        wanted = (plain,) if plain != method else ("kd", "ce", "roi_kd", "detector")
         base = next((first[name] for name in wanted if first.get(name, row) != row), None)
         if base:
             found[row] = base

@@ -163,10 +163,13 @@ def training_images(
     data: str, limit: int | None, holdout: bool | float, seed: int, root: Path | None
 ) -> tuple[int, str] | None:
     """(number, sha256) of the training images; None where the data set is not here."""
+    from kdviz.data import has_boxes
+    from kdviz.train.detection import training_boxes
     from kdviz.train.splits import training_split
 
+    recipe = load_recipe(data=data, limit=limit, holdout=holdout, seed=seed)
     try:
-        found = training_split(load_recipe(data=data, limit=limit, holdout=holdout, seed=seed), root)
+        found = training_boxes(recipe, root) if has_boxes(data) else training_split(recipe, root)
     except KdvizError:
         return None
     return len(found), found.sha256

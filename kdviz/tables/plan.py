@@ -181,7 +181,7 @@ class _Builder:
         facts["settings"] = expected(recipe, teacher)["settings"]
         safe = re.sub(r"[^\w.+]+", "-", kind)
         name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '-', recipe.data)}/{safe}_{digest(facts)}/seed{recipe.seed}"
-        cache = self.teacher_cache if file is not None else None
+        cache = self.teacher_cache if file is not None and not is_detector(recipe.student) else None
         imports = self.declaration.imports
         job = Job(name, self.runs / name, recipe, based_on, file, teacher, after, self.root, imports, cache)
         return self.jobs.setdefault(name, job)

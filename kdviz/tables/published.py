@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Any
 
 from kdviz.base.check import KdvizError, one_of, unknown
+from kdviz.data import DATA
 from kdviz.papers import PAPERS
 from kdviz.papers import published as printed
 from kdviz.tables.declare import TEACHER_RECIPES, Declaration, declaration
@@ -22,7 +23,8 @@ def from_paper(paper: str, name: str, *, scale: str = "full", data: str | None =
         paper: "rkkd" or "pld".
         name: "tab2".
         scale: "full" for the paper's nets and recipe; "small" for small nets, a short recipe and a small data set.
-        data: at small scale "glyphs100" (the default) or "fashion-mnist"; at full scale the paper's own.
+        data: at small scale "glyphs100" (the default) or "fashion-mnist", for detectors "glyphboxes"; at full scale the
+            paper's own.
     Raises: KdvizError for an unknown paper, table or scale, and for a table that has no small form.
     """
     one_of("table", SCALES, scale=scale)
@@ -31,7 +33,7 @@ def from_paper(paper: str, name: str, *, scale: str = "full", data: str | None =
         raise unknown(f"table of {paper}", name, found)
     table = found[name]
     if scale == "small":
-        return _small(paper, name, table, data or SMALL_DATA[0])
+        return _small(paper, name, table, data)
     rows = [_row(row) for row in table.rows]
     columns = [_column(column) for column in table.columns]
     return declaration(
@@ -65,9 +67,12 @@ def small_forms() -> Mapping[str, Any]:
     return tomllib.loads((resources.files("kdviz.tables") / "small.toml").read_text(encoding="utf-8"))
 
 
-def _small(paper: str, name: str, table: printed.Table, data: str) -> Declaration:
-    one_of(f"{paper} {name} at small scale", SMALL_DATA, data=data)
+def _small(paper: str, name: str, table: printed.Table, asked: str | None) -> Declaration:
     forms = small_forms()
+    detectors = forms["detectors"] if table.data == "coco" else {}
+    choices: tuple[str, ...] = (detectors["data"],) if detectors else SMALL_DATA
+    data: str = asked or choices[0]
+    one_of(f"{paper} {name} at small scale", choices, data=data)
     own = forms.get(paper, {}).get(name, {})
     rows = [{**_row(row), **own.get("rows", {}).get(row.name, {})} for row in table.rows]
     for row in rows:
@@ -87,11 +92,11 @@ def _small(paper: str, name: str, table: printed.Table, data: str) -> Declaratio
         raise KdvizError(f"{paper} {name}: has no form at small scale; its methods or nets are not among kdviz's")
     for row in rows:
         row["values"] = tuple(row["values"][place] for place in kept)
-    synthetic = " (synthetic)" if data == "glyphs100" else ""
+    synthetic = " (synthetic)" if DATA[data].synthetic else ""
     choice = f" {own['choice']}." if "choice" in own else ""
     return declaration(
         {
-            "name": f"{paper}_{name}_small" + ("" if data == SMALL_DATA[0] else f"_{data}"),
+            "name": f"{paper}_{name}_small" + ("" if data == choices[0] else f"_{data}"),
             "title": f"{table.title}: small scale, {data}{synthetic}",
             "source": f"{PAPERS[paper].title}, {printed.place(name)}",
             "metric": table.metric.replace("mean ", ""),
@@ -103,6 +108,7 @@ def _small(paper: str, name: str, table: printed.Table, data: str) -> Declaratio
             "rows": rows,
             "columns": columns,
             "against": own.get("against", {}),
+            "changes": detectors.get("changes", {}),
             "teacher_recipe": data,
         },
         where=f"{paper} {name} at small scale",
@@ -115,7 +121,8 @@ def _small_pair(pairs: Mapping[str, str], column: printed.Column) -> dict[str, A
     if to is None:
         return None
     teacher, student = to.split(" > ")
-    return {"label": column.label or to, "teacher": teacher, "student": student, "set": dict(column.set)}
+    found = {"teacher": teacher, "student": student, "measure": column.measure, "set": dict(column.set)}
+    return {"label": to if " > " in column.name else column.label, **found}
 
 
 def _stands_for(column: Mapping[str, Any], originals: list[str]) -> str:

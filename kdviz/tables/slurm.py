@@ -3,18 +3,20 @@
 Every task is a worker as `kdviz.tables.worker` is: it takes runs from the plan's queue until none is left, so the
 folder of the runs, with queue.sqlite in it, must be on a file system that all nodes share and whose locks work between
 nodes. An array has a task for each run that is left and lets `most` of them run at a time: where a task is killed,
-Slurm starts the next one in its place, which resumes the run. Before the time limit, and on preemption by SIGUSR2,
-submitit gives the run back and puts the task into the partition's queue again. Tasks that start when all is done end at
-once.
+Slurm starts the next one in its place, which resumes the run. Before the time limit, and on preemption by SIGUSR2, the
+task saves the run after the step in hand, gives it back, and is put into the partition's queue again by submitit. Tasks
+that start when all is done end at once.
 """
 
 import hashlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from kdviz.tables.worker import work
 LOOK = 5.0  # seconds between looks at queue and cluster
 ARRAYS = 5  # without a run finished meanwhile, before the plan is given up
 MINUTES = 240  # of a task, where the options name no time
+NOTICE = 90  # seconds before the time limit at which a task is asked to stop, as submitit has it
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Task:
         import torch
 
         torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK", "1")))
-        with interruptible():
+        with _requeued(), interruptible():
             return work(self.queue, self.plan, device=self.device, save_minutes=self.save_minutes)
 
     def checkpoint(self) -> Any:
@@ -59,6 +62,52 @@ class Task:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+
+@contextmanager
+def _requeued() -> Iterator[None]:
+    """Let submitit answer the signal before the time limit only when the block has ended by KeyboardInterrupt.
+
+    submitit's own handler puts the task into the queue again and exits wherever the process stands, in the middle of a
+    step too, so that the run would lose all steps since its last saved state. Here the signal counts as SIGTERM, after
+    which a run is saved and given back.
+    """
+    from submitit.core.job_environment import JobEnvironment
+
+    number = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
+    theirs, asked = signal.getsignal(number), []
+
+    def ask(*_: Any) -> None:
+        asked.append(number)
+        signal.raise_signal(signal.SIGTERM)
+
+    signal.signal(number, ask)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if asked and callable(theirs):
+            theirs(number, None)  # exits
+        raise
+    finally:
+        signal.signal(number, theirs)
+
+
+def notice(limit: str) -> int:
+    """How many seconds before its time limit a task is asked to stop: `NOTICE`, a quarter of the limit at most.
+
+    Args:
+        limit: as sbatch takes it: minutes, m:s, h:m:s, d-h, d-h:m, d-h:m:s.
+
+    >>> notice("1"), notice("4:00"), notice("8:00:00"), notice("1-12"), notice("UNLIMITED")
+    (15, 60, 90, 90, 90)
+    """
+    days, dash, rest = limit.rpartition("-")
+    parts = rest.split(":")
+    if not all(part.isdecimal() for part in (*parts, days or "0")):
+        return NOTICE
+    units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
+    seconds = 86400 * int(days or 0) + sum(int(part) * unit for part, unit in zip(parts, units, strict=False))
+    return min(NOTICE, seconds // 4)
 
 
 def job_name(plan: str) -> str:
@@ -87,7 +136,12 @@ def submit(task: Task, count: int, *, most: int, options: Mapping[str, str]) -> 
     executor = submitit.SlurmExecutor(folder=folder, max_num_timeout=10**6)
     given = {key.replace("-", "_"): True if value == "true" else value for key, value in options.items()}
     parameters = {"requeue": True, "time": MINUTES, **given, "job_name": job_name(task.plan)}  # named as submitit does
-    executor.update_parameters(time=MINUTES, array_parallelism=most, additional_parameters=parameters)
+    executor.update_parameters(
+        time=MINUTES,
+        signal_delay_s=notice(str(parameters["time"])),
+        array_parallelism=most,
+        additional_parameters=parameters,
+    )
     try:
         with executor.batch():
             jobs = [executor.submit(task) for _ in range(count)]

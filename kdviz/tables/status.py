@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdviz.base.jsonl import read_lines
+from kdviz.base.measures import in_words, main_measure
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.tables.job import Job, images_of
 from kdviz.tables.queue import DONE, FAILED, RUNNING, WAITING, Entry
@@ -21,12 +22,14 @@ td:first-child{white-space:nowrap}td:nth-child(2){min-width:26em}td progress{wid
 
 
 class Running(NamedTuple):
-    """A run in progress: epochs done and in all, and images per second of the last one (None before the first)."""
+    """A run in progress: epochs done and in all; of the last one, images per second (None before the first) and what it
+    reached on val, in words."""
 
     id: str
     epoch: int
     epochs: int
-    rate: int | None
+    rate: float | None
+    score: str
 
 
 class Status(NamedTuple):
@@ -57,8 +60,10 @@ def status(entries: Sequence[Entry]) -> Status:
 
 def _running(entry: Entry) -> Running:
     epochs = RunFolder(Path(entry.payload["folder"])).epochs()
-    rate = epochs[-1].get("images_per_second") if epochs else None
-    return Running(entry.id, epochs[-1]["epoch"] if epochs else 0, entry.payload["recipe"]["epochs"], rate)
+    last: dict[str, Any] = epochs[-1] if epochs else {"epoch": 0}
+    val = last.get("val") or {}
+    score = in_words(val, (main_measure(val),))
+    return Running(entry.id, last["epoch"], entry.payload["recipe"]["epochs"], last.get("images_per_second"), score)
 
 
 def plain(found: Status, table: str) -> str:
@@ -102,7 +107,8 @@ def _bar(done: int, total: int) -> str:
 
 
 def _pace(one: Running) -> str:
-    return f" epoch {one.epoch} of {one.epochs} done" + ("" if one.rate is None else f", {one.rate} images/s")
+    rate = "" if one.rate is None else f", {one.rate} images/s"
+    return f" epoch {one.epoch} of {one.epochs} done{rate}" + (f", val {one.score}" if one.score else "")
 
 
 def rates(runs: Iterable[Path]) -> dict[tuple[str | None, ...], list[float]]:
@@ -132,12 +138,14 @@ def seconds(job: Job, known: dict[tuple[str | None, ...], list[float]]) -> float
 
     Not counted is what a run does outside its steps: opening data, and measuring val and test.
     """
-    images = images_of(job)
-    count = images[0] if images else job.recipe.limit
-    student, method = job.recipe.student, job.recipe.method
+    images, recipe = images_of(job), job.recipe
+    count = images[0] if images else recipe.limit
+    if recipe.iterations is not None:
+        count = recipe.iterations // recipe.epochs * recipe.batch
+    student, method = recipe.student, recipe.method
     keys = ((student, job.teacher_net, method), (student, method), (student,), ())
     key = next((one for one in keys if one in known), None)
     if key is None or count is None:
         return None
-    left = job.recipe.epochs - len(RunFolder(job.folder).epochs())
+    left = recipe.epochs - len(RunFolder(job.folder).epochs())
     return max(left, 0) * count / float(np.median(known[key]))

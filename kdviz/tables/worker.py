@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
 from kdviz.base.check import KdvizError
 from kdviz.base.lock import forget, locked
+from kdviz.base.signals import exception, stop_requested
 from kdviz.tables.job import load_imports
 from kdviz.tables.queue import BEAT, Entry, Queue, Worker
 from kdviz.train.recipe import Recipe
@@ -35,8 +36,8 @@ def work(path: Path, plan: str, *, device: str | None = None, save_minutes: floa
     """
     queue, done = Queue(path), 0
     worker = Worker(Path(path).parent)
-    try:
-        while True:
+    with stop_requested() as stop, closing(worker):
+        while not stop.is_set():
             entry = queue.take(plan, worker)
             if entry is not None:
                 done += _attempt(queue, worker, entry, device, save_minutes)
@@ -44,8 +45,7 @@ def work(path: Path, plan: str, *, device: str | None = None, save_minutes: floa
                 time.sleep(POLL)
             else:
                 return done
-    finally:
-        worker.close()
+        raise exception(stop.signal)
 
 
 def _attempt(queue: Queue, worker: Worker, entry: Entry, device: str | None, save_minutes: float) -> int:
@@ -55,7 +55,7 @@ def _attempt(queue: Queue, worker: Worker, entry: Entry, device: str | None, sav
     try:
         with _heartbeat(queue, worker):
             perform(entry.payload, device=device, save_minutes=save_minutes)
-    except (KeyboardInterrupt, SystemExit):  # the latter by submitit, before a cluster's time limit
+    except KeyboardInterrupt:
         queue.release(entry.id, worker)
         raise
     except KdvizError as error:

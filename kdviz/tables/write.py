@@ -11,6 +11,7 @@ import numpy as np
 
 from kdviz.base.files import atomic, versions, write_dataset
 from kdviz.base.latex import escape
+from kdviz.tables.collect import of_detectors
 from kdviz.tables.job import digest_of
 from kdviz.tables.plan import Plan
 from kdviz.tables.records import record
@@ -28,13 +29,16 @@ def legend(result: "xr.Dataset", *, mark: str = f"marked {NOISE} (grey)") -> lis
     """What the numbers are, in sentences, for every output; `mark` says how it shows a gain inside the noise."""
     level = f"{100 * float(result.attrs['level']):.0f} %"
     seeds = result.sizes["seed"]
+    drawn, why = "seeds and test images", ""
+    if of_detectors(result):
+        drawn, why = "seeds", " Test images are not drawn: average precision is no mean over them."
     found = [
         f"{result.attrs['metric']}; mean ± standard deviation of the last epoch over {seeds} seed{'s' * (seeds != 1)},"
         " test split; in brackets what the paper prints."
         if result.attrs["source"]
         else f"{result.attrs['metric']}; mean ± standard deviation of the last epoch over {seeds} seeds, test split.",
-        f"A gain {mark} is inside the noise: its {level} interval, by bootstrap over seeds and test"
-        " images or by Student's t over seeds, holds 0, or it was measured under one seed.",
+        f"A gain {mark} is inside the noise: its {level} interval, by bootstrap over {drawn} or by Student's t over"
+        f" seeds, holds 0, or it was measured under one seed.{why}",
         f"{DASH} is a cell that was not trained; commands.sh has its command, where kdviz has one.",
     ]
     return [*([result.attrs["note"]] if result.attrs["note"] else []), *found]

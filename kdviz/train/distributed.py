@@ -68,6 +68,18 @@ class Ranks:
         split = _Gather.apply(rows, self).unflatten(1, (parts, -1))  # [world, parts, n, ...]
         return split.transpose(0, 1).flatten(0, 2)
 
+    def below(self, rows: Tensor) -> Tensor:
+        """The rows of all ranks, the first rank's first, where each may have another number of them; gradients reach
+        this rank's rows as those of `whole` do."""
+        if self.world == 1:
+            return rows
+        counts = [torch.zeros((), dtype=torch.int64) for _ in range(self.world)]
+        dist.all_gather(counts, torch.tensor(len(rows)))
+        longest = max(int(count) for count in counts)
+        held = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
+        parts = _Gather.apply(held, self)
+        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+
     def least(self, number: int) -> int:
         """The smallest of the ranks' numbers."""
         if self.world == 1:
@@ -87,6 +99,11 @@ class Ranks:
         stacked = torch.stack(list(values.values()))
         dist.all_reduce(stacked)
         return dict(zip(values, stacked / self.world, strict=True))
+
+    def share_buffers(self, net: nn.Module) -> None:
+        """Give every rank the first one's buffers of a net, as running statistics of batch normalisation."""
+        for buffer in net.buffers() if self.world > 1 else ():
+            dist.broadcast(buffer, 0)
 
     def wait(self) -> None:
         """Wait until every rank has come here."""
@@ -144,12 +161,13 @@ def joined(device: torch.device) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def require_divisible(ranks: Ranks, batch: int, parts: int) -> None:
-    """Raise KdvizError where a batch, computed in `parts`, cannot be divided over the ranks."""
+def require_divisible(ranks: Ranks, batch: int, parts: int, *, least: int = 2) -> None:
+    """Raise KdvizError where a batch, computed in `parts`, cannot be divided over the ranks, `least` images to each."""
     share = f"{ranks.world} processes" + (f" times {parts} parts (accumulate)" if parts > 1 else "")
+    smallest = {1: "", 2: " of two images or more"}[least]
     require(
-        batch % (ranks.world * parts) == 0 and batch // (ranks.world * parts) > 1,
-        f"train: a batch of {batch} images does not divide over {share} into equal shares of two images or more; change"
+        batch % (ranks.world * parts) == 0 and batch // (ranks.world * parts) >= least,
+        f"train: a batch of {batch} images does not divide over {share} into equal shares{smallest}; change"
         " --batch or --nproc-per-node (the batch is that of all processes together)",
     )
 
@@ -209,10 +227,10 @@ class Exchange:
     Args:
         together: student and method.
         parts: equal parts that a batch is computed in; the gradients are exchanged after the last.
-        sample: a few images, and the teacher's outputs for them, that show which weights the loss reaches.
+        sample: a batch of a few images, and the teacher's outputs for them, that show which weights the loss reaches.
     """
 
-    def __init__(self, together: Together, parts: int, sample: tuple[Batch, Outputs | None]) -> None:
+    def __init__(self, together: Together, parts: int, sample: tuple[Any, Outputs | None]) -> None:
         some_left_out = not all(together.reached(*sample))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # later torch has another name for broadcast_buffers

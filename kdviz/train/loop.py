@@ -10,19 +10,16 @@ from threading import Event
 from typing import Any
 
 import torch
-from torch import nn
 
 from kdviz.base.check import KdvizError, require
-from kdviz.base.files import sha256
 from kdviz.base.lock import locked
 from kdviz.base.seeds import derive
 from kdviz.base.signals import stop_requested
-from kdviz.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from kdviz.checkpoints import Checkpoint
 from kdviz.checkpoints.run_folder import RunFolder
-from kdviz.data import BoxData, Data
 from kdviz.methods import Batch
 from kdviz.models import Outputs
-from kdviz.train import state
+from kdviz.train import measure, state
 from kdviz.train.batches import EpochPlan
 from kdviz.train.capture import CapturedStep, obstacle
 from kdviz.train.device import arithmetic, choose_device
@@ -162,13 +159,14 @@ def _train(run: Run, loop: Loop, *, fresh: bool, profile: bool, place: dict[str,
         engine = "CUDA graph" if loop.captured else f"eager ({obstacle(run)})"
         place |= {"processes": str(run.ranks.world)} if run.ranks.world > 1 else {}
         folder.log("start" if started else "resume", **run.record, precision=run.step.precision, engine=engine, **place)
-        if run.live:
-            _warn(folder)(f"the teacher runs in every step, not by its table: {run.live}")
+        live = f"the teacher runs in every step, not by its table: {run.live}" if run.live else None
+        for text in (*run.notes, live) if live else run.notes:
+            _warn(folder)(text)
     failures = folder.failures_logged() if run.ranks.first else nullcontext()
     with failures, _traced(run, loop, profile):
         while at.epoch < run.recipe.epochs:
             at = _epoch(run, loop, at)
-    metrics = _finish(run) if run.ranks.first else {}
+    metrics = measure.finish(run) if run.measures else {}
     run.ranks.wait()
     return metrics or dict(folder.result() or {})
 
@@ -219,7 +217,7 @@ def _epoch(run: Run, loop: Loop, at: state.Position) -> state.Position:
     means = {name: float(value) / steps for name, value in run.ranks.mean(tally.sums).items()}
     seconds = time.perf_counter() - began
     rate = (steps - first) * run.batches.size / seconds
-    pace: dict[str, Any] = {"seconds": round(seconds, 3), "images_per_second": round(rate)}
+    pace: dict[str, Any] = {"seconds": round(seconds, 3), "images_per_second": round(rate, 2 if rate < 10 else None)}
     if run.batches.loader is not None:
         pace["waited_for_images"] = round(run.batches.loader.waited, 3)
         if run.batches.loader.broken:
@@ -281,25 +279,22 @@ def _close_epoch(run: Run, loop: Loop, at: state.Position, means: dict, pace: di
     """Measure and save a finished epoch. The state goes to disk before the journal line and carries it, so that a kill
     between the two loses neither."""
     number, recipe, average = at.epoch + 1, run.recipe, run.step.average
+    scores = measure.epoch(run, number) if run.measures else {}
     if not run.ranks.first:
         loop.save(run, at)  # its new logits of the teacher
         return state.Position(number, 0, {}, None)
-    val = _measured(run, run.student, run.val)
-    entry = {"epoch": number, "lr": recipe.learning_rate(number), "train": means, "val": val, **pace}
-    if average is not None and run.val is not None:
-        entry["ema"] = _measured(run, average, run.val)
-    if recipe.score_every and (number % recipe.score_every == 0 or number == recipe.epochs):
-        entry["test"] = _measured(run, run.student, run.test)
+    val = scores.pop("val")
+    entry = {"epoch": number, "lr": recipe.learning_rate(number), "train": means, "val": val, **pace, **scores}
     measured = {"epoch": number, **{f"val_{key}": value for key, value in val.items()}}
     better = not val or at.best is None or val[run.chosen_by] > at.best[f"val_{run.chosen_by}"]
     best = measured if better else at.best
     metrics = {"best": best, "last": measured}
     for which in ("best", "last") if better else ("last",):
-        _write(run, getattr(run.folder, which), number, metrics, which)
+        measure.write(run, getattr(run.folder, which), number, metrics, which)
     if average is not None:
-        _write(run, run.folder.ema, number, metrics, "ema")
+        measure.write(run, run.folder.ema, number, metrics, "ema")
     if recipe.keep_epochs and (number % recipe.keep_epochs == 0 or number == recipe.epochs):
-        _write(run, run.folder.epoch_file(number), number, metrics, "last")
+        measure.write(run, run.folder.epoch_file(number), number, metrics, "last")
     after = state.Position(number, 0, {}, best, entry)
     loop.save(run, after)
     run.folder.log("epoch", **entry)
@@ -307,38 +302,3 @@ def _close_epoch(run: Run, loop: Loop, at: state.Position, means: dict, pace: di
     if loop.report:
         loop.report(entry)
     return after
-
-
-def _measured(run: Run, net: nn.Module, data: Data | BoxData | None) -> dict[str, float]:
-    return {} if data is None else run.score(net, data, workers=run.workers)[0]
-
-
-def _write(run: Run, path: Path, epoch: int, metrics: dict[str, Any], which: str) -> None:
-    net = run.step.average if which == "ema" and run.step.average is not None else run.student
-    save_checkpoint(path, model=net, epoch=epoch, metrics=metrics, which=which, **run.record)
-
-
-def _finish(run: Run) -> dict[str, Any]:
-    """Measure best and last (and the moving average) on the test split, once, and write it into the files."""
-    files = {"best": run.folder.best, "last": run.folder.last}
-    files |= {"ema": run.folder.ema} if run.step.average is not None else {}
-    found = {which: load_checkpoint(path, model=run.recipe.student) for which, path in files.items()}
-    metrics: dict[str, Any] = {}
-    last, by_class = run.score(found["last"].model.to(run.batches.device), run.test, workers=run.workers)
-    for which, checkpoint in found.items():
-        before = found["last"].metrics.get(which, {"epoch": checkpoint.epoch})
-        same = which == "last" or (which == "best" and checkpoint.epoch == found["last"].epoch)
-        on_test = last if same else _measured(run, checkpoint.model.to(run.batches.device), run.test)
-        metrics[which] = {**before, **on_test}
-    chosen = run.chosen_by
-    scored = [(entry["test"][chosen], -entry["epoch"], entry) for entry in run.folder.epochs() if entry.get("test")]
-    if scored:
-        entry = max(scored)[2]
-        metrics["best_test"] = {"epoch": entry["epoch"], **entry["test"]}
-    for which, checkpoint in found.items():
-        save_checkpoint(
-            files[which], model=checkpoint.model, epoch=checkpoint.epoch, metrics=metrics, which=which, **run.record
-        )
-    digests = {which: sha256(files[which]) for which in ("best", "last")}
-    run.folder.log("end", metrics=metrics, sha256=digests, **{f"{chosen}_by_class": by_class})
-    return metrics

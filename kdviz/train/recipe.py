@@ -52,6 +52,11 @@ class Recipe(BaseModel):
         features_at, teacher_features_at: modules whose maps methods of features see, for nets that do not return
             features by themselves.
         precision: "fp32", "tf32" (of NVIDIA GPUs), "bf16", "fp16" (with a loss scaler), or "auto".
+        backbone: of detectors, the file of a classifier whose weights the backbone starts from.
+        trainable_layers: of a backbone from a file, how many of its five stages are trained, from the last one
+            [default: 3 of a ResNet, all of MobileNetV2].
+        frozen_bn: whether all batch normalisation of a backbone from a file keeps its statistics and weights
+            [default: true].
         sync_bn: batch normalisation sees the images of all processes of torchrun, not those of its own alone.
         score_every: also measure the test split every N epochs, for the journal alone: nothing is chosen by it.
 
@@ -111,6 +116,9 @@ class Recipe(BaseModel):
     eval_crop: float = Field(0.875, gt=0, le=1)
     sync_bn: bool = False
     iterations: int | None = Field(None, gt=0, le=10**9)
+    backbone: str | None = None
+    trainable_layers: int | None = Field(None, ge=0, le=5)
+    frozen_bn: bool | None = None
 
     @field_validator("milestones")
     @classmethod
@@ -154,7 +162,7 @@ class Recipe(BaseModel):
 
     def result(self) -> dict[str, Any]:
         """The settings that decide the result, for the checkpoint and for telling runs apart."""
-        plain = self.model_dump(mode="json", exclude={"keep_epochs", "score_every", "compile", "teacher"})
+        plain = self.model_dump(mode="json", exclude={"keep_epochs", "score_every", "compile", "teacher", "backbone"})
         default = Recipe.model_validate({}).model_dump(mode="json")
         return {key: value for key, value in plain.items() if key not in LATER or value != default[key]}
 

@@ -53,6 +53,8 @@ class Run:
         ranks: the processes of torchrun that train it together.
         score: measures a net on a split: (net, split, workers=) -> (numbers by name, the same of each class).
         chosen_by: the number that the best epoch has the most of.
+        shares_score: whether all ranks take part in `score`; else the first alone measures.
+        notes: what is said before the first step, a line each.
     """
 
     recipe: Recipe
@@ -69,6 +71,13 @@ class Run:
     ranks: Ranks = ALONE
     score: Callable[..., tuple[dict[str, float], list[float | None]]] = evaluate_by_class
     chosen_by: str = "top1"
+    shares_score: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def measures(self) -> bool:
+        """Whether this process takes part in measuring."""
+        return self.ranks.first or self.shares_score
 
     @property
     def objective(self) -> Objective:
@@ -115,8 +124,10 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
         "boxes" not in needs_of(recipe.method),
         f"train: {recipe.method} is of detectors, but {recipe.student} is none; say --student fasterrcnn_resnet18_fpn",
     )
-    for setting, unset in (("iterations", recipe.iterations is None), ("augment=flip", recipe.augment != "flip")):
-        require(unset, f"train: {setting} is of detectors, but {recipe.student} is none")
+    of_detectors = ("iterations", "backbone", "trainable_layers", "frozen_bn")
+    unset = {name: getattr(recipe, name) is None for name in of_detectors} | {"augment=flip": recipe.augment != "flip"}
+    for setting, ok in unset.items():
+        require(ok, f"train: {setting} is of detectors, but {recipe.student} is none")
     where = choose_device(machine.device)
     precision = choose_precision(recipe.precision, where)
     data = training_split(recipe, machine.root)

@@ -5,6 +5,7 @@ from typing import Any
 
 from kdviz.base.check import KdvizError
 from kdviz.base.lock import in_use
+from kdviz.base.measures import CALLED, main_measure
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.tables.queue import DONE, FAILED, RUNNING, WAITING, Entry, plans
 from kdviz.viewer.library import Item
@@ -47,14 +48,17 @@ def state(events: list[dict[str, Any]], *, held: bool) -> str:
 
 
 def summary(item: Item) -> dict[str, Any]:
-    """A line of the list of runs: state, epoch, images per second, top-1 (fraction) and what is trained."""
+    """A line of the list of runs: state, epoch, images per second, top-1 or AP (fraction) and what is
+    trained."""
     run = RunFolder(item.path)
     events, epochs = run.events(), run.epochs()
     about = next((one for one in reversed(events) if one["event"] in ("start", "resume")), {})
     last = epochs[-1] if epochs else {}
     end = next((one for one in reversed(events) if one["event"] == "end"), {})
     became = state(events, held=in_use(item.path))
-    test = number(_part(_part(end, "metrics"), "last").get("top1")) if became == "finished" else None
+    tested, val = _part(_part(end, "metrics"), "last"), _part(last, "val")
+    measure = main_measure(tested or val)
+    test = number(tested.get(measure)) if became == "finished" else None
     notes = [_text(one.get("text")) for one in events if one["event"] in ("warning", "failed")]
     return {
         "id": item.id,
@@ -63,7 +67,8 @@ def summary(item: Item) -> dict[str, Any]:
         "epoch": number(last.get("epoch")) or 0,
         "epochs": number(_part(about, "recipe").get("epochs")),
         "rate": number(last.get("images_per_second")),
-        "top1": number(_part(last, "val").get("top1")) if test is None else test,
+        "score": number(val.get(measure)) if test is None else test,
+        "measure": CALLED[measure],
         "split": "val" if test is None else "test",
         "method": _text(about.get("method")),
         "student": _text(about.get("name")),
@@ -80,7 +85,7 @@ def _data(name: str | None) -> str | None:
 
 
 def curves(item: Item) -> dict[str, Any]:
-    """Columns over a run's epochs: top-1 and loss on val, the training loss and its terms, rates; None for gaps."""
+    """Columns over a run's epochs: top-1 or AP and loss on val, training loss and terms, rates; None for gaps."""
     epochs = RunFolder(item.path).epochs()
     columns: dict[str, list[float | int | None]] = {}
 
@@ -90,7 +95,8 @@ def curves(item: Item) -> dict[str, Any]:
             columns[name] = values
 
     for part, title in (("val", "on val"), ("ema", "of the averaged weights, on val"), ("test", "on test")):
-        column(f"top-1 {title}", part, "top1")
+        for measure, called in CALLED.items():
+            column(f"{called} {title}", part, measure)
         column(f"loss {title}", part, "loss")
     terms = dict.fromkeys(name for one in epochs for name in _part(one, "train"))
     for name in terms:

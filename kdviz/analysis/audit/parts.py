@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from kdviz.data import Data
 
 
+WITHOUT_NETS = "needs both nets; name the student's checkpoint instead of its logits"
+
+
 @dataclass(frozen=True)
 class Part:
     """One question of an audit.
@@ -73,13 +76,16 @@ class Nets:
     untrained: Any = None
 
 
-def choose(names: Sequence[str] | None, opened: Opened, *, nets: bool) -> tuple[list[str], dict[str, str]]:
+def choose(
+    names: Sequence[str] | None, opened: Opened, *, nets: bool, without: str = WITHOUT_NETS
+) -> tuple[list[str], dict[str, str]]:
     """The parts to measure, and why each of the others of all of them cannot be.
 
     Args:
         names: of the parts that are wanted; None for all that can be measured.
         opened: the logits.
         nets: whether the nets are there.
+        without: what is said of the parts that need them, where they are not.
     Raises: KdvizError for an unknown part, or one that is named and cannot be measured.
     """
     for name in names or ():
@@ -90,9 +96,7 @@ def choose(names: Sequence[str] | None, opened: Opened, *, nets: bool) -> tuple[
         try:
             if part.labels:
                 opened.labels(name)
-            require(
-                nets or not part.nets, f"{name}: needs both nets; name the student's checkpoint instead of its logits"
-            )
+            require(nets or not part.nets, f"{name}: {without}")
             if part.function is embeddings:
                 check_installed()
         except KdvizError as error:

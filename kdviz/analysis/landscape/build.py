@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from kdviz.analysis.landscape.describe import describe
+from kdviz.analysis.landscape.detector import DetectorLosses
 from kdviz.analysis.landscape.directions import random_direction, random_pair
 from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.journal import recorded_chunk
@@ -16,8 +17,10 @@ from kdviz.analysis.landscape.options import Grid, Measurement, known_only, pick
 from kdviz.analysis.landscape.sharpness import hessian
 from kdviz.analysis.landscape.span import length, reach_of_loss
 from kdviz.analysis.landscape.sweep import Progress, Weights, axis, sweep
-from kdviz.base.check import require
-from kdviz.data import Data
+from kdviz.base.check import KdvizError, require
+from kdviz.data import BoxData, Data
+
+Objective = Evaluator | DetectorLosses
 
 
 class LandscapeOptions(TypedDict, total=False):
@@ -37,7 +40,7 @@ class LandscapeOptions(TypedDict, total=False):
 
 def landscape(
     model: Any,
-    data: Data,
+    data: Data | BoxData,
     *,
     losses: Sequence[str] = ("ce",),
     teacher: Any = None,
@@ -52,9 +55,10 @@ def landscape(
         L(alpha, beta) = mean over images of loss(net(w + alpha d + beta e)),  alpha, beta in [-span, span]
 
     Args:
-        model: any net that returns logits, or a `Checkpoint`; left exactly as it was found.
-        data: e.g. load_data("glyphs100").
-        losses: names of losses, drawn from one pass over the images; also "kendall_tau" and "agreement".
+        model: any net that returns logits, a detector, or a `Checkpoint`; left exactly as it was found.
+        data: e.g. load_data("glyphs100"); of a detector, load_boxes("glyphboxes").
+        losses: names of losses, drawn from one pass over the images; also "kendall_tau" and "agreement". Of a detector,
+            "detector" (the sum of its losses) or the parts: "loss_classifier", ...
         teacher: a net, a `Checkpoint`, or logits for the images of `data`, for the losses that compare with it.
         span: half the side of the plane, in units of the directions: at 1 every filter has moved by its own norm.
         steps: points along each axis; an odd number puts (0, 0) on the grid.
@@ -82,12 +86,17 @@ def landscape(
     known_only("landscape", options, (*given, *LandscapeOptions.__annotations__))
     measurement, grid = pick(Measurement, {**given, **options}), pick(Grid, {**given, **options})
     journal, progress = options.get("journal"), options.get("progress")
-    evaluator = Evaluator(model, data, resumed(measurement, journal))
+    evaluator = evaluator_of(model, data, resumed(measurement, journal))
     return survey(evaluator, grid, journal=journal, progress=progress)
 
 
+def evaluator_of(model: Any, data: Data | BoxData, measurement: Measurement) -> Objective:
+    """What measures a net at any weights: of data with boxes a `DetectorLosses`, else an `Evaluator`."""
+    return (DetectorLosses if isinstance(data, BoxData) else Evaluator)(model, data, measurement)  # pyright: ignore
+
+
 def survey(
-    evaluator: Evaluator,
+    evaluator: Objective,
     grid: Grid = Grid(),
     *,
     journal: str | os.PathLike | None = None,
@@ -114,7 +123,7 @@ def survey(
 
 
 def profiles(
-    evaluator: Evaluator,
+    evaluator: Objective,
     grid: Grid = Grid(),
     *,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
@@ -163,7 +172,7 @@ def resumed(measurement: Measurement, journal: str | os.PathLike | None) -> Meas
 
 
 def _spanned(
-    evaluator: Evaluator, grid: Grid, directions: Sequence[Weights]
+    evaluator: Objective, grid: Grid, directions: Sequence[Weights]
 ) -> tuple[list[Weights], np.ndarray, dict[str, Any]]:
     """The directions in the unit of the grid's span, the points along each of them, and what is said of both."""
     facts: dict[str, Any] = {"normalize": grid.normalize, "span": float(grid.span), "steps": grid.steps}
@@ -185,7 +194,7 @@ def _spanned(
     return list(directions), axis(ends, grid.steps), facts
 
 
-def _directions(evaluator: Evaluator, grid: Grid) -> tuple[Grid, Sequence[Weights]]:
+def _directions(evaluator: Objective, grid: Grid) -> tuple[Grid, Sequence[Weights]]:
     """The directions that a grid names, and the grid with what that makes of its span and normalisation."""
     if grid.directions == "random":
         return grid, random_pair(evaluator.weights, seed=grid.seed, normalize=grid.normalize)
@@ -195,9 +204,11 @@ def _directions(evaluator: Evaluator, grid: Grid) -> tuple[Grid, Sequence[Weight
     return grid, list(grid.directions)  # pyright: ignore[reportReturnType]
 
 
-def _eigenvectors(evaluator: Evaluator, seed: int) -> tuple[Sequence[Weights], float]:
+def _eigenvectors(evaluator: Objective, seed: int) -> tuple[Sequence[Weights], float]:
     """The two top eigenvectors of the first loss's Hessian, of length 1, and the distance along the first at which the
     quadratic of its eigenvalue has risen by 1."""
+    if isinstance(evaluator, DetectorLosses):
+        raise KdvizError("landscape: the Hessian of a detector is not computed; choose directions 'random'")
     name, settings = next(iter(evaluator.terms.items()))
     found, vectors = hessian(
         evaluator.model,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from kdviz.analysis.landscape.detector import DetectorLosses
 from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.journal import fingerprint
 from kdviz.analysis.landscape.span import said, unit_of
@@ -20,7 +21,9 @@ DIRECTIONS = {
 BN = {"frozen": "frozen", "recompute": "recomputed at each point", "interpolate": "interpolated with the weights"}
 
 
-def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weights] | Weights) -> xr.Dataset:
+def describe(
+    result: xr.Dataset, evaluator: Evaluator | DetectorLosses, directions: Sequence[Weights] | Weights
+) -> xr.Dataset:
     """A finished sweep of an evaluator with its axes' units, its caption and, in bfloat16, its error against fp32.
 
     Args:
@@ -42,7 +45,9 @@ def describe(result: xr.Dataset, evaluator: Evaluator, directions: Sequence[Weig
         "weights_sha256": fingerprint((evaluator.weights,), ()),
         "caption": caption(facts, f"along {DIRECTIONS[facts['normalize']]}{seed}{said(facts)}"),
     }
-    return _with_error(result, evaluator, directions) if facts["precision"] == "bf16" else result
+    if isinstance(evaluator, DetectorLosses) or facts["precision"] != "bf16":
+        return result
+    return _with_error(result, evaluator, directions)
 
 
 def caption(facts: Mapping[str, Any], where: str) -> str:

@@ -1,99 +1,119 @@
-"""A detector's own losses as the objective of `sweep`: its landscape, in Python."""
+"""A detector's own losses at any weights: the objective of its landscape."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from kdviz.analysis.attributes import meaning
+from kdviz.analysis.landscape.options import Measurement
+from kdviz.base.check import require, unknown
+from kdviz.base.processes import local_device
 from kdviz.base.seeds import derive
 from kdviz.data import BoxData
-from kdviz.models import evaluating, net_of
+from kdviz.models import net_of
 
-LOSSES = {  # torchvision's names
-    "loss_classifier": ("nats", "cross-entropy of regions"),
-    "loss_box_reg": ("1", "smooth L1 of regions' boxes"),
-    "loss_objectness": ("nats", "binary cross-entropy of anchors"),
-    "loss_rpn_box_reg": ("1", "smooth L1 of anchors' boxes"),
+BATCH = 8  # images per forward pass; they draw their regions one after another from one seed
+SUM = "detector"
+LOSSES = {  # torchvision's names of the parts
+    SUM: ("1", "total loss"),
+    "loss_classifier": ("nats", "class loss"),  # cross-entropy of regions
+    "loss_box_reg": ("1", "box loss"),  # smooth L1 of their boxes
+    "loss_objectness": ("nats", "objectness loss"),  # binary cross-entropy of anchors
+    "loss_rpn_box_reg": ("1", "proposal loss"),  # smooth L1 of their boxes
 }
 
 
-@dataclass(frozen=True, eq=False)
 class DetectorLosses:
-    """weights -> mean losses of a detector over fixed images, as `sweep` calls an objective.
+    """weights -> mean losses of a detector over fixed images: for a detector what `Evaluator` is for other nets.
 
     Batch normalisation uses its running statistics. The regions and anchors that the losses are of are drawn at random
-    among the proposals; every point draws by the same seed.
+    among the proposals; every point draws by the same seed. The model itself is never touched.
 
-    Attributes:
-        net: the detector; its own weights, modes and buffers stay as they are.
+    Args:
+        model: a detector, or its `Checkpoint`.
         data: the images with their boxes; those without a box are left out.
-        seed: of the draws.
-        batch: images per forward pass.
+        measurement: losses (of `LOSSES`), samples (images), seed and device; all else at its default.
+    Attributes:
+        weights: name -> tensor, the detector's parameters, on the device.
+        terms: the losses that are measured, without settings.
+        chunk, threads: images at a time, and passes at the same time.
+        attrs: what is needed to repeat the measurement.
+        variables: unit, long name and role of every value.
+    Raises:
+        KdvizError: an unknown loss, a measurement that is not a detector's, a data set without boxes.
+    Source: ours.
     """
 
-    net: Any
-    data: BoxData
-    seed: int = 0
-    batch: int = 8
+    chunk, threads = BATCH, 1
 
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """What the values are of."""
-        attrs = {"data": self.data.name, "split": self.data.split, "data_sha256": self.data.sha256}
-        return {**attrs, "samples": len(self.data), "synthetic": int(self.data.synthetic), "seed": self.seed}
-
-    @property
-    def variables(self) -> dict[str, dict[str, Any]]:
-        """Unit and name of every value."""
-        parts = {name: meaning(unit, text, "loss") for name, (unit, text) in LOSSES.items()}
-        return {"detector": meaning("1", "sum of the detector's losses", "loss"), **parts}
+    def __init__(self, model: Any, data: BoxData, measurement: Measurement) -> None:
+        _check(measurement)
+        self.measurement = measurement
+        self.terms: dict[str, dict[str, Any]] = {name: {} for name in measurement.losses}
+        usable = data.trainable()
+        count = measurement.samples
+        self.data = usable if count is None else usable.subset(min(count, len(usable)), seed=measurement.seed)
+        device = torch.device(measurement.device or local_device())
+        self._net: Any = deepcopy(net_of(model)).to(device).eval()
+        for part in (self._net, self._net.rpn, self._net.roi_heads):
+            part.training = True  # of this module alone: it gives losses, and batch norm below it stays as it is
+        self.weights = {name: tensor.detach().clone() for name, tensor in self._net.named_parameters()}
+        self.variables = {name: meaning(*LOSSES[name], "loss") for name in self.terms}
+        self.attrs = {
+            "data": data.name,
+            "split": data.split,
+            "data_sha256": data.sha256,
+            "synthetic": int(data.synthetic),
+            **data.remarks,
+            "samples": len(self.data),
+            "population": len(usable),
+            "samples_seed": measurement.seed,
+            "losses": " ".join(self.terms),
+            "precision": "fp32",
+            "bn": "frozen",
+            "device": device.type,
+        }
 
     @torch.no_grad()
     def __call__(self, weights: dict[str, Tensor]) -> dict[str, float]:
-        """The losses at these weights by name, and "detector", their sum: means over the batches, by images."""
-        device, sums = next(self.net.parameters()).device, dict.fromkeys(LOSSES, 0.0)
-        with _losing(self.net), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            for start in range(0, len(self.data), self.batch):
-                places = range(start, min(start + self.batch, len(self.data)))
+        """The losses at these weights by name: means over the batches, weighted by their images."""
+        device = next(iter(self.weights.values())).device
+        sums = dict.fromkeys(LOSSES, 0.0)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            for start in range(0, len(self.data), BATCH):
+                places = range(start, min(start + BATCH, len(self.data)))
                 images = [self.data.images[place].to(device).float() / 255 for place in places]
                 targets = [self._target(place, device) for place in places]
-                torch.manual_seed(derive(self.seed, "regions", start))
-                losses = functional_call(self.net, weights, (images, targets))
-                for name in sums:
-                    sums[name] += float(losses[name]) * len(places) / len(self.data)
-        return {"detector": sum(sums.values()), **sums}
+                torch.manual_seed(derive(self.measurement.seed, "regions", start))
+                losses = functional_call(self._net, weights, (images, targets))
+                for name, value in losses.items():
+                    sums[name] += float(value) * len(places) / len(self.data)
+        sums[SUM] = sum(sums.values())
+        return {name: sums[name] for name in self.terms}
 
     def _target(self, place: int, device: torch.device) -> dict[str, Tensor]:
         corners, labels, crowd = self.data.boxes[place]
         return {"boxes": corners[~crowd].to(device), "labels": labels[~crowd].to(device) + 1}
 
 
-def detector_losses(model: Any, data: BoxData, *, samples: int | None = None, seed: int = 0) -> DetectorLosses:
-    """The objective of a detector's landscape.
-
-    With `weights = dict(net.named_parameters())`, `sweep(detector_losses(net, data), weights, random_pair(weights,
-    seed=0), axis(1.0, 21), axis(1.0, 21))` is its plane; `plots.landscape` draws it.
-
-    Args:
-        model: a detector, or its `Checkpoint`.
-        data: images with boxes.
-        samples: how many of them [default: all that have a box].
-        seed: of the images drawn, and of the regions in every pass.
-    """
-    usable = data.trainable()
-    chosen = usable.subset(samples, seed=seed) if samples is not None else usable
-    return DetectorLosses(net_of(model), chosen, seed)
-
-
-@contextmanager
-def _losing(net: nn.Module) -> Iterator[None]:
-    """The detector as it gives losses, its batch normalisation as it measures; afterwards all as before."""
-    with evaluating(net):
-        for part in (net, net.rpn, net.roi_heads):
-            part.training = True  # type: ignore[union-attr]  # of this module alone
-        yield
+def _check(measurement: Measurement) -> None:
+    """Refuse what is not measured of a detector, and losses that it has not."""
+    for name in measurement.losses:
+        if name not in LOSSES:
+            raise unknown("loss of a detector", name, LOSSES)
+    others = {
+        "teacher": measurement.teacher is None,
+        "settings": not measurement.settings,
+        "precision": measurement.precision == "fp32",
+        "bn": measurement.bn in (None, "frozen"),
+        "chunk": measurement.chunk in ("auto", BATCH),
+    }
+    refused = [name for name, fine in others.items() if not fine]
+    require(
+        not refused,
+        f"landscape: a detector is measured in fp32 with frozen batch norm, {BATCH} images at a time, without a"
+        f" teacher; leave {', '.join(refused)} as by default",
+    )

@@ -11,10 +11,9 @@ import xarray as xr
 from torch import nn
 
 from kdviz.analysis.landscape import paths
-from kdviz.analysis.landscape.build import profiles, resumed, survey
+from kdviz.analysis.landscape.build import evaluator_of, profiles, resumed, survey
 from kdviz.analysis.landscape.compare import Statistics, compare
 from kdviz.analysis.landscape.engines import choose_engine
-from kdviz.analysis.landscape.evaluate import Evaluator
 from kdviz.analysis.landscape.metrics import needs_teacher
 from kdviz.analysis.landscape.options import Grid, Measurement
 from kdviz.analysis.landscape.rebasin import rebasin
@@ -25,10 +24,11 @@ from kdviz.base.check import KdvizError, require
 from kdviz.base.processes import one_process_only
 from kdviz.checkpoints import Checkpoint, load_checkpoint
 from kdviz.checkpoints.naming import names_of
-from kdviz.checkpoints.related import load_data_of, load_teacher_of
+from kdviz.checkpoints.related import load_boxes_of, load_data_of, load_teacher_of
 from kdviz.checkpoints.run_folder import RunFolder
-from kdviz.data import Data
+from kdviz.data import BoxData, Data
 from kdviz.data.adapt import Adaptation
+from kdviz.models.detection import is_detector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Nets:
         checkpoints: of the nets.
         labels: their names in figures: the method, or the file where several nets are of one method.
         stems: their names in file names.
-        data: the images.
+        data: the images; of detectors, with boxes.
         teacher: of the first checkpoint that names one; None where no loss needs it.
         name: of all of them together; a run's folder has its own.
     """
@@ -47,7 +47,7 @@ class Nets:
     checkpoints: Sequence[Checkpoint]
     labels: Sequence[str]
     stems: Sequence[str]
-    data: Data
+    data: Data | BoxData
     teacher: Checkpoint | None
     name: str
 
@@ -55,6 +55,16 @@ class Nets:
     def models(self) -> list[nn.Module]:
         """The nets themselves."""
         return [one.model for one in self.checkpoints]
+
+    @property
+    def images(self) -> Data:
+        """The images of nets that give one label to each. Raises KdvizError for detectors."""
+        if isinstance(self.data, BoxData):
+            raise KdvizError(
+                f"{self.checkpoints[0].path} is a detector, of which kdviz landscape draws the losses; paths,"
+                " comparisons and spectra are of nets that give an image one label"
+            )
+        return self.data
 
 
 def open_nets(
@@ -82,7 +92,8 @@ def open_nets(
         weights: "raw" or "ema", where files hold both.
         adaptation: what of the data set is taken otherwise than it says.
     Raises:
-        KdvizError: checkpoints of different class counts; as `load_checkpoint`, `load_data_of`, `load_teacher_of`.
+        KdvizError: checkpoints of different class counts, detectors beside other nets; as `load_checkpoint`,
+            `load_data_of`, `load_boxes_of`, `load_teacher_of`.
     """
     opened = [load_checkpoint(file, model=model, weights=weights) for file in files]
     for one in opened[1:]:
@@ -91,14 +102,26 @@ def open_nets(
             f"{one.path} has {one.classes} classes but {opened[0].path} has {opened[0].classes};"
             " name nets of one data set",
         )
+        require(
+            is_detector(one.name) == is_detector(opened[0].name),
+            f"{opened[0].path} is a {opened[0].name} and {one.path} a {one.name}; a detector and a classifier have no"
+            " losses in common",
+        )
     stems = names_of(opened)
+    chosen, boxes = {"root": root, "split": split}, is_detector(opened[0].name)
+    if boxes:
+        plain = (adaptation or Adaptation()) == Adaptation()
+        require(plain, f"{opened[0].path}: --mean, --std, --channels and --damaged are not for detectors' data")
+        images = load_boxes_of(opened[0], data, **chosen)
+    else:
+        images = load_data_of(opened[0], data, adaptation=adaptation, **chosen)
     labels = [one.method or stem for one, stem in zip(opened, stems, strict=True)]
     return Nets(
         checkpoints=opened,
         labels=labels if len(set(labels)) == len(labels) else stems,
         stems=stems,
-        data=load_data_of(opened[0], data, root=root, split=split, adaptation=adaptation),
-        teacher=_teacher(opened, teacher, teacher_model) if needs_teacher(losses) else None,
+        data=images,
+        teacher=_teacher(opened, teacher, teacher_model) if not boxes and needs_teacher(losses) else None,
         name="_".join(stems),
     )
 
@@ -151,7 +174,7 @@ def around_net(
     """
     measured = replace(measurement, teacher=measurement.teacher or nets.teacher)
     first = f"{os.fspath(journal)}.seed{grid.seed}" if journal and lines else journal
-    evaluator = Evaluator(nets.checkpoints[index].model, nets.data, resumed(measured, first))
+    evaluator = evaluator_of(nets.checkpoints[index].model, nets.data, resumed(measured, first))
     engine = choose_engine(refine=refine)
     if lines:
         seeds = range(grid.seed, grid.seed + lines)
@@ -182,9 +205,9 @@ def between_nets(
     kept = {"labels": nets.labels, "journal": journal, "progress": progress}
     if len(nets.models) == 2:
         first, second = nets.models
-        return named(paths.interpolation(first, second, nets.data, measured, grid, **kept), nets)
+        return named(paths.interpolation(first, second, nets.images, measured, grid, **kept), nets)
     if len(nets.models) == 3:
-        return named(paths.plane(nets.models, nets.data, measured, grid, **kept), nets)
+        return named(paths.plane(nets.models, nets.images, measured, grid, **kept), nets)
     raise KdvizError(f"path: two nets span a line, three a plane; got {len(nets.models)}")
 
 
@@ -219,7 +242,7 @@ def along_run(
     one_process_only("path")
     measured = resumed(replace(measurement, teacher=measurement.teacher or nets.teacher), journal)
     epochs = [one.epoch if one.epoch is not None else at for at, one in enumerate(nets.checkpoints)]
-    found = trajectory(nets.models, nets.data, measured, grid, epochs=epochs, journal=journal, progress=progress)
+    found = trajectory(nets.models, nets.images, measured, grid, epochs=epochs, journal=journal, progress=progress)
     return named(found, nets).assign_attrs(label=nets.name)
 
 
@@ -242,7 +265,7 @@ def compare_nets(
     measured = replace(measurement, teacher=measurement.teacher or nets.teacher)
     models = dict(zip(nets.labels, nets.models, strict=True))
     given = {"planes": planes, "journal": journal, "progress": progress}
-    found, surveyed = compare(models, nets.data, measured, grid, statistics, **given)
+    found, surveyed = compare(models, nets.images, measured, grid, statistics, **given)
     first = [named(one, nets, index) for index, one in enumerate(surveyed[::planes])]
     return named(found, nets), first
 
@@ -273,7 +296,7 @@ def spectral_quadratures(
         step = None if progress is None else lambda k, n, i=index: progress(i * n + k, n * len(nets.models))
         placed = deepcopy(model).to(device) if device else model
         kept = {"settings": known, "progress": step, **options}
-        found.append(named(spectral_quadrature(placed, nets.data, teacher=_of_nets(nets), **kept), nets, index))
+        found.append(named(spectral_quadrature(placed, nets.images, teacher=_of_nets(nets), **kept), nets, index))
     return found
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdviz.base.registry import Registry
 from kdviz.models.detection.library import torchvision_detection
+from kdviz.models.detection.sampling import RegionSampler
 
 FULL = 800  # px, the shorter side at which anchors and numbers of boxes are torchvision's own
 CHANNELS = 256  # of every map of the pyramid
@@ -63,6 +64,9 @@ def _detector(backbone: nn.Module, classes: int) -> nn.Module:
     detector = torchvision_detection().FasterRCNN(backbone, classes + 1)
     for part in (detector.backbone, detector.rpn.head, detector.roi_heads.box_predictor):
         part.register_forward_hook(_in_float32)
+    for part in (detector.rpn, detector.roi_heads):
+        given = part.fg_bg_sampler
+        part.fg_bg_sampler = RegionSampler(given.batch_size_per_image, given.positive_fraction)
     return at_size(detector, FULL)
 
 

@@ -8,10 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdviz.base.seeds import torch_generator
+from kdviz.base.processes import said_by_any_rank
+from kdviz.base.seeds import derive, torch_generator
 from kdviz.data import BoxData
 from kdviz.data.boxes import Boxes
 from kdviz.train.batches import EpochPlan
+from kdviz.train.distributed import ALONE, Ranks
 from kdviz.train.recipe import Recipe
 
 AHEAD = 4  # batches that are read before they are asked for
@@ -24,17 +26,19 @@ class BoxBatch(NamedTuple):
         images: float32 `[3, h, w]` each, from 0 to 1, of any size.
         targets: of each image, "boxes" `[m, 4]` as x1, y1, x2, y2 in pixels and "labels" `[m]` from 1, int64.
         ids: each image's place in the training split `[n]`.
+        seeds: of each image, what its anchors and regions are drawn by.
     """
 
     images: list[Tensor]
     targets: list[dict[str, Tensor]]
     ids: Tensor
+    seeds: tuple[int, ...] = ()
 
     def parts(self, count: int) -> list["BoxBatch"]:
         """The batch in `count` equal parts."""
         size = len(self.images) // count
         cuts = [slice(start, start + size) for start in range(0, len(self.images), size)]
-        return [BoxBatch(self.images[cut], self.targets[cut], self.ids[cut]) for cut in cuts]
+        return [BoxBatch(self.images[cut], self.targets[cut], self.ids[cut], self.seeds[cut]) for cut in cuts]
 
 
 @dataclass(frozen=True)
@@ -45,17 +49,20 @@ class BoxBatches:
         data: the training split; every image has a box.
         device: where the batches are wanted.
         workers: threads that read images ahead, where these are in files.
+        ranks: the processes that share each batch.
     """
 
     recipe: Recipe
     data: BoxData
     device: torch.device
     workers: int = 0
+    ranks: Ranks = ALONE
     loader: None = None  # no worker processes
     images: None = None  # nothing that a CUDA graph could hold
 
     @property
     def size(self) -> int:
+        """Images in a batch, of all processes together."""
         return min(self.recipe.batch, len(self.data))
 
     @property
@@ -79,7 +86,14 @@ class BoxBatches:
         return plan.order[step * self.size : (step + 1) * self.size]
 
     def epoch(self, plan: EpochPlan, start: int = 0) -> Iterator[BoxBatch]:
-        """The batches of an epoch from step `start` on. Raises KdvizError for an image file that cannot be read."""
+        """The batches of an epoch from step `start` on, of each this process's images.
+
+        Raises: KdvizError for an image file that cannot be read.
+        """
+        with said_by_any_rank():
+            yield from self._epoch(plan, start)
+
+    def _epoch(self, plan: EpochPlan, start: int) -> Iterator[BoxBatch]:
         steps = range(start, self.steps)
         if isinstance(self.data.images, Tensor) or not self.workers:
             yield from (self.get(plan, step) for step in steps)
@@ -98,21 +112,23 @@ class BoxBatches:
                     one.cancel()
 
     def get(self, plan: EpochPlan, step: int) -> BoxBatch:
-        """The batch of one step."""
-        ids = self.ids(plan, step)
-        generator = torch_generator(self.recipe.seed, "transform", plan.epoch, step)
+        """This process's images of the batch of one step, with the draws that they have in the whole batch."""
+        ids, seed = self.ids(plan, step), self.recipe.seed
+        generator = torch_generator(seed, "transform", plan.epoch, step)
         mirrored = torch.rand(len(ids), generator=generator) < 0.5
         wanted = self.recipe.augment == "flip" and self.data.flip
-        pairs = [
-            self._one(place, wanted and mirror) for place, mirror in zip(ids.tolist(), mirrored.tolist(), strict=True)
-        ]
-        return BoxBatch([image for image, _ in pairs], [target for _, target in pairs], ids.to(self.device))
+        own = self.ranks.own(torch.arange(len(ids)), self.recipe.accumulate)
+        pairs = [self._one(int(ids[place]), wanted and bool(mirrored[place])) for place in own]
+        seeds = tuple(derive(seed, "regions", plan.epoch, step, place) for place in own.tolist())
+        images, targets = [image for image, _ in pairs], [target for _, target in pairs]
+        return BoxBatch(images, targets, ids[own].to(self.device), seeds)
 
     def first(self, count: int) -> BoxBatch:
         """The first few images of the first epoch, as they are."""
         ids = self.plan(0).order[:count]
         pairs = [self._one(place, mirror=False) for place in ids.tolist()]
-        return BoxBatch([image for image, _ in pairs], [target for _, target in pairs], ids.to(self.device))
+        seeds = tuple(derive(self.recipe.seed, "regions", place) for place in range(len(ids)))
+        return BoxBatch([image for image, _ in pairs], [target for _, target in pairs], ids.to(self.device), seeds)
 
     def close(self) -> None:
         """Nothing is held between epochs."""

@@ -1,7 +1,7 @@
 // Runs: a list that follows them, and the curves of those that are ticked, laid over one another.
 
 const runs = { rows: new Map(), curves: new Map(), ticked: null, metrics: ["top-1 on val", "training loss"] };
-const COLUMNS = ["run", "state", "epoch", "images/s", "top-1", "method", "student", "data"];
+const COLUMNS = ["run", "state", "epoch", "images/s", "top-1 or AP", "method", "student", "data"];
 
 function epochs(run) {
   return run.epochs === null ? String(run.epoch) : `${run.epoch} / ${run.epochs}`;
@@ -12,7 +12,8 @@ function fillRow(row, run) {
   cells[1].replaceChildren(h("span", { class: `state ${run.state}`, title: run.note }, run.state));
   cells[2].textContent = epochs(run);
   cells[3].textContent = short(run.rate, 5);
-  cells[4].textContent = run.top1 === null ? "–" : `${percent(run.top1)} ${run.split}`;
+  const called = run.measure === "top-1" ? "" : `${run.measure} `;
+  cells[4].textContent = run.score === null ? "–" : `${called}${percent(run.score)} ${run.split}`;
   cells[5].textContent = run.method || "–";
   cells[6].textContent = [run.student, run.seed === null ? null : `seed ${run.seed}`].filter(Boolean).join(", ");
   cells[7].textContent = run.data || "–";
@@ -85,7 +86,7 @@ async function drawCurves() {
   }
   const charts = runs.metrics.map((metric, at) => {
     const name = columns.includes(metric) ? metric : columns[Math.min(at, columns.length - 1)];
-    const share = name.startsWith("top-1") ? 100 : 1;
+    const share = /^(top-1|AP)/.test(name) ? 100 : 1;
     const series = shown.filter(({ run }) => runs.curves.get(run.id).columns[name]).map(({ run, look }) => {
       const { epoch, columns: all } = runs.curves.get(run.id);
       return { name: run.name, look, x: epoch, y: all[name].map((one) => (one === null ? null : share * one)) };
