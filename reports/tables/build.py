@@ -2,7 +2,7 @@
 
     python reports/tables/build.py              (everything, two runs at a time; some hours on two cores)
     python reports/tables/build.py --page       (only write README.md, from the tables that are here)
-    python reports/tables/build.py rkkd_tab2    (only these tables, and the page)
+    python reports/tables/build.py rkkd_tab2    (only these tables, and the page; claims: the claims alone)
 
 Runs that are finished, here or as a record in records/, are not trained again, so that several machines can share the
 work. Nets are small and glyphs100 is synthetic: a replication of the papers' questions, not of their results.
@@ -33,17 +33,46 @@ TABLES: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 }
 
 
+# (paper, table, rows) whose runs of five seeds the sentences about landscapes are tested on; the first row is the base.
+CLAIMED = (("rkkd", "tab2", ("KD", "KD+RKKD")), ("pld", "tab1", ("KD", "PLD")))
+CLAIMS = ("flatter", "fewer-minima", "closer", "calibrated")
+
+
 def command(paper: str, table: str, workers: int) -> list[str]:
     """The `kdviz table` words of one table."""
-    words = ["kdviz", "table", paper, table, "--scale", "small", "--seeds", "3"]
+    return _table(paper, table, TABLES[paper, table], 3, workers)
+
+
+def _table(paper: str, table: str, options: dict[str, tuple[str, ...]], seeds: int, workers: int) -> list[str]:
+    words = ["kdviz", "table", paper, table, "--scale", "small", "--seeds", str(seeds)]
     words += ["--teacher", "resnet20=checkpoints/resnet20_teacher.pt"]
-    for option, values in TABLES[paper, table].items():
+    for option, values in options.items():
         words += [word for value in values for word in (f"--{option}", value)]
     return [*words, "--workers", str(workers)]
 
 
+def claims(workers: int) -> None:
+    """Five seeds of the methods, with their weights (records hold none), and the sentences tested on these students."""
+    runs: dict[str, None] = {}
+    for paper, table, rows in CLAIMED:
+        place = Path("runs/tables") / f"claims_{paper}_{table}"
+        words = _table(paper, table, {"column": (PAIR,), "row": rows}, 5, workers)
+        run([*words, "--records", str(place / "records"), "-o", str(place)])
+        manifest = json.loads((place / "manifest.json").read_text())
+        runs |= dict.fromkeys(f"runs/tables/{one['id']}" for one in manifest["runs"])
+    words = ["kdviz", "compare", *runs, *(word for claim in CLAIMS for word in ("--claim", claim))]
+    run([*words, "--steps", "15", "--planes", "2", "-o", str(HERE / "claims")])
+
+
+def run(words: list[str]) -> None:
+    """Run one of kdviz's commands and wait for it."""
+    subprocess.run([sys.executable, "-m", *words], check=True)
+
+
 def page() -> str:
     """README.md: what is measured, and every claim beside it."""
+    from kdviz.analysis.claims import rows, sentences
+    from kdviz.base.files import read_dataset
     from kdviz.papers import PAPERS, Inputs, findings
 
     lines = [
@@ -76,7 +105,22 @@ def page() -> str:
             says = f"[{paper} {name}]({folder.name}/table.md), {runs} runs"
             lines.append(f"| {says} | {one['claim']} | {one['agrees']} | {verdict} | {numbers} |")
     lines += ["", f"Not measured yet: {', '.join(missing)}." if missing else "Every table of the list is here."]
-    lines += ["", "The commands:", "", "```sh"]
+    if (HERE / "claims" / "claims.nc").is_file():
+        found = read_dataset(HERE / "claims" / "claims.nc")
+        lines += [
+            "",
+            "## The papers' sentences about these students",
+            "",
+            "Five runs of each method, two random planes on each of two draws of 250 images, exact permutation tests over",
+            "the runs ([figure](claims/claims.pdf)); `python reports/tables/build.py claims` trains the runs that are left",
+            "and tests them.",
+            "",
+            *(f"- {line}." for line in sentences(found)),
+            "",
+        ]
+        head, *body = [f"| {' | '.join(cells)} |" for cells in rows(found)]
+        lines += [head, "|---" * len(rows(found)[0]) + "|", *body]
+    lines += ["", "## Commands", "", "```sh"]
     manifests = [HERE / f"{paper}_{name}_small" / "manifest.json" for paper, name in TABLES]
     lines += [json.loads(path.read_text())["command"] for path in manifests if path.is_file()]
     return "\n".join([*lines, "```"]) + "\n"
@@ -91,7 +135,9 @@ def main() -> None:
     os.chdir(HERE.parent.parent)
     for paper, name in TABLES:
         if not options.page and (not options.tables or f"{paper}_{name}" in options.tables):
-            subprocess.run([sys.executable, "-m", *command(paper, name, options.workers)], check=True)
+            run(command(paper, name, options.workers))
+    if not options.page and (not options.tables or "claims" in options.tables):
+        claims(options.workers)
     (HERE / "README.md").write_text(page())
 
 
