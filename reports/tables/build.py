@@ -71,8 +71,6 @@ def run(words: list[str]) -> None:
 
 def page() -> str:
     """README.md: what is measured, and every claim beside it."""
-    from kdviz.analysis.claims import rows, sentences
-    from kdviz.base.files import read_dataset
     from kdviz.papers import PAPERS, Inputs, findings
 
     lines = [
@@ -105,25 +103,37 @@ def page() -> str:
             says = f"[{paper} {name}]({folder.name}/table.md), {runs} runs"
             lines.append(f"| {says} | {one['claim']} | {one['agrees']} | {verdict} | {numbers} |")
     lines += ["", f"Not measured yet: {', '.join(missing)}." if missing else "Every table of the list is here."]
-    if (HERE / "claims" / "claims.nc").is_file():
-        found = read_dataset(HERE / "claims" / "claims.nc")
-        lines += [
-            "",
-            "## The papers' sentences about these students",
-            "",
-            "Five runs of each method, two random planes on each of two draws of 250 images, exact permutation tests over",
-            "the runs ([figure](claims/claims.pdf)); `python reports/tables/build.py claims` trains the runs that are left",
-            "and tests them.",
-            "",
-            *(f"- {line}." for line in sentences(found)),
-            "",
-        ]
-        head, *body = [f"| {' | '.join(cells)} |" for cells in rows(found)]
-        lines += [head, "|---" * len(rows(found)[0]) + "|", *body]
+    lines += tested_claims()
     lines += ["", "## Commands", "", "```sh"]
     manifests = [HERE / f"{paper}_{name}_small" / "manifest.json" for paper, name in TABLES]
     lines += [json.loads(path.read_text())["command"] for path in manifests if path.is_file()]
     return "\n".join([*lines, "```"]) + "\n"
+
+
+def tested_claims() -> list[str]:
+    """The page's part on the sentences that `claims` tested, where they were."""
+    from kdviz.analysis.claims import rows, sentences
+    from kdviz.base.files import read_dataset
+
+    file = HERE / "claims" / "claims.nc"
+    if not file.is_file():
+        return []
+    found = read_dataset(file)
+    head, *body = [f"| {' | '.join(cells)} |" for cells in rows(found)]
+    return [
+        "",
+        "## The papers' sentences about these students",
+        "",
+        "Five runs of each method, two random planes on each of two draws of 250 images, exact permutation tests over",
+        "the runs ([figure](claims/claims.pdf)). `python reports/tables/build.py claims` trains the runs that are left",
+        "and tests them.",
+        "",
+        *(f"- {line}." for line in sentences(found)),
+        "",
+        head,
+        "|---" * len(rows(found)[0]) + "|",
+        *body,
+    ]
 
 
 def main() -> None:
