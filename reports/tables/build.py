@@ -61,7 +61,8 @@ def claims(workers: int) -> None:
         manifest = json.loads((place / "manifest.json").read_text())
         runs |= dict.fromkeys(f"runs/tables/{one['id']}" for one in manifest["runs"])
     words = ["kdviz", "compare", *runs, *(word for claim in CLAIMS for word in ("--claim", claim))]
-    run([*words, "--steps", "15", "--planes", "2", "-o", str(HERE / "claims")])
+    words += ["--teacher", "checkpoints/resnet20_teacher.pt", "--steps", "11", "--planes", "2"]
+    run([*words, "-o", str(HERE / "claims")])
 
 
 def run(words: list[str]) -> None:
