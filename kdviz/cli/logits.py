@@ -296,7 +296,11 @@ def collected(
     """The logits in the file `where` if they are of these very nets and images; else collected and written there.
 
     Args:
+        checkpoint, teacher: the nets, on their device.
+        data: the images.
+        where: the file.
         done: logits of other students, whose teacher's are taken where they are of the same images.
+        batch: images in a classifier at a time.
         boxes: a detector's logits, whose boxes are taken; else each detector has its own.
     """
     from kdviz import collect_logits

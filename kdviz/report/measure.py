@@ -32,21 +32,22 @@ def measured(subject: Subject, *, samples: int = SAMPLES, samples_with_boxes: in
     missing = {"histogram", "tau"} - {str(one.attrs.get("kind")) for one in subject.results}
     if not missing:
         return subject
-    checkpoint = subject.checkpoint
     try:
-        teacher = load_teacher_of(checkpoint)
-        logits = _logits(checkpoint, teacher, samples_with_boxes if is_detector(checkpoint.name) else samples)
+        logits = _logits(subject.checkpoint, samples, samples_with_boxes)
         found = [histogram(logits)] if "histogram" in missing else []
-        found += [tau(logits)] if "tau" in missing and teacher is not None else []
+        found += [tau(logits)] if "tau" in missing and "logits_teacher" in logits else []
     except KdvizError as error:
         return replace(subject, unmeasured=str(error))
     return replace(subject, results=(*subject.results, *found))
 
 
-def _logits(checkpoint: Checkpoint, teacher: Checkpoint | None, samples: int) -> xr.Dataset:
-    """Of so many test images, or of a detector of the boxes that it matches in them."""
+def _logits(checkpoint: Checkpoint, samples: int, samples_with_boxes: int) -> xr.Dataset:
+    """Of so many test images, or of a detector of the boxes that it matches in them, with its teacher's where it has
+    one."""
     if is_detector(checkpoint.name):
         boxes = load_boxes_of(checkpoint)
-        return matched_logits(checkpoint, boxes.subset(min(samples, len(boxes))), teacher=teacher)
+        few = boxes.subset(min(samples_with_boxes, len(boxes)))
+        return matched_logits(checkpoint, few, teacher=load_teacher_of(checkpoint))
     data = load_data_of(checkpoint)
-    return collect_logits(checkpoint, data.subset(min(samples, len(data))), teacher=teacher)
+    few = data.subset(min(samples, len(data)))
+    return collect_logits(checkpoint, few, teacher=load_teacher_of(checkpoint))

@@ -79,7 +79,7 @@ def collect(plan: Plan, *, resamples: int = RESAMPLES, seed: int = 0) -> "xr.Dat
 
 def of_detectors(result: "xr.Dataset") -> bool:
     """Whether a table's numbers are average precisions, which are no means over images."""
-    return "ap" in result.attrs["measures"]
+    return "ap" in result.attrs.get("measures", "")  # results of earlier versions are of classifiers
 
 
 def _next(plan: Plan, row: str, column: str) -> str:

@@ -171,6 +171,7 @@ def latex(result: "xr.Dataset") -> str:
         r"\centering",
         rf"\caption{{{_words(_title(result))}. {_words(' '.join(legend(result, mark='in grey')))}}}",
         rf"\label{{tab:{result.attrs['name'].replace('_', '-')}}}",
+        r"\medskip",
         rf"\begin{{tabular}}{{l{'c' * len(names)}}}",
         r"\toprule",
         f" & {' & '.join(names)} \\\\",

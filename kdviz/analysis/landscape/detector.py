@@ -1,5 +1,6 @@
 """A detector's own losses at any weights: the objective of its landscape."""
 
+import json
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.func import functional_call
 from kdviz.analysis.attributes import meaning
 from kdviz.analysis.landscape.options import Measurement
 from kdviz.base.check import require, unknown
+from kdviz.base.files import versions
 from kdviz.base.processes import local_device
 from kdviz.base.seeds import derive
 from kdviz.data import BoxData
@@ -75,6 +77,7 @@ class DetectorLosses:
             "precision": "fp32",
             "bn": "frozen",
             "device": device.type,
+            "versions": json.dumps(versions()),
         }
 
     @torch.no_grad()
