@@ -6,7 +6,7 @@ import xarray as xr
 
 from kdviz import plots
 from kdviz.base.check import KdvizError
-from kdviz.base.files import write_dataset
+from kdviz.base.files import read_dataset, write_dataset
 from kdviz.base.statistics import told
 from kdviz.papers import PAPERS, Inputs, findings, published
 from kdviz.papers.accuracies import NothingMeasured
@@ -130,6 +130,17 @@ def test_claims_of_tables_read_what_was_measured(tmp_path):
     assert found["measured"]["measured KD+form 2"] == pytest.approx(83.03)
     order["KD+form 3"] = 5
     write(tmp_path, "rkkd", "tab6", lambda row, column, seed: 80 + order[row] + 0.01 * seed * order[row])
+    assert verdict(tmp_path, "rkkd", "tab6")["measured_agrees"] == "no"
+
+
+def test_a_table_of_some_rows_can_only_contradict_a_claim_about_all(tmp_path):
+    order = {"KD": 1, "KD+form 3": 2, "KD+form 2": 3, "KD+form 1": 4}
+    path = write(tmp_path, "rkkd", "tab6", lambda row, column, seed: 80 + order[row] + 0.01 * seed * order[row])
+    whole = read_dataset(path)
+    write_dataset(whole.sel(row=["KD", "KD+form 3", "KD+form 2"]), path)
+    assert verdict(tmp_path, "rkkd", "tab6")["measured_agrees"] == ""
+    whole["last_by_seed"].loc[{"row": "KD"}] = 99.0
+    write_dataset(whole.sel(row=["KD", "KD+form 3", "KD+form 2"]), path)
     assert verdict(tmp_path, "rkkd", "tab6")["measured_agrees"] == "no"
 
 

@@ -100,9 +100,8 @@ def best(rows: Sequence[str], *, expected: str) -> Reading:
         winner = max(means, key=lambda row: means[row])
         values, own = _means(means, results, rows)
         gaps = [own[expected] - own[row] for row in rows if row != expected and {row, expected} <= set(own)]
-        return Measured(
-            values, YES if winner == expected else NO, f"highest printed mean: {winner}", told(list(map(_known, gaps)))
-        )
+        here = _of_all(rows, own, gaps)
+        return Measured(values, YES if winner == expected else NO, f"highest printed mean: {winner}", here)
 
     return measure
 
@@ -115,7 +114,7 @@ def rising(rows: Sequence[str]) -> Reading:
         steady = all(after > before for before, after in pairwise(means.values()))
         values, own = _means(means, results, rows)
         gaps = [own[after] - own[before] for before, after in pairwise(rows) if {before, after} <= set(own)]
-        return Measured(values, YES if steady else NO, here=told(list(map(_known, gaps))))
+        return Measured(values, YES if steady else NO, here=_of_all(rows, own, gaps))
 
     return measure
 
@@ -129,9 +128,16 @@ def _means(
     if table is None:
         return values, {}
     shown = table.isel(column=table.notnull().any(("row", "seed")).to_numpy())
-    own = {row: shown.sel(row=row).mean("column", skipna=False).to_numpy() for row in rows}
+    known = [row for row in rows if row in shown["row"]]  # a part of the rows may have been run
+    own = {row: shown.sel(row=row).mean("column", skipna=False).to_numpy() for row in known}
     own = {row: one for row, one in own.items() if np.isfinite(one).any()}
     return values | {f"measured {row}": round(float(np.nanmean(one)), 3) for row, one in own.items()}, own
+
+
+def _of_all(rows: Sequence[str], own: dict[str, np.ndarray], gaps: Sequence[np.ndarray]) -> str:
+    """The verdict on measured gaps between rows; where a row was not measured it can be "no" alone, else ""."""
+    found = told(list(map(_known, gaps)))
+    return found if set(rows) <= set(own) or found == NO else ""
 
 
 def _known(gaps: np.ndarray) -> np.ndarray:
