@@ -27,7 +27,8 @@ def claims(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure"
     quantities = list(map(str, one["quantity"].values))
     across = min(PER_LINE, len(quantities))
     down = -(-len(quantities) // across)
-    fig = figure(VENUES[venue][1] * across / PER_LINE if across < PER_LINE else VENUES[venue][1], 2.2 * down + 0.3)
+    above = 0.14 * (one.sizes["other"] if one.sizes["other"] > 1 else 0)  # a line for each verdict
+    fig = figure(VENUES[venue][1] * across / PER_LINE, (2.2 + above) * down + 0.3)
     axes = list(fig.subplots(down, across, squeeze=False).ravel())
     for axis in axes[len(quantities) :]:
         axis.set_visible(False)
@@ -58,9 +59,8 @@ def _panel(axis: Any, at: "xr.Dataset", base: str) -> None:
     ]
     unit = str(at["units"].values)
     wanted = f"{at['wanted'].values} than {title(base)}?"
-    axis.set_title(
-        "\n".join([_first(str(at["long_name"].values)), f"{wanted} {'; '.join(shown)}"]), fontsize=7.5, loc="left"
-    )
+    asked = [f"{wanted} {shown[0]}"] if len(shown) == 1 else [wanted, *shown]
+    axis.set_title("\n".join([_first(str(at["long_name"].values)), *asked]), fontsize=7.5, loc="left")
     axis.set_ylabel({"1": "", "nats per squared unit of weight": "nats / weight²"}.get(unit, unit), fontsize=8)
     axis.set_xticks(
         range(len(groups)), [f"{title(group)}\n{np.sum(members == group)} runs" for group in groups], fontsize=7.5
