@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
+from test_plots import words
 
 from kdviz import plots
 from kdviz.analysis.claims import from_comparisons, least_p, of_logits, permutation_p, rows, sentences, verdicts
@@ -163,6 +164,19 @@ def test_the_figure_shows_every_run_and_the_verdict():
     assert "yes (p = 0.029)" in first.get_title(loc="left")
     assert "not told apart (p = 1)" in second.get_title(loc="left")
     assert "glyphs100 (synthetic)" in first.figure.get_suptitle()
+
+
+def test_verdicts_of_many_groups_are_beside_no_other_panel():
+    numbers = values(tau_b=range(8), kl=range(8), ece=range(8), minima=range(8))
+    names = list(map(str, numbers["net"].values))
+    groups = {"kd": names[:2], "kd+rk": names[2:4], "a long name": names[4:6], "pld": names[6:]}
+    fig = plots.draw(verdicts(numbers, groups, ["closer", "calibrated"]), "claims")
+    titles = {text: box for text, box in words(fig) if "than KD?" in text}
+    assert len(titles) == 3
+    for text, box in titles.items():
+        assert text.count("(p = ") == 3
+        assert 0 <= box.x0 < box.x1 <= fig.get_size_inches()[0]
+        assert not [other for other, place in words(fig) if other != text and place.overlaps(box)], text
 
 
 def test_counts_stand_at_whole_numbers():

@@ -24,6 +24,7 @@ from kdviz.cli.app import app
 from kdviz.data import BoxData, load_boxes
 from kdviz.data.boxes import boxes_of
 from kdviz.data.crops import crops
+from kdviz.viewer.images import write
 
 
 def test_matched_logits_are_both_heads_at_the_proposal_nearest_to_each_box(teacher):
@@ -240,6 +241,18 @@ def test_suboptimal_cases_of_detectors_show_their_boxes(files):
     pictures = crops(load_boxes("frames"))
     for number, image in zip(result["case_sample"].values, result["image"].values, strict=True):
         np.testing.assert_array_equal(image, pictures.images[torch.tensor([number])][0].numpy())
+
+
+def test_the_page_of_view_shows_a_detectors_samples_as_their_boxes(tmp_path):
+    request = {"data": "frames", "split": "test", "root": None, "ids": [3, 1], "target": [2, 2]}
+    write(request, tmp_path / "images.npz")
+    with np.load(tmp_path / "images.npz") as found:
+        shown = dict(zip(found["ids"].tolist(), found["images"], strict=True))
+    pictures = crops(load_boxes("frames"))
+    for number in (1, 3):
+        np.testing.assert_array_equal(shown[number], pictures.images[torch.tensor([number])][0].numpy())
+    with pytest.raises(KdvizError, match="the labels are not those of frames"):
+        write({**request, "target": [1, 2]}, tmp_path / "other.npz")
 
 
 @pytest.mark.slow

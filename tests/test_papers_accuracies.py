@@ -144,6 +144,14 @@ def test_a_table_of_some_rows_can_only_contradict_a_claim_about_all(tmp_path):
     assert verdict(tmp_path, "rkkd", "tab6")["measured_agrees"] == "no"
 
 
+@pytest.mark.parametrize(("rows", "agrees"), [(None, "yes"), (["KD", "KD+RKKD"], "")])
+def test_gains_of_all_methods_are_told_from_all_of_them(rows, agrees, tmp_path):
+    path = write(tmp_path, "rkkd", "tab2", lambda row, column, seed: 80 + 3 * ("+RKKD" in row) + 0.1 * seed)
+    if rows is not None:
+        write_dataset(read_dataset(path).sel(row=rows), path)
+    assert verdict(tmp_path, "rkkd", "tab2")["measured_agrees"] == agrees
+
+
 def test_the_highest_column_is_told_of_printed_and_measured(tmp_path):
     def value(row, column, seed):  # .1 against .2 is .9, .1, -.7 over the seeds
         return 80 - 9 * abs(float(column) - 0.1) + 8 * float(column) * seed

@@ -122,6 +122,17 @@ def test_titles_of_surfaces_are_on_the_page_and_nothing_is_written_over_them(ven
         assert not [other for other, place in every if other != text and place.overlaps(box)]
 
 
+@pytest.mark.parametrize("students", [1, 2])
+def test_students_without_an_error_have_no_pairs_to_rank(students, results):
+    one = results["cases"][0].copy(deep=True)
+    one["right"][:] = True
+    one["pairs"][:] = 0
+    one["candidates"] = 0
+    one["share"][:] = np.nan
+    right = plots.draw([one] * students, "overlap").axes[1]
+    assert [text.get_text() for text in right.texts] == ["all samples are right,\nor all are wrong"]
+
+
 def test_a_surface_stands_over_its_contour(results):
     """The 3-D box of every column between the left edge of its contour and the right edge of its colour bar."""
     from mpl_toolkits.mplot3d import proj3d

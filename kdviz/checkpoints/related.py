@@ -15,6 +15,7 @@ from kdviz.checkpoints.run_folder import root_of
 from kdviz.data import BoxData, Data, load_boxes, load_data
 from kdviz.data.adapt import Adaptation, adapt, constants
 from kdviz.data.external import named_by_file
+from kdviz.models.detection import is_detector
 
 
 def load_data_of(
@@ -80,6 +81,26 @@ def load_boxes_of(
         f"{checkpoint.path} finds {checkpoint.classes} classes but {name} has {data.classes}; name its own with --data",
     )
     return data
+
+
+def load_measured_of(
+    checkpoint: Checkpoint,
+    name: str | None = None,
+    *,
+    root: str | os.PathLike | None = None,
+    split: str = "test",
+    adaptation: Adaptation | None = None,
+) -> Data | BoxData:
+    """What a net is measured on: as `load_data_of`, of a detector as `load_boxes_of`.
+
+    Args: checkpoint, name, root, split, adaptation as `load_data_of`.
+    Raises: KdvizError as those two, and for an adaptation of a detector's data.
+    """
+    if not is_detector(checkpoint.name):
+        return load_data_of(checkpoint, name, root=root, split=split, adaptation=adaptation)
+    plain = adaptation in (None, Adaptation())
+    require(plain, f"{checkpoint.path}: --mean, --std, --channels and --damaged are not for detectors' data")
+    return load_boxes_of(checkpoint, name, root=root, split=split)
 
 
 def _own_constants(checkpoint: Checkpoint) -> Any:

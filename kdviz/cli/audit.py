@@ -79,8 +79,7 @@ def command(
     else:
         found = of_nets(Path(given[0]), against, source, figures, Wanted(samples, net_samples, seed))
     opened = open_audit(found.logits, against=found.against, seed=seed, drop_nonfinite=drop_nonfinite, label=label)
-    without = {"without": found.without_nets} if found.without_nets else {}
-    chosen, left_out = audit.choose(parts, opened, nets=found.nets is not None, **without)
+    chosen, left_out = audit.choose(parts, opened, nets=found.nets is not None, without=found.without_nets)
     settings = {**found.deciding, "level": level, "seed": seed, "label": label, "drop_nonfinite": drop_nonfinite}
     asked = {name: Request("audit", found.subject, {**settings, "part": name}) for name in (*chosen, "samples")}
     where = place_for(asked["samples"], found.name, [f"{name}.nc" for name in asked], figures)

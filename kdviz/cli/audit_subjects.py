@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,7 @@ class Found:
         nets: the nets, or None where logits alone are compared.
         images: of the samples, or None.
         notes: what a reader must know.
-        without_nets: why there are no nets, where the student's are there.
+        without_nets: why the nets are not compared, where they are there.
     """
 
     name: str
@@ -45,7 +44,7 @@ class Found:
     nets: "Nets | None" = None
     images: "Data | None" = None
     notes: list[str] = field(default_factory=list)
-    without_nets: str = ""
+    without_nets: str | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,6 @@ def of_nets(path: Path, against: str | None, source: NetOptions, figures: Figure
         "data": (images.name, images.split, images.sha256),
         "net_samples": wanted.net_samples,
     }
-    found = partial(Found, name_of(checkpoint), checkpoint.sha256, own, theirs, facts, deciding, notes=notes)
     if isinstance(images, BoxData):
         boxes, missed = own.sizes["sample"], own.attrs["boxes_without_match"]
         notes.append(
@@ -148,10 +146,23 @@ def of_nets(path: Path, against: str | None, source: NetOptions, figures: Figure
             f" more): {boxes:,} of {boxes + missed:,}. All nets' box heads see the student's proposal. Background is"
             " one of the classes, and never the right one."
         )
-        return found(images=crops(images), without_nets="of a detector only class logits at matched boxes are compared")
-    untrained = _untrained(teacher, wanted.seed, notes)
-    nets = Nets(checkpoint, teacher, images.subset(min(wanted.net_samples, len(images))), other, untrained)
-    return found(nets=nets, images=images)
+        pictures, nets, without = crops(images), None, "of a detector only class logits at matched boxes are compared"
+    else:
+        untrained = _untrained(teacher, wanted.seed, notes)
+        few = images.subset(min(wanted.net_samples, len(images)))
+        pictures, nets, without = images, Nets(checkpoint, teacher, few, other, untrained), None
+    return Found(
+        name_of(checkpoint),
+        checkpoint.sha256,
+        own,
+        theirs,
+        facts,
+        deciding,
+        nets,
+        pictures,
+        notes,
+        without_nets=without,
+    )
 
 
 def _same_classes(student: "Checkpoint", other: "Checkpoint", who: str) -> None:

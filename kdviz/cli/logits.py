@@ -10,7 +10,8 @@ import typer
 
 from kdviz.base.check import KdvizError, require, unknown
 from kdviz.base.files import sha256
-from kdviz.cli.common import open_checkpoint, open_data, open_teacher, write
+from kdviz.cli.adaptation import with_remarks
+from kdviz.cli.common import open_checkpoint, open_teacher, write
 from kdviz.cli.options import FigureOptions, NetOptions
 from kdviz.cli.pace import progress
 from kdviz.cli.requests import Request, finished, place_for, several
@@ -257,16 +258,10 @@ def _from_checkpoints(
 
 def images_of(checkpoint: "Checkpoint", source: NetOptions) -> "Data | BoxData":
     """The images of a student, with boxes where it is a detector."""
-    from kdviz.models.detection import is_detector
+    from kdviz.checkpoints.related import load_measured_of
 
-    if not is_detector(checkpoint.name):
-        return open_data(checkpoint, source.data, source.root, source.split, source.adaptation)
-    from kdviz.checkpoints.related import load_boxes_of
-    from kdviz.data.adapt import Adaptation
-
-    plain = source.adaptation == Adaptation()
-    require(plain, f"{checkpoint.path}: --mean, --std, --channels and --damaged are not for detectors' data")
-    return load_boxes_of(checkpoint, source.data, root=source.root, split=source.split)
+    asked = {"root": source.root, "split": source.split, "adaptation": source.adaptation}
+    return with_remarks(load_measured_of(checkpoint, source.data, **asked))
 
 
 def logits_file(name: str, checkpoint: "Checkpoint", figures: FigureOptions, *, alone: bool) -> Path:

@@ -138,20 +138,16 @@ def _descent_text(descent: "xr.Dataset") -> str:
 def _images(found: list[NamedLogits], source: LogitOptions) -> "Data | None":
     """The images that the logits were collected from, or None where nobody says or the files are not here; of a
     detector's logits its boxes, cut out."""
-    from kdviz.data import has_boxes, load_boxes, load_data
-    from kdviz.data.crops import crops
+    from kdviz.data.crops import load_samples
     from kdviz.data.external import named_by_file
 
     attrs = dict(getattr(found[0].logits, "attrs", {}))
     chosen = source.data or attrs.get("data")
     if chosen is None:
         return None
-    split = str(attrs.get("split", source.split))
     try:
         chosen = source.data or named_by_file(str(chosen), where="the logits' file")
-        if has_boxes(chosen):
-            return crops(load_boxes(chosen, split=split, root=source.root))
-        return load_data(chosen, split=split, root=source.root)
+        return load_samples(chosen, split=str(attrs.get("split", source.split)), root=source.root)
     except KdvizError as error:
         if source.data:
             raise

@@ -50,34 +50,32 @@ def above(*pairs: tuple[str, str], key: str = "") -> Reading:
         if not key:
             own = np.concatenate([gains(results, *pair, "measured") for pair in pairs])
             values |= _cells("own runs", own[np.isfinite(own)]) if np.isfinite(own).any() else {}
-        measured = _rows(by_seed(results, key), pairs)
+        by_pair = [_gaps(by_seed(results, key), *pair) for pair in pairs]
+        measured = [gap for gaps in by_pair for gap in gaps]
         if measured:
             values |= _cells("measured", np.array([one.mean() for one in measured]))
             values["measured cells above, outside the noise"] = _share(student_interval(one)[0] > 0 for one in measured)
         return Measured(
-            values, YES if (published > 0).all() else NO, "agrees is about the printed numbers", told(measured)
+            values,
+            YES if (published > 0).all() else NO,
+            "agrees is about the printed numbers",
+            _of_all(measured, complete=all(by_pair)),
         )
 
     return measure
 
 
-def _rows(table: "xr.DataArray | None", pairs: Sequence[tuple[str, str]]) -> Gaps:
-    """other - base under every seed that both have, for every pair and column with any."""
-    if table is None:
+def _gaps(table: "xr.DataArray | None", base: str, other: str) -> Gaps:
+    """other - base under every seed that both have, for every column with any."""
+    if table is None or not {base, other} <= set(map(str, table["row"].values)):
         return []
-    known = set(map(str, table["row"].values))
-    found = [
-        _finite(table.sel(row=other, column=column) - table.sel(row=base, column=column))
-        for base, other in pairs
-        if {base, other} <= known
-        for column in table["column"].values
-    ]
+    columns = (table.sel(column=column) for column in table["column"].values)
+    found = [_finite((one.sel(row=other) - one.sel(row=base)).to_numpy()) for one in columns]
     return [one for one in found if len(one)]
 
 
-def _finite(gaps: "xr.DataArray") -> np.ndarray:
-    values = gaps.to_numpy()
-    return values[np.isfinite(values)]
+def _finite(gaps: np.ndarray) -> np.ndarray:
+    return gaps[np.isfinite(gaps)]
 
 
 def _cells(name: str, points: np.ndarray) -> dict[str, Any]:
@@ -100,7 +98,7 @@ def best(rows: Sequence[str], *, expected: str) -> Reading:
         winner = max(means, key=lambda row: means[row])
         values, own = _means(means, results, rows)
         gaps = [own[expected] - own[row] for row in rows if row != expected and {row, expected} <= set(own)]
-        here = _of_all(rows, own, gaps)
+        here = _of_all(list(map(_finite, gaps)), complete=set(rows) <= set(own))
         return Measured(values, YES if winner == expected else NO, f"highest printed mean: {winner}", here)
 
     return measure
@@ -114,7 +112,8 @@ def rising(rows: Sequence[str]) -> Reading:
         steady = all(after > before for before, after in pairwise(means.values()))
         values, own = _means(means, results, rows)
         gaps = [own[after] - own[before] for before, after in pairwise(rows) if {before, after} <= set(own)]
-        return Measured(values, YES if steady else NO, here=_of_all(rows, own, gaps))
+        here = _of_all(list(map(_finite, gaps)), complete=set(rows) <= set(own))
+        return Measured(values, YES if steady else NO, here=here)
 
     return measure
 
@@ -134,14 +133,10 @@ def _means(
     return values | {f"measured {row}": round(float(np.nanmean(one)), 3) for row, one in own.items()}, own
 
 
-def _of_all(rows: Sequence[str], own: dict[str, np.ndarray], gaps: Sequence[np.ndarray]) -> str:
-    """The verdict on measured gaps between rows; where a row was not measured it can be "no" alone, else ""."""
-    found = told(list(map(_known, gaps)))
-    return found if set(rows) <= set(own) or found == NO else ""
-
-
-def _known(gaps: np.ndarray) -> np.ndarray:
-    return gaps[np.isfinite(gaps)]
+def _of_all(gaps: Gaps, *, complete: bool) -> str:
+    """The verdict on measured gaps; where some of the rows were not measured it can be "no" alone, else ""."""
+    found = told(gaps)
+    return found if complete or found == NO else ""
 
 
 def peak(rows: Sequence[str], *, expected: str, key: str = "") -> Reading:
@@ -157,7 +152,8 @@ def peak(rows: Sequence[str], *, expected: str, key: str = "") -> Reading:
             values |= {f"measured {row} highest at": _highest(one) for row, one in shown.items() if one.notnull().any()}
             others = [column for column in measured["column"].values if column != expected]
             at = {row: measured.sel(row=row) for row in rows}
-            gaps = [_finite(at[row].sel(column=expected) - at[row].sel(column=one)) for row in rows for one in others]
+            apart = [at[row].sel(column=expected) - at[row].sel(column=one) for row in rows for one in others]
+            gaps = [_finite(one.to_numpy()) for one in apart]
         note = "agrees is about the printed numbers"
         right = YES if set(found.values()) == {expected} else NO
         return Measured(values, right, note, told([one for one in gaps if len(one)]))

@@ -10,8 +10,8 @@ from kdviz.analysis.logits import collect_logits
 from kdviz.analysis.ranks import tau
 from kdviz.base.check import KdvizError
 from kdviz.checkpoints import Checkpoint
-from kdviz.checkpoints.related import load_boxes_of, load_data_of, load_teacher_of
-from kdviz.models.detection import is_detector
+from kdviz.checkpoints.related import load_measured_of, load_teacher_of
+from kdviz.data import Data
 from kdviz.report.gather import Subject
 
 SAMPLES = 500  # images, stratified by class: a few seconds on two cores for a net of 32 x 32 images
@@ -44,10 +44,8 @@ def measured(subject: Subject, *, samples: int = SAMPLES, samples_with_boxes: in
 def _logits(checkpoint: Checkpoint, samples: int, samples_with_boxes: int) -> xr.Dataset:
     """Of so many test images, or of a detector of the boxes that it matches in them, with its teacher's where it has
     one."""
-    if is_detector(checkpoint.name):
-        boxes = load_boxes_of(checkpoint)
-        few = boxes.subset(min(samples_with_boxes, len(boxes)))
-        return matched_logits(checkpoint, few, teacher=load_teacher_of(checkpoint))
-    data = load_data_of(checkpoint)
-    few = data.subset(min(samples, len(data)))
-    return collect_logits(checkpoint, few, teacher=load_teacher_of(checkpoint))
+    data = load_measured_of(checkpoint)
+    teacher = load_teacher_of(checkpoint)
+    if isinstance(data, Data):
+        return collect_logits(checkpoint, data.subset(min(samples, len(data))), teacher=teacher)
+    return matched_logits(checkpoint, data.subset(min(samples_with_boxes, len(data))), teacher=teacher)

@@ -97,19 +97,20 @@ def _summary(subjects: Sequence[Subject]) -> str:
 
 def _over_seeds(subjects: Sequence[Subject]) -> str:
     """Mean and standard deviation of the last epoch's top-1 (AP) over runs that differ in nothing but the seed."""
-    groups: dict[str, list[Subject]] = {}
+    groups: dict[str, list[tuple[Subject, float]]] = {}
     for subject in subjects:
         one = subject.checkpoint
         settings = {key: text for key, text in _settings(subject).items() if key != "seed"}
         same = (one.name, one.data, one.method, (one.teacher or {}).get("sha256"), sorted(settings.items()))
-        if _score(one.metrics.get("last", {})) is not None:
-            groups.setdefault(repr(same), []).append(subject)
+        score = _score(one.metrics.get("last", {}))
+        if score is not None:
+            groups.setdefault(repr(same), []).append((subject, 100 * score))
     rows = []
     for members in groups.values():
-        if len({member.checkpoint.seed for member in members}) < 2:
+        if len({member.checkpoint.seed for member, _ in members}) < 2:
             continue
-        tops = [100 * (_score(member.checkpoint.metrics["last"]) or 0.0) for member in members]
-        first = members[0].checkpoint
+        tops = [score for _, score in members]
+        first = members[0][0].checkpoint
         rows.append(
             [
                 _text(first.method),

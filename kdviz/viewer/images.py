@@ -83,11 +83,11 @@ def write(request: dict[str, Any], path: Path) -> None:
     """
     import torch
 
-    from kdviz.data import load_data
+    from kdviz.data.crops import load_samples
     from kdviz.data.external import named_by_file
 
     name = named_by_file(request["data"], where="the result")
-    data = load_data(name, split=request["split"], root=request["root"])
+    data = load_samples(name, split=request["split"], root=request["root"])
     place = {int(one): at for at, one in enumerate(data.ids)}
     missing = [one for one in request["ids"] if one not in place]
     require(not missing, f"sample {missing[:1]} is not in {data.name} ({data.split})")

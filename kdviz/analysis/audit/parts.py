@@ -77,7 +77,7 @@ class Nets:
 
 
 def choose(
-    names: Sequence[str] | None, opened: Opened, *, nets: bool, without: str = WITHOUT_NETS
+    names: Sequence[str] | None, opened: Opened, *, nets: bool, without: str | None = None
 ) -> tuple[list[str], dict[str, str]]:
     """The parts to measure, and why each of the others of all of them cannot be.
 
@@ -85,7 +85,7 @@ def choose(
         names: of the parts that are wanted; None for all that can be measured.
         opened: the logits.
         nets: whether the nets are there.
-        without: what is said of the parts that need them, where they are not.
+        without: what is said of the parts that need them, where they are not [default: that they are needed].
     Raises: KdvizError for an unknown part, or one that is named and cannot be measured.
     """
     for name in names or ():
@@ -96,7 +96,7 @@ def choose(
         try:
             if part.labels:
                 opened.labels(name)
-            require(nets or not part.nets, f"{name}: {without}")
+            require(nets or not part.nets, f"{name}: {without or WITHOUT_NETS}")
             if part.function is embeddings:
                 check_installed()
         except KdvizError as error:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 import xarray as xr
 
-from kdviz.analysis.landscape.describe import describe
+from kdviz.analysis.landscape.describe import AnyEvaluator, describe
 from kdviz.analysis.landscape.detector import DetectorLosses
 from kdviz.analysis.landscape.directions import random_direction, random_pair
 from kdviz.analysis.landscape.evaluate import Evaluator
@@ -19,8 +19,6 @@ from kdviz.analysis.landscape.span import length, reach_of_loss
 from kdviz.analysis.landscape.sweep import Progress, Weights, axis, sweep
 from kdviz.base.check import KdvizError, require
 from kdviz.data import BoxData, Data
-
-Objective = Evaluator | DetectorLosses
 
 
 class LandscapeOptions(TypedDict, total=False):
@@ -90,13 +88,13 @@ def landscape(
     return survey(evaluator, grid, journal=journal, progress=progress)
 
 
-def evaluator_of(model: Any, data: Data | BoxData, measurement: Measurement) -> Objective:
+def evaluator_of(model: Any, data: Data | BoxData, measurement: Measurement) -> AnyEvaluator:
     """What measures a net at any weights: of data with boxes a `DetectorLosses`, else an `Evaluator`."""
     return (DetectorLosses if isinstance(data, BoxData) else Evaluator)(model, data, measurement)  # pyright: ignore
 
 
 def survey(
-    evaluator: Objective,
+    evaluator: AnyEvaluator,
     grid: Grid = Grid(),
     *,
     journal: str | os.PathLike | None = None,
@@ -123,7 +121,7 @@ def survey(
 
 
 def profiles(
-    evaluator: Objective,
+    evaluator: AnyEvaluator,
     grid: Grid = Grid(),
     *,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
@@ -172,7 +170,7 @@ def resumed(measurement: Measurement, journal: str | os.PathLike | None) -> Meas
 
 
 def _spanned(
-    evaluator: Objective, grid: Grid, directions: Sequence[Weights]
+    evaluator: AnyEvaluator, grid: Grid, directions: Sequence[Weights]
 ) -> tuple[list[Weights], np.ndarray, dict[str, Any]]:
     """The directions in the unit of the grid's span, the points along each of them, and what is said of both."""
     facts: dict[str, Any] = {"normalize": grid.normalize, "span": float(grid.span), "steps": grid.steps}
@@ -194,7 +192,7 @@ def _spanned(
     return list(directions), axis(ends, grid.steps), facts
 
 
-def _directions(evaluator: Objective, grid: Grid) -> tuple[Grid, Sequence[Weights]]:
+def _directions(evaluator: AnyEvaluator, grid: Grid) -> tuple[Grid, Sequence[Weights]]:
     """The directions that a grid names, and the grid with what that makes of its span and normalisation."""
     if grid.directions == "random":
         return grid, random_pair(evaluator.weights, seed=grid.seed, normalize=grid.normalize)
@@ -204,7 +202,7 @@ def _directions(evaluator: Objective, grid: Grid) -> tuple[Grid, Sequence[Weight
     return grid, list(grid.directions)  # pyright: ignore[reportReturnType]
 
 
-def _eigenvectors(evaluator: Objective, seed: int) -> tuple[Sequence[Weights], float]:
+def _eigenvectors(evaluator: AnyEvaluator, seed: int) -> tuple[Sequence[Weights], float]:
     """The two top eigenvectors of the first loss's Hessian, of length 1, and the distance along the first at which the
     quadratic of its eigenvalue has risen by 1."""
     if isinstance(evaluator, DetectorLosses):

@@ -18,12 +18,11 @@ DIRECTIONS = {
     "none": "unnormalised directions",
     "hessian": "the top eigenvectors of the Hessian",
 }
+AnyEvaluator = Evaluator | DetectorLosses
 BN = {"frozen": "frozen", "recompute": "recomputed at each point", "interpolate": "interpolated with the weights"}
 
 
-def describe(
-    result: xr.Dataset, evaluator: Evaluator | DetectorLosses, directions: Sequence[Weights] | Weights
-) -> xr.Dataset:
+def describe(result: xr.Dataset, evaluator: AnyEvaluator, directions: Sequence[Weights] | Weights) -> xr.Dataset:
     """A finished sweep of an evaluator with its axes' units, its caption and, in bfloat16, its error against fp32.
 
     Args:

@@ -24,7 +24,7 @@ from kdviz.base.check import KdvizError, require
 from kdviz.base.processes import one_process_only
 from kdviz.checkpoints import Checkpoint, load_checkpoint
 from kdviz.checkpoints.naming import names_of
-from kdviz.checkpoints.related import load_boxes_of, load_data_of, load_teacher_of
+from kdviz.checkpoints.related import load_measured_of, load_teacher_of
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.data import BoxData, Data
 from kdviz.data.adapt import Adaptation
@@ -93,7 +93,7 @@ def open_nets(
         adaptation: what of the data set is taken otherwise than it says.
     Raises:
         KdvizError: checkpoints of different class counts, detectors beside other nets; as `load_checkpoint`,
-            `load_data_of`, `load_boxes_of`, `load_teacher_of`.
+            `load_measured_of`, `load_teacher_of`.
     """
     opened = [load_checkpoint(file, model=model, weights=weights) for file in files]
     for one in opened[1:]:
@@ -108,20 +108,15 @@ def open_nets(
             " losses in common",
         )
     stems = names_of(opened)
-    chosen, boxes = {"root": root, "split": split}, is_detector(opened[0].name)
-    if boxes:
-        plain = (adaptation or Adaptation()) == Adaptation()
-        require(plain, f"{opened[0].path}: --mean, --std, --channels and --damaged are not for detectors' data")
-        images = load_boxes_of(opened[0], data, **chosen)
-    else:
-        images = load_data_of(opened[0], data, adaptation=adaptation, **chosen)
+    images = load_measured_of(opened[0], data, root=root, split=split, adaptation=adaptation)
+    taught = isinstance(images, Data) and needs_teacher(losses)
     labels = [one.method or stem for one, stem in zip(opened, stems, strict=True)]
     return Nets(
         checkpoints=opened,
         labels=labels if len(set(labels)) == len(labels) else stems,
         stems=stems,
         data=images,
-        teacher=_teacher(opened, teacher, teacher_model) if not boxes and needs_teacher(losses) else None,
+        teacher=_teacher(opened, teacher, teacher_model) if taught else None,
         name="_".join(stems),
     )
 
