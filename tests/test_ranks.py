@@ -315,7 +315,7 @@ def test_a_run_is_measured_at_its_epochs_and_logits_are_kept(tmp_path, monkeypat
         images=torch.randint(0, 256, (20, 3, 32, 32), generator=generator, dtype=torch.uint8),
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(front, "open_data", lambda *_: data)
+    monkeypatch.setattr("kdviz.checkpoints.related.load_measured_of", lambda *_, **__: data)
     run = Trained(tmp_path)
     named = front.LogitOptions(students=[str(run.path)], teacher=run.teacher)
     (student,) = front.gather(named, FigureOptions())
