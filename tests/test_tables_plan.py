@@ -1,5 +1,6 @@
 """Plans: every declared table becomes runs of known recipes, and every command is the run that it stands for."""
 
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from kdviz.base.check import KdvizError
 from kdviz.cli.app import app
 from kdviz.papers import PAPERS, published
-from kdviz.tables.declare import differences, from_file
+from kdviz.tables.declare import COLUMN, KEYS, PASSED, ROW, differences, from_file
 from kdviz.tables.plan import plan
 from kdviz.tables.published import from_paper
 
@@ -152,3 +153,19 @@ def test_a_command_trains_the_run_that_it_stands_for(mine, tmp_path, monkeypatch
 def test_a_command_of_own_modules_imports_them(mine, tmp_path):
     command = plan(from_file(mine), runs=tmp_path).cells["CE", "resnet14 > resnet8"][0].command
     assert command.startswith("python -c 'import tiny; from kdviz.cli.app import main; main()' train glyphs100")
+
+
+def test_the_page_about_tables_names_every_key_and_its_example_is_a_table(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "tables.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?) \| (the table|a row|a column) \|", page, re.MULTILINE)
+    named = {of: [key for keys, kind in rows if kind == of for key in re.findall(r"`(\w+)`", keys)] for _, of in rows}
+    assert sorted(named["the table"]) == sorted({*KEYS, *PASSED} - {"rows", "columns"})
+    assert sorted(named["a row"]) == sorted(ROW)
+    assert sorted(named["a column"]) == sorted(COLUMN)
+    (tmp_path / "mine.toml").write_text(re.search(r"```toml\n(.+?)```", page, re.DOTALL)[1])
+    planned = plan(from_file(tmp_path / "mine.toml"), runs=tmp_path)
+    assert planned.declaration.against == {"T 4": "labels alone", "T 8": "T 4", "DIST": "T 4"}
+    epochs = {column: jobs[0].recipe.epochs for (row, column), jobs in planned.cells.items() if row == "T 8"}
+    assert epochs == {"resnet20 > resnet8": 5, "wider": 8}
+    # two columns of four trained rows under three seeds, and one teacher, which both columns share
+    assert len(planned.jobs) == 2 * 4 * 3 + 1
