@@ -97,9 +97,16 @@ def test_cells_of_another_library_and_of_two_lengths(tmp_path):
 MEAN = """
 recipe = "glyphs100"
 seeds = 2
-columns = [{ label = "two", pairs = [{ teacher = "resnet14", student = "resnet8" }, { teacher = "resnet20", student = "resnet8" }] }]
-rows = [{ name = "KD", method = "kd" }, { name = "DKD", method = "dkd", values = [70.0] }]
-against = { DKD = "KD" }
+[[columns]]
+label = "two"
+pairs = [{ teacher = "resnet14", student = "resnet8" }, { teacher = "resnet20", student = "resnet8" }]
+[[rows]]
+name = "KD"
+method = "kd"
+[[rows]]
+name = "DKD"
+method = "dkd"
+values = [70.0]
 """
 
 
@@ -111,12 +118,18 @@ def test_a_column_may_be_the_mean_over_pairs_of_nets(tmp_path):
     generator, target = np.random.default_rng(0), np.arange(50) % 5
     right = {job.id: generator.random(50) < 0.7 for jobs in planned.cells.values() for job in jobs}
     outcomes = {
-        name: Outcome({}, {which: {"top1": found.mean()} for which in ("last", "best")}, {}, {"last": found, "target": target})
+        name: Outcome(
+            {}, {which: {"top1": found.mean()} for which in ("last", "best")}, {}, {"last": found, "target": target}
+        )
         for name, found in right.items()
     }
     result = collect(replace(planned, outcomes=outcomes), resamples=200).sel(column="two")
-    runs = {row: [(job.recipe.seed, right[job.id].mean()) for job in planned.cells[row, "two"]] for row in ("KD", "DKD")}
-    by_seed = {row: [100 * np.mean([top1 for seed, top1 in found if seed == s]) for s in (0, 1)] for row, found in runs.items()}
+    runs = {
+        row: [(job.recipe.seed, right[job.id].mean()) for job in planned.cells[row, "two"]] for row in ("KD", "DKD")
+    }
+    by_seed = {
+        row: [100 * np.mean([top1 for seed, top1 in found if seed == s]) for s in (0, 1)] for row, found in runs.items()
+    }
     np.testing.assert_allclose(result["last_by_seed"].sel(row="DKD"), by_seed["DKD"])
     assert float(result["measured"].sel(row="KD")) == pytest.approx(np.mean(by_seed["KD"]))
     assert float(result["gain"].sel(row="DKD")) == pytest.approx(np.mean(by_seed["DKD"]) - np.mean(by_seed["KD"]))
@@ -130,7 +143,7 @@ def test_a_column_may_be_the_mean_over_pairs_of_nets(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [(('label = "two", ', ""), "needs a label"), (('teacher = "resnet14"', 'teachers = "resnet14"'), "key of a pair")],
+    [(('label = "two"', ""), "needs a label"), (('teacher = "resnet14"', 'teachers = "resnet14"'), "key of a pair")],
 )
 def test_mistakes_in_pairs_are_one_line(tmp_path, change, says):
     (tmp_path / "mine.toml").write_text(MEAN.replace(*change))

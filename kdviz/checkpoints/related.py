@@ -3,7 +3,6 @@
 import os
 import re
 from contextlib import suppress
-from typing import Any
 
 from kdviz.base.check import KdvizError, require
 from kdviz.base.references import data_name

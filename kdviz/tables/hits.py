@@ -19,9 +19,7 @@ NAME = "hits.npz"
 WHICH = ("last", "best")
 
 
-def keep_hits(
-    folder: Path, *, root: Path | None = None, device: str | None = None, model: str | None = None
-) -> None:
+def keep_hits(folder: Path, *, root: Path | None = None, device: str | None = None, model: str | None = None) -> None:
     """Write hits.npz into a finished run's folder, unless it is there and of these very checkpoints.
 
     A detector's run has none: its images are not right or wrong.

@@ -6,7 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from kdviz.base.check import KdvizError, one_of, unknown
+from kdviz.base.check import one_of, require, unknown
 from kdviz.data import DATA
 from kdviz.papers import PAPERS
 from kdviz.papers import published as printed
@@ -89,8 +89,7 @@ def _small(paper: str, name: str, table: printed.Table, asked: str | None) -> De
             columns.append({**new, "recipe": data})
             kept.append(place)
         stands_for.setdefault(new["label"], []).append(_original(column))
-    if not columns or all(row.get("method") is None for row in rows):
-        raise KdvizError(f"{paper} {name}: has no form at small scale; its methods or nets are not among kdviz's")
+    require(columns, f"{paper} {name}: has no form at small scale: no small nets stand for those of its columns")
     for row in rows:
         row["values"] = tuple(row["values"][place] for place in kept)
     synthetic = " (synthetic)" if DATA[data].synthetic else ""
@@ -104,8 +103,7 @@ def _small(paper: str, name: str, table: printed.Table, asked: str | None) -> De
             "data": data,
             "scale": "small",
             "remark": f"Small scale: small nets on {data}{synthetic}, a short recipe; not the paper's setting, whose"
-            f" printed numbers stand beside ours for their order alone."
-            + (f" {choice}." if choice else ""),
+            f" printed numbers stand beside ours for their order alone." + (f" {choice}." if choice else ""),
             "stands_for": {one["label"]: _stands_for(one, stands_for[one["label"]]) for one in columns},
             "rows": rows,
             "columns": columns,

@@ -210,8 +210,8 @@ def load_recipe(name: str | Path | None = None, **changes: Any) -> Recipe:
     """The bundled recipe `name` or the TOML file of that path, with `changes` (None: as it stands) on top.
 
     Where `changes` names another method than the file, the file's settings of terms that this method does not have are
-    left out; and so is the file's weight of cross-entropy, unless all of the method's terms are among the file's, because
-    that weight balances the labels against the terms beside it.
+    left out. So is the file's weight of cross-entropy, which balances the labels against the terms beside it, where the
+    method has other terms than the file or the labels alone.
 
     Raises: KdvizError for an unknown recipe, unreadable TOML, an unknown setting or a value out of range.
     """

@@ -331,9 +331,9 @@ def frozen_teacher(recipe: Recipe, teacher: Checkpoint | None, data: Data | BoxD
         )
         require(
             near,
-            f"the teacher {teacher.path} was trained with mean {tuple(own[0])}, std {tuple(own[1])}, but {data.name} has mean"
-            f" {data.mean}, std {data.std}; the two must agree, or teacher_normalization must be own, which normalises"
-            " the images anew for it",
+            f"the teacher {teacher.path} was trained with mean {tuple(own[0])}, std {tuple(own[1])}, but {data.name}"
+            f" has mean {data.mean}, std {data.std}; the two must agree, or teacher_normalization must be own, which"
+            " normalises the images anew for it",
         )
     seen_otherwise = bool(recipe.teacher_size) or anew
     own_net = copy.deepcopy(teacher.model) if seen_otherwise else teacher.model  # the caller's net keeps its view
