@@ -139,34 +139,47 @@ def test_tables_that_share_a_setting_print_the_same_numbers():
     assert rkkd["tab7"].row("gamma 0.9").values[2:] == tuple(rkkd["tab1"].row("KD+RKKD").values[i] for i in (0, 3))
 
 
+def cells(table):
+    """Every row with every column, of a mean over pairs with the column of each pair."""
+    return [(row, column) for row in table.rows for whole in table.columns for column in whole.each]
+
+
 @pytest.mark.parametrize(("paper", "name", "table"), TABLES, ids=[f"{paper}-{name}" for paper, name, _ in TABLES])
 def test_every_command_is_one_that_trains(paper, name, table):
     from kdviz.cli.common import pairs
     from kdviz.methods import settings_in_force
     from kdviz.models import MODELS
 
-    for row in table.rows:
-        for column in table.columns:
-            words = shlex.split(published.command(row, column) or "")
-            if not words:
-                continue
-            options = dict(zip(words[3::2], words[4::2], strict=True))
-            given = pairs([words[i + 1] for i, word in enumerate(words) if word == "--set"])
-            recipe = load_recipe(words[2], method=options["--method"], student=options["--student"], settings=given)
-            built = settings_in_force(
-                recipe.method, student=recipe.student, teacher=column.teacher, settings=recipe.settings
-            )
-            wanted = {} if row.method == "ce" else {**column.set, **row.set}
-            assert {key: json.dumps(built[key]) for key in wanted} == {key: json.dumps(wanted[key]) for key in wanted}
-            assert {column.student, column.teacher} <= {*MODELS, *DETECTORS}
+    for row, column in cells(table):
+        words = shlex.split(published.command(row, column) or "")
+        if not words:
+            assert row.name == "Teacher"
+            continue
+        options = dict(zip(words[3::2], words[4::2], strict=True))
+        given = pairs([words[i + 1] for i, word in enumerate(words) if word == "--set"])
+        changes = {key: value for key, value in given.items() if "." not in key}
+        changes |= {"epochs": int(options["--epochs"])} if "--epochs" in options else {}
+        assert changes == dict(column.changes)
+        given = {key: value for key, value in given.items() if "." in key}
+        named = {"method": options["--method"], "student": options["--student"]}
+        recipe = load_recipe(words[2], **named, **changes, settings=given)
+        built = settings_in_force(
+            recipe.method, student=recipe.student, teacher=column.teacher, settings=recipe.settings
+        )
+        wanted = {} if row.method == "ce" else {**column.set, **row.set, **column.by_row.get(row.name, {})}
+        assert {key: json.dumps(built[key]) for key in wanted} == {key: json.dumps(wanted[key]) for key in wanted}
+        for net in (column.student, column.teacher):
+            assert net in {*MODELS, *DETECTORS} or net.startswith("timm:")
+        assert options.get("--teacher-model", "").startswith("timm:") == (
+            row.method != "ce" and column.teacher.startswith("timm:")
+        )
 
 
 def test_rows_state_eq_7_to_the_letter_and_mlkd_its_own_recipes():
     for name, table in published.tables("rkkd").items():
-        for row in table.rows:
-            for column in table.columns:
-                line = published.command(row, column) or ""
-                assert ("--set rank_kendall.pairs=ordered" in line) == ("+rk" in line), (name, row.name)
+        for row, column in cells(table):
+            line = published.command(row, column) or ""
+            assert ("--set rank_kendall.pairs=ordered" in line) == ("+rk" in line), (name, row.name)
     lines = {
         (row, column.name): shlex.split(published.command(published.tables("rkkd")[tab].row(row), column))[2]
         for tab in ("tab1", "tab2")
@@ -438,6 +451,31 @@ def test_a_users_run_stands_beside_its_row(tmp_path):
     assert "data is glyphs100, not cifar100" in shown
     assert "rank_kendall.weight is 0.9, not 2.0" in shown
     assert "data_sha256 is bbbbbbbbbbbb, not aaaaaaaaaaaa as of the table's other runs" in shown
+
+
+def test_a_mean_over_pairs_is_shown_when_every_pair_has_a_run(tmp_path):
+    entry, table = PAPERS["rkkd"].entries["tab6"], published.tables("rkkd")["tab6"]
+    row, column, runs = table.row("KD+form 2"), table.columns[0], []
+    assert [one.name for one in column.each] == [one.name for one in published.tables("rkkd")["tab2"].columns]
+    for seed, (one, top1) in enumerate(zip(column.each, (0.71, 0.72, 0.73, 0.78), strict=True)):
+        whole = whole_recipe(row, one)
+        settings = {key: value for key, value in whole.items() if "." in key}
+        recipe = {key: value for key, value in whole.items() if "." not in key}
+        facts = {
+            "name": one.student,
+            "recipe": {**recipe, "settings": settings, "data_sha256": "a" * 64},
+            "metrics": {"last": {"epoch": 240, "top1": top1}},
+            "teacher": {"path": "t.pt", "sha256": None, "name": one.teacher},
+        }
+        runs.append(("KD+form 2", run_of(tmp_path, seed=seed, **facts)))
+    shown = entry.results(Inputs(runs=tuple(runs)))["table"]
+    assert float(shown["measured"].sel(row="KD+form 2", column="similar structure")) == pytest.approx(73.5)
+    assert int(shown["runs"].sum()) == 4
+    partial = entry.results(Inputs(runs=tuple(runs[1:])))["table"]
+    assert np.isnan(partial["measured"]).all()
+    lines = published.commands(table, "runs")
+    assert lines[0] == "# KD, similar structure, mean of 4 pairs: published 72.01"
+    assert len([line for line in lines if line.startswith("kdviz")]) == 4 * (4 + 6)
 
 
 def test_the_best_test_epoch_stands_beside_the_last_one_named_so(tmp_path):

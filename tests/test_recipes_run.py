@@ -1,7 +1,10 @@
 """Every bundled recipe runs: one epoch on a few images of made-up data in the real formats, by the command."""
 
+import shlex
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from test_data_archives import COUNT, cifar_files, write_folder
 from typer.testing import CliRunner
@@ -10,6 +13,7 @@ import kdviz
 from kdviz.checkpoints import RunFolder, save_checkpoint
 from kdviz.cli.app import app
 from kdviz.models.detection import is_detector
+from kdviz.papers import published
 from kdviz.train import load_recipe, recipes
 
 EXTERNAL = {  # where the paper's net or optimizer needs timm: one of ours, or a kept library's, in its place
@@ -62,3 +66,20 @@ def test_a_recipe_trains_for_an_epoch_and_its_student_opens(name, roots, tmp_pat
     assert found.exit_code == 0, found.output or found.exception
     assert RunFolder(tmp_path / "run").epochs()[0]["epoch"] == 1
     assert kdviz.load_checkpoint(tmp_path / "run").classes == classes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [row.name for row in published.tables("rkkd")["tab3"].rows])
+def test_every_row_of_rkkds_table_3_trains_between_its_nets(row, roots, tmp_path):
+    table = published.tables("rkkd")["tab3"]
+    model = kdviz.models.build("resnet50_imagenet", classes=8, seed=0)
+    torch.save(model.state_dict(), tmp_path / "resnet50_imagenet.pt")  # as torchvision's file is
+    words = shlex.split(published.command(table.row(row), table.columns[0]))[1:]
+    words[words.index("resnet50_imagenet.pt")] = str(tmp_path / "resnet50_imagenet.pt")
+    words += ["--root", str(roots / "imagenet"), "--epochs", "1", "--limit", "8", "--batch", "4", "--device", "cpu"]
+    words += ["--set", "image_size=64", "-o", str(tmp_path / "run")]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output or found.exception
+    opened = kdviz.load_checkpoint(tmp_path / "run")
+    assert (opened.name, opened.method) == ("MobileNetV1", table.row(row).method)
+    assert np.isfinite(RunFolder(tmp_path / "run").epochs()[0]["train"]["total"])

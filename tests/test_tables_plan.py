@@ -5,15 +5,18 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from kdviz.base.check import KdvizError
 from kdviz.cli.app import app
 from kdviz.papers import PAPERS, published
+from kdviz.tables.collect import collect
 from kdviz.tables.declare import COLUMN, KEYS, PASSED, ROW, differences, from_file
 from kdviz.tables.plan import plan
 from kdviz.tables.published import from_paper
+from kdviz.tables.records import Outcome
 
 EVERY = [(paper, name) for paper in PAPERS for name in published.tables(paper)]
 NO_SMALL_FORM = {("rkkd", "tab4")}
@@ -57,13 +60,104 @@ def test_every_table_is_a_plan(paper, name, scale, tmp_path):
     assert len(found.left) == len(found.jobs)
 
 
+@pytest.mark.parametrize(("paper", "name"), EVERY)
+def test_every_cell_of_the_papers_can_be_trained(paper, name):
+    from kdviz.models import MODELS
+    from kdviz.models.detection import DETECTORS
+
+    table = from_paper(paper, name)
+    for key, whole in table.cells.items():
+        assert whole.trainable, key
+        for cell in whole.parts or (whole,):
+            nets = {cell.teacher, cell.student}
+            assert all(net in {*MODELS, *DETECTORS} or net.startswith("timm:") for net in nets), key
+    assert table.against.keys() >= {row for row in table.rows if "RKKD" in row or row in ("PLD", "PLD T 4", "ListMLE")}
+
+
+def test_teachers_on_imagenet_are_trained_by_its_recipe_and_the_labels_at_full_weight(tmp_path):
+    for name, teacher in (("tab3", "resnet50_imagenet"), ("tab4", "resnet56")):
+        (job,) = [job for job in plan(from_paper("rkkd", name), runs=tmp_path).jobs.values() if "teacher_" in job.id]
+        assert (job.recipe.student, job.recipe.method, job.recipe.settings) == (teacher, "ce", {})
+        assert job.recipe.data == from_paper("rkkd", name).data
+    untaught = plan(from_paper("rkkd", "tab4"), runs=tmp_path).cells["Student", "PVT-Ti"][0].recipe
+    assert (untaught.settings, untaught.student_size, untaught.lr) == ({}, 224, 5e-4)
+
+
+def test_cells_of_another_library_and_of_two_lengths(tmp_path):
+    vit = plan(from_paper("pld", "tab2"), runs=tmp_path).cells["KD", "ViT-L > ViT-S"][0]
+    assert (vit.recipe.teacher_normalization, vit.recipe.settings["ce.weight"]) == ("own", 0.1)
+    words = shlex.split(vit.command)
+    assert words[words.index("--teacher-model") + 1] == "timm:vit_large_patch16_224" == vit.payload["teacher_model"]
+    assert "teacher_normalization=own" in words
+    long = plan(from_paper("pld", "tab4"), runs=tmp_path)
+    assert [long.cells["PLD", f"{epochs} epochs"][0].recipe.epochs for epochs in (100, 300)] == [100, 300]
+    assert len([job for job in long.jobs if "teacher_" in job]) == 1
+
+
+MEAN = """
+recipe = "glyphs100"
+seeds = 2
+[[columns]]
+label = "two"
+pairs = [{ teacher = "resnet14", student = "resnet8" }, { teacher = "resnet20", student = "resnet8" }]
+[[rows]]
+name = "KD"
+method = "kd"
+[[rows]]
+name = "DKD"
+method = "dkd"
+values = [70.0]
+"""
+
+
+def test_a_column_may_be_the_mean_over_pairs_of_nets(tmp_path):
+    (tmp_path / "mine.toml").write_text(MEAN)
+    planned = plan(from_file(tmp_path / "mine.toml"), runs=tmp_path)
+    assert [len(jobs) for jobs in planned.cells.values()] == [4, 4]
+    assert {job.teacher_net for job in planned.cells["KD", "two"]} == {"resnet14", "resnet20"}
+    generator, target = np.random.default_rng(0), np.arange(50) % 5
+    right = {job.id: generator.random(50) < 0.7 for jobs in planned.cells.values() for job in jobs}
+    outcomes = {
+        name: Outcome(
+            {}, {which: {"top1": found.mean()} for which in ("last", "best")}, {}, {"last": found, "target": target}
+        )
+        for name, found in right.items()
+    }
+    result = collect(replace(planned, outcomes=outcomes), resamples=200).sel(column="two")
+    runs = {
+        row: [(job.recipe.seed, right[job.id].mean()) for job in planned.cells[row, "two"]] for row in ("KD", "DKD")
+    }
+    by_seed = {
+        row: [100 * np.mean([top1 for seed, top1 in found if seed == s]) for s in (0, 1)] for row, found in runs.items()
+    }
+    np.testing.assert_allclose(result["last_by_seed"].sel(row="DKD"), by_seed["DKD"])
+    assert float(result["measured"].sel(row="KD")) == pytest.approx(np.mean(by_seed["KD"]))
+    assert float(result["gain"].sel(row="DKD")) == pytest.approx(np.mean(by_seed["DKD"]) - np.mean(by_seed["KD"]))
+    assert (int(result["images"].sel(row="DKD")), float(result["published"].sel(row="DKD"))) == (50, 70.0)
+    low, high = (float(result[end].sel(row="DKD")) for end in ("low", "high"))
+    assert low < float(result["gain"].sel(row="DKD")) < high
+    lost = planned.cells["DKD", "two"][0]
+    partial = collect(replace(planned, outcomes={name: one for name, one in outcomes.items() if name != lost.id}))
+    assert np.isfinite(partial["last_by_seed"].sel(row="DKD", column="two")).values.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [(('label = "two"', ""), "needs a label"), (('teacher = "resnet14"', 'teachers = "resnet14"'), "key of a pair")],
+)
+def test_mistakes_in_pairs_are_one_line(tmp_path, change, says):
+    (tmp_path / "mine.toml").write_text(MEAN.replace(*change))
+    with pytest.raises(KdvizError, match=says):
+        from_file(tmp_path / "mine.toml")
+
+
 def test_the_numbers_beside_a_small_column_are_those_of_the_pair_that_it_stands_for():
     table = from_paper("rkkd", "tab1", scale="small")
     assert table.columns == ("resnet20 > wrn_16_1", "resnet32 > wrn_16_1", "wrn_16_2 > resnet8")
     assert [table.cells["KD", column].published for column in table.columns] == [74.45, 67.35, 74.83]
     notes = [from_paper("pld", name, scale="small").note for name in ("tab4", "tab6")]
-    assert notes[0].endswith("for its 300. resnet20 > resnet8 in 5 epochs, 15 epochs.")
-    assert notes[1].endswith("resnet20 > resnet8 in top-1.")
+    assert notes[0].endswith("as in Table 2. resnet20 > resnet8 in 5 epochs, 15 epochs.")
+    assert notes[1].endswith("resnet20 > resnet8 stands for resnet152 > resnet50 in top-1.")
     note = table.only(columns=["resnet32 > wrn_16_1"]).note
     assert note.endswith("resnet32 > wrn_16_1 stands for ResNet50 > MobileNetV2.")
 
@@ -96,7 +190,8 @@ def test_a_users_table(mine, tmp_path):
         (("values = [50.0]", "values = []"), None),
         (('method = "ce"', 'method = "cee"'), "unknown method 'cee'; did you mean 'ce'?"),
         (('["tiny"]', '["tiny_that_is_not_there"]'), "imports: tiny_that_is_not_there cannot be imported"),
-        (("epochs = 9", "momentum = 0.5"), "kdviz train has no option for momentum"),
+        (("epochs = 9", "momentun = 0.5"), "unknown recipe setting in changes 'momentun'; did you mean 'momentum'?"),
+        (("epochs = 9", "settings = 0.5"), "unknown recipe setting in changes 'settings'"),
         (('teacher = "resnet14", ', ""), "needs a teacher"),
     ],
 )

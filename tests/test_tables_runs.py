@@ -317,7 +317,7 @@ def test_a_missing_cell_has_its_commands(table):
     lines = write.missing(planned(table, changes={"epochs": 7}))
     assert lines[0].startswith("# Teacher")
     assert lines[1].startswith("python -c")
-    kd = lines.index("# KD_1, resnet8 > resnet8: 0 of 3 seeds are finished")
+    kd = lines.index("# KD_1, resnet8 > resnet8: 0 of 3 runs are finished")
     assert all("--epochs 7" in line for line in lines[kd + 1 : kd + 4])
 
 
@@ -367,3 +367,17 @@ def test_a_finished_run_is_not_trained_again(table):
     before = sha256(job.folder / "journal.jsonl")
     perform(job.payload, device="cpu")
     assert sha256(job.folder / "journal.jsonl") == before
+
+
+def test_nets_of_the_users_own_are_trained_and_taught(tmp_path, monkeypatch):
+    """No file is believed about code to import, so that the table's own words open its teachers and its students."""
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    text = TABLE.replace("seeds = 3", "seeds = 1").replace('"resnet8"', '"tiny:small"')
+    (tmp_path / "mine.toml").write_text(text)
+    for job in planned(tmp_path).jobs.values():
+        perform(job.payload, device="cpu")
+    found = planned(tmp_path)
+    assert (found.left, len(found.jobs)) == ([], 3)
+    shown = collect(found, resamples=50).sel(column="tiny:small > tiny:small")
+    assert int(shown["images"].sel(row="KD_1")) == 96  # which images each run gets right was kept
+    assert "--teacher-model tiny:small" in found.cells["KD_1", "tiny:small > tiny:small"][0].command

@@ -210,6 +210,23 @@ def test_a_teacher_of_another_size_and_normalisation_sees_the_view_as_it_was_tra
         prepare(recipe(method="kd"), RunFolder(tmp_path), teacher=kdviz.load_checkpoint(path), device="cpu")
 
 
+def test_own_constants_of_a_teacher_may_be_said_by_the_net_itself(tmp_path):
+    teacher = kdviz.models.build("resnet8", classes=CLASSES, seed=0)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pt")
+    opened = kdviz.load_checkpoint(tmp_path / "teacher.pt")
+    chosen = recipe(method="kd", teacher_normalization="own", precision="fp32")
+    with pytest.raises(KdvizError, match="does not say how its images were normalised"):
+        prepare(chosen, RunFolder(tmp_path), teacher=opened, device="cpu")
+    opened.model.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}  # as timm's nets have it
+    run = prepare(chosen, RunFolder(tmp_path), teacher=opened, device="cpu")
+    batch = run.batches.get(run.batches.plan(0), 0)
+    data = load("train")
+    raw = batch.images * torch.tensor(data.std).view(3, 1, 1) + torch.tensor(data.mean).view(3, 1, 1)
+    with torch.no_grad():
+        expected = teacher.eval()((raw - 0.5) / 0.25).logits
+    torch.testing.assert_close(run.step.teach(batch).logits, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_view_leaves_the_nets_names_alone():
     net = nn.Sequential(nn.Conv2d(3, 2, 1))
     names = list(net.state_dict())
@@ -286,3 +303,18 @@ def test_published_recipes_of_imagenet_and_vits_say_what_the_papers_say():
     assert (pld.epochs, pld.batch, pld.lr, pld.warmup, pld.weight_decay) == (100, 2048, 5e-3, 5, 0.02)
     assert (pld.optimizer, pld.eval_crop, pld.image_size, pld.holdout) == ("timm:lamb", 0.95, 224, False)
     assert (long.epochs, long.lr, long.batch) == (300, 1e-3, 128)
+
+
+@pytest.mark.parametrize(
+    ("method", "kept"),
+    [
+        (None, ["ce.weight", "kd.temperature", "kd.weight", "rank_kendall.pairs", "rank_kendall.weight"]),
+        ("kd", ["ce.weight", "kd.temperature", "kd.weight"]),
+        ("ce", []),  # half of the labels' loss balances what is not there
+        ("at", []),
+        ("dkd+rk", ["rank_kendall.pairs", "rank_kendall.weight"]),
+    ],
+)
+def test_another_method_takes_of_a_recipe_only_what_is_for_it(method, kept):
+    assert sorted(load_recipe("rkkd-imagenet", method=method).settings) == kept
+    assert load_recipe("rkkd-imagenet", method=method, settings={"ce.weight": 0.7}).settings["ce.weight"] == 0.7

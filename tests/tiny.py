@@ -30,6 +30,13 @@ def load(split: str, root: Path | None = None) -> Data:
     return Data("tiny", split, images, labels, (0.3, 0.3, 0.3), (0.2, 0.2, 0.2), names, synthetic=True, flip=False)
 
 
+def small(classes: int) -> torch.nn.Module:
+    """A net of the test's own, called tiny:small."""
+    from kdviz.models import build
+
+    return build("resnet8", classes=classes)
+
+
 if "tiny" not in DATA:
     DATA.add("tiny", DataEntry("a test's own data set", CLASSES, (3, 32, 32), load, synthetic=True))
 

@@ -3,7 +3,6 @@
 import os
 import re
 from contextlib import suppress
-from typing import Any
 
 from kdviz.base.check import KdvizError, require
 from kdviz.base.references import data_name
@@ -13,7 +12,7 @@ from kdviz.checkpoints.record import Checkpoint
 from kdviz.checkpoints.references import PARTS, split_reference, teacher_file
 from kdviz.checkpoints.run_folder import root_of
 from kdviz.data import BoxData, Data, load_boxes, load_data
-from kdviz.data.adapt import Adaptation, adapt, constants
+from kdviz.data.adapt import Adaptation, Constants, adapt, constants
 from kdviz.data.external import named_by_file
 from kdviz.models.detection import is_detector
 
@@ -48,7 +47,7 @@ def load_data_of(
     if chosen is None:
         raise KdvizError("the checkpoint does not say its data set; name one with --data (see: kdviz list data)")
     data = load_data(chosen, split=split, root=root)
-    classes, own = (checkpoint.classes, _own_constants(checkpoint)) if checkpoint is not None else (None, None)
+    classes, own = (checkpoint.classes, own_constants(checkpoint)) if checkpoint is not None else (None, None)
     data = adapt(data, adaptation or Adaptation(), classes=classes, own=own)
     if checkpoint is not None:
         subset = "; with --channels they can be some of the net's" if data.classes < checkpoint.classes else ""
@@ -103,8 +102,8 @@ def load_measured_of(
     return load_boxes_of(checkpoint, name, root=root, split=split)
 
 
-def _own_constants(checkpoint: Checkpoint) -> Any:
-    """Mean and std that the net was trained with, as far as its file or the net itself says."""
+def own_constants(checkpoint: Checkpoint) -> Constants | None:
+    """(mean, std) that the net was trained with, as far as its file or the net itself says (timm's nets do)."""
     net = checkpoint.model
     said = (checkpoint.recipe.get("normalization"), checkpoint.recipe)
     cfg = (getattr(net, "pretrained_cfg", None), getattr(net, "default_cfg", None))

@@ -19,6 +19,7 @@ SHIPPED = Path("checkpoints")
 COMMANDS = """\
 # Each teacher is a file NAME.pt in this folder: a published one, or your own,
 #   kdviz train RECIPE --method ce --student NAME -o runs/NAME && cp runs/NAME/last.pt NAME.pt
+# (NAME is timm:NAME to kdviz train where a line has --teacher-model; timm's own file of the pretrained net does, too).
 # The data set's folder is $KDVIZ_DATA, or --root FOLDER. Then: kdviz paper PAPER TABLE --run ROW=RUN ...
 """
 

@@ -18,6 +18,11 @@ def recipe_of(row: "Row", column: "Column") -> str | None:
     return row.recipes.get(column.name, column.recipe)
 
 
+def settings_of(row: "Row", column: "Column") -> dict[str, Any]:
+    """The settings of the method's terms that the cell states; none of a method of the labels alone."""
+    return {} if row.method == "ce" else {**column.set, **row.set, **column.by_row.get(row.name, {})}
+
+
 def command(row: "Row", column: "Column") -> str | None:
     """The `kdviz train` line of one cell, or None where kdviz has no recipe, net or method for it.
 
@@ -30,11 +35,16 @@ def command(row: "Row", column: "Column") -> str | None:
     if row.method is None or recipe is None or column.student is None:
         return None
     from kdviz.methods.settings import as_text
+    from kdviz.models.external import is_external
+    from kdviz.train.recipe import as_words
 
     words = ["kdviz", "train", recipe, "--method", row.method, "--student", column.student]
+    for key, value in column.changes.items():
+        words += as_words(key, value)
     if row.method != "ce":
-        words += ["--teacher", f"{column.teacher}.pt"]
-        for key, value in {**column.set, **row.set}.items():
+        words += ["--teacher", f"{str(column.teacher).rpartition(':')[2]}.pt"]
+        words += ["--teacher-model", column.teacher] if column.teacher and is_external(column.teacher) else []
+        for key, value in settings_of(row, column).items():
             words += ["--set", f"{key}={as_text(value)}"]
     return shlex.join(words)
 
@@ -47,8 +57,8 @@ def whole_recipe(row: "Row", column: "Column") -> dict[str, Any]:
     from kdviz.methods import settings_in_force
     from kdviz.train.recipe import load_recipe
 
-    given = {} if row.method == "ce" else {**column.set, **row.set}
-    recipe = load_recipe(recipe_of(row, column), method=row.method, student=column.student, settings=given)
+    named = {**column.changes, "method": row.method, "student": column.student}
+    recipe = load_recipe(recipe_of(row, column), **named, settings=settings_of(row, column))
     nets = {"student": column.student, "teacher": None if row.method == "ce" else column.teacher}
     settings = settings_in_force(recipe.method, settings=recipe.settings, **nets)
     wanted = {key: value for key, value in recipe.result().items() if key not in FREE}

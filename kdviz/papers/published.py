@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib import resources
 from math import nan
@@ -24,20 +24,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: a label, or the pair of nets and the recipe that would run it; `measure` names the number shown, as a
-    run's metrics do."""
+    """A column: a label, the pair of nets and the recipe that would run it.
+
+    Attributes:
+        label: "" for "teacher > student".
+        teacher, student, recipe: of its cells.
+        set: settings of the methods' terms.
+        by_row: settings of single rows on top, by the row's name.
+        changes: of the recipe.
+        measure: the number shown, as a run's metrics name it.
+        pairs: where the column is a mean over pairs of nets: teacher, student and recipe of each.
+    """
 
     label: str = ""
     teacher: str | None = None
     student: str | None = None
     recipe: str | None = None
     set: Mapping[str, Any] = field(default_factory=dict)
+    by_row: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
     measure: str = "top1"
+    pairs: tuple[Mapping[str, str], ...] = ()
 
     @property
     def name(self) -> str:
         """The label, or "teacher > student"."""
         return self.label or f"{self.teacher} > {self.student}"
+
+    @property
+    def each(self) -> tuple["Column", ...]:
+        """The columns that this one is the mean of: itself, or one for each of its pairs."""
+        if not self.pairs:
+            return (self,)
+        return tuple(replace(self, label="", pairs=(), **pair) for pair in self.pairs)
 
 
 @dataclass(frozen=True)
@@ -57,13 +76,22 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A printed table; values in per cent, as printed."""
+    """A printed table; values in per cent, as printed.
+
+    Attributes:
+        title, metric, data: what it shows, of what, on which data set.
+        columns, rows: in the paper's order.
+        choice: what the paper leaves open of how the cells were trained, and how it is read here; "" for nothing.
+        against: row -> the row that its gains are taken from, beyond the rule of `kdviz.tables.declare.differences`.
+    """
 
     title: str
     metric: str
     data: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    choice: str = ""
+    against: Mapping[str, str] = field(default_factory=dict)
 
     def row(self, name: str) -> Row:
         """The row called `name`; KdvizError with a close match otherwise."""
@@ -141,28 +169,31 @@ def compute(table: Table, inputs: Inputs) -> Results:
     import xarray as xr
 
     published = np.array([row.values for row in table.rows])
-    last: dict[tuple[int, int], list[float]] = {}
-    best: dict[tuple[int, int], list[float]] = {}
+    last: dict[tuple[int, int], dict[int, list[float]]] = {}
+    best: dict[tuple[int, int], dict[int, list[float]]] = {}
+    counts = np.zeros(published.shape, dtype=int)
     unmatched: list[str] = []
     data_sha256 = None
     for name, checkpoint in inputs.runs:
         row = table.row(name)
-        reasons = [misfits(checkpoint, table, row, column, data_sha256) for column in table.columns]
-        nearest = min(reasons, key=len)
-        if nearest:
-            measure = table.columns[reasons.index(nearest)].measure
+        reasons = {
+            (place, pair): misfits(checkpoint, table, row, column, data_sha256)
+            for place, whole in enumerate(table.columns)
+            for pair, column in enumerate(whole.each)
+        }
+        nearest = min(reasons, key=lambda where: len(reasons[where]))
+        if reasons[nearest]:
+            measure = table.columns[nearest[0]].measure
             shown = f"{CALLED.get(measure, measure)} {last_score(checkpoint, measure):.2f} %"
-            unmatched.append(f"{name}: {checkpoint.path}: {shown}; {', '.join(nearest)}")
+            unmatched.append(f"{name}: {checkpoint.path}: {shown}; {', '.join(reasons[nearest])}")
             continue
         data_sha256 = checkpoint.recipe["data_sha256"]
-        for place in (place for place, why in enumerate(reasons) if not why):  # one run may be several numbers
+        for place, pair in (where for where, why in reasons.items() if not why):  # one run may be several numbers
             cell, measure = (table.rows.index(row), place), table.columns[place].measure
-            last.setdefault(cell, []).append(last_score(checkpoint, measure))
-            best.setdefault(cell, []).append(best_score(checkpoint, measure))
-    means = {"measured": _means(last, published.shape), "best": _means(best, published.shape)}
-    counts = np.zeros(published.shape, dtype=int)
-    for cell, found in last.items():
-        counts[cell] = len(found)
+            last.setdefault(cell, {}).setdefault(pair, []).append(last_score(checkpoint, measure))
+            best.setdefault(cell, {}).setdefault(pair, []).append(best_score(checkpoint, measure))
+            counts[cell] += 1
+    means = {"measured": _means(last, table), "best": _means(best, table)}
     variables = {name: (("row", "column"), values) for name, values in {"published": published, **means}.items()}
     coords = {"row": [row.name for row in table.rows], "column": [column.name for column in table.columns]}
     attrs = {"kind": "table", "metric": table.metric, "data": table.data, "unmatched": "\n".join(unmatched)}
@@ -177,11 +208,13 @@ def _both(paper: str, name: str, inputs: Inputs, _settings: Mapping[str, Any]) -
     return {**compute(tables(paper)[name], inputs), **({} if measured is None else {"measured": measured})}
 
 
-def _means(cells: Mapping[tuple[int, int], list[float]], shape: tuple[int, ...]) -> np.ndarray:
-    """Each cell's mean; NaN where there is no run, or one of which the number is not known."""
-    means = np.full(shape, np.nan)
-    for cell, found in cells.items():
-        means[cell] = np.mean(found)
+def _means(cells: Mapping[tuple[int, int], Mapping[int, list[float]]], table: Table) -> np.ndarray:
+    """Each cell's mean over its runs, of several pairs the mean of theirs; NaN where a pair has no run, or one of which
+    the number is not known."""
+    means = np.full((len(table.rows), len(table.columns)), np.nan)
+    for cell, pairs in cells.items():
+        if len(pairs) == len(table.columns[cell[1]].each):
+            means[cell] = np.mean([np.mean(found) for found in pairs.values()])
     return means
 
 
@@ -237,12 +270,14 @@ def commands(table: Table, into: str) -> list[str]:
     lines: list[str] = []
     for row in table.rows:
         before = None
-        for column, value in zip(table.columns, row.values, strict=True):
-            words = command(row, column)
-            if not words:
-                continue
-            folder = re.sub(r"[^\w.+]+", "-", f"{row.name}_{column.name}")
-            run = lines.pop() if words == before else f"{words} -o {into}/{folder}"
-            lines += [f"# {row.name}, {column.name}: published {value:.2f}", run]
-            before = words
+        for whole, value in zip(table.columns, row.values, strict=True):
+            for column in whole.each:
+                words = command(row, column)
+                if not words:
+                    continue
+                folder = re.sub(r"[^\w.+]+", "-", f"{row.name}_{column.name}")
+                run = lines.pop() if words == before else f"{words} -o {into}/{folder}"
+                mean = f", mean of {len(whole.each)} pairs" if whole.pairs else ""
+                lines += [f"# {row.name}, {whole.name}{mean}: published {value:.2f}", run]
+                before = words
     return lines

@@ -1,6 +1,6 @@
 """The finished runs of a plan as one dataset: means, spreads, differences and what was printed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,8 @@ import numpy as np
 
 from kdviz.base.check import KdvizError
 from kdviz.base.statistics import LEVEL, RESAMPLES, difference, over_columns, spread
+from kdviz.tables.declare import Cell
+from kdviz.tables.job import Job
 from kdviz.tables.plan import Plan
 
 if TYPE_CHECKING:
@@ -107,8 +109,14 @@ def _attributes(plan: Plan, resamples: int) -> dict[str, Any]:
 
 
 def _accuracies(plan: Plan, row: str, column: str, which: str) -> np.ndarray:
-    """The cell's accuracies on the test split, a fraction per seed; NaN where the run is not finished."""
-    cell, jobs = plan.declaration.cells[row, column], plan.cells[row, column]
+    """The cell's accuracies on the test split, a fraction per seed; NaN where the run is not finished.
+
+    Of a cell that is a mean over pairs, a seed's accuracy is the mean of its runs of all pairs.
+    """
+    return np.mean([_of_part(plan, cell, jobs, which) for cell, jobs in plan.parts[row, column]], axis=0)
+
+
+def _of_part(plan: Plan, cell: Cell, jobs: Sequence[Job], which: str) -> np.ndarray:
     found = np.full(len(plan.declaration.seeds), np.nan)
     if cell.method == "teacher" and cell.teacher in plan.given:
         found[0] = _given(plan.given[str(cell.teacher)], which, cell.measure)
@@ -177,6 +185,12 @@ def _hits(plan: Plan, base: tuple[str, str], other: tuple[str, str], seeds: Iter
 
 
 def _of(plan: Plan, cell: tuple[str, str], place: int) -> Mapping[str, np.ndarray] | None:
-    jobs = plan.cells[cell]
-    outcome = plan.outcomes.get(jobs[place].id) if place < len(jobs) else None
-    return outcome.hits if outcome else None
+    """The hits of a cell under one seed; the share of its pairs that are right, where it is a mean over pairs."""
+    outcomes = [plan.outcomes.get(jobs[place].id) for _, jobs in plan.parts[cell] if place < len(jobs)]
+    kept = [outcome.hits if outcome else None for outcome in outcomes]
+    first = kept[0] if kept else None
+    if first is None or len(kept) == 1:
+        return first
+    if any(one is None or not np.array_equal(one["target"], first["target"]) for one in kept):
+        return None
+    return {**first, "last": np.mean([one["last"] for one in kept if one], axis=0)}

@@ -27,6 +27,7 @@ class Cell:
         changes: of the recipe, {"epochs": 15}.
         measure: of `MEASURES`, as a run's metrics name it.
         published: the printed number, in per cent; NaN where there is none.
+        parts: of a cell that is a mean over pairs of nets, a cell for each pair; it names no nets itself.
     """
 
     row: str
@@ -39,10 +40,13 @@ class Cell:
     changes: Mapping[str, Any] = field(default_factory=dict)
     measure: str = "top1"
     published: float = nan
+    parts: tuple["Cell", ...] = ()
 
     @property
     def trainable(self) -> bool:
         """Whether kdviz knows all that training it takes."""
+        if self.parts:
+            return all(part.trainable for part in self.parts)
         net = self.teacher if self.method == "teacher" else self.student
         return None not in (self.method, self.recipe, net)
 
@@ -160,7 +164,8 @@ def from_file(path: Path) -> Declaration:
 KEYS = ("recipe", "against", "changes", "teacher_recipe", "imports", "rows", "columns")
 PASSED = ("name", "title", "source", "metric", "data", "seeds", "scale", "remark", "stands_for")
 ROW = ("name", "values", "method", "set", "recipes", "changes")
-COLUMN = ("label", "teacher", "student", "recipe", "set", "changes", "by_row", "measure")
+COLUMN = ("label", "teacher", "student", "pairs", "recipe", "set", "changes", "by_row", "measure")
+PAIR = ("teacher", "student", "recipe")
 
 
 def declaration(entry: Mapping[str, Any], *, where: str, beside: Path = Path()) -> Declaration:
@@ -174,8 +179,13 @@ def declaration(entry: Mapping[str, Any], *, where: str, beside: Path = Path()) 
         require(row.get("name"), f"{where}: a row needs a name")
     for column in columns:
         _known(where, "key of a column", column, COLUMN)
+        for pair in column.get("pairs", ()):
+            _known(where, "key of a pair", pair, PAIR)
+        if column.get("pairs"):
+            require(column.get("label"), f"{where}: a column of several pairs needs a label")
         column["label"] = column.get("label") or f"{column.get('teacher')} > {column.get('student')}"
-        column["recipe"] = _beside(column["recipe"], beside)
+        column["pairs"] = [{**pair, **_recipe(pair, beside)} for pair in column.get("pairs", ())]
+        column |= _recipe(column, beside)
     names = [row["name"] for row in rows], [column["label"] for column in columns]
     for kind, listed in zip(("row", "column"), names, strict=True):
         twice = sorted({name for name in listed if listed.count(name) > 1})
@@ -194,7 +204,7 @@ def declaration(entry: Mapping[str, Any], *, where: str, beside: Path = Path()) 
         columns=tuple(names[1]),
         cells=cells,
         against=against,
-        teacher_recipe=_beside(entry.get("teacher_recipe"), beside),
+        teacher_recipe=_recipe({"recipe": entry.get("teacher_recipe")}, beside).get("recipe"),
         changes=entry.get("changes", {}),
         imports=tuple(entry.get("imports", ())),
         **{"data": None, **{key: entry[key] for key in PASSED if key in entry}},
@@ -217,10 +227,12 @@ def _cell(where: str, row: Mapping, column: Mapping, place: int) -> Cell:
     untaught = method in ("ce", "teacher")
     settings = {} if untaught else {**column.get("set", {}), **row.get("set", {})}
     settings |= column.get("by_row", {}).get(row["name"], {})
+    own = {key: value for key, value in column.items() if key != "pairs"}
+    parts = tuple(_cell(where, row, {**own, **pair}, place) for pair in column.get("pairs", ()))
     return Cell(
         row=row["name"],
         column=column["label"],
-        method=method,
+        method=parts[0].method if parts else method,
         student=column.get("student"),
         teacher=column.get("teacher"),
         recipe=recipe,
@@ -228,12 +240,14 @@ def _cell(where: str, row: Mapping, column: Mapping, place: int) -> Cell:
         changes={**column.get("changes", {}), **row.get("changes", {})},
         measure=measure,
         published=float(values[place]) if values else nan,
+        parts=parts,
     )
 
 
-def _beside(recipe: str | None, folder: Path) -> str | None:
-    """A recipe file's path as seen from the table's file."""
-    return str(folder / recipe) if recipe and recipe.endswith(".toml") else recipe
+def _recipe(entry: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """The entry's recipe, a file's path as seen from the table's file; empty where it names none."""
+    found = entry.get("recipe")
+    return {"recipe": str(folder / found) if found.endswith(".toml") else found} if found else {}
 
 
 def _known(where: str, kind: str, entry: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ NAME = "hits.npz"
 WHICH = ("last", "best")
 
 
-def keep_hits(folder: Path, *, root: Path | None = None, device: str | None = None) -> None:
+def keep_hits(folder: Path, *, root: Path | None = None, device: str | None = None, model: str | None = None) -> None:
     """Write hits.npz into a finished run's folder, unless it is there and of these very checkpoints.
 
     A detector's run has none: its images are not right or wrong.
@@ -28,6 +28,7 @@ def keep_hits(folder: Path, *, root: Path | None = None, device: str | None = No
         folder: of the run.
         root: folder of the data set's files.
         device: "cpu", "cuda", ...; default: a GPU where there is one.
+        model: the net's name, for one of the user's own, which no file is believed about.
     """
     if hits(folder) is not None:
         return
@@ -38,7 +39,7 @@ def keep_hits(folder: Path, *, root: Path | None = None, device: str | None = No
 
     run, found = RunFolder(Path(folder)), {}
     for which, path in (("last", run.last), ("best", run.best)):
-        checkpoint = load_checkpoint(path)
+        checkpoint = load_checkpoint(path, model=model)
         if is_detector(checkpoint.name):
             return
         data = load_data(str(checkpoint.data), split="test", root=root)

@@ -15,11 +15,8 @@ from typing import Any
 from kdviz.base.check import KdvizError
 from kdviz.base.files import sha256
 from kdviz.methods.settings import as_text
-from kdviz.train.recipe import Recipe, load_recipe
-
-# Recipe settings that `kdviz train` takes as options of the same name.
-OPTIONS = ("method", "student", "data", "seed", "epochs", "batch", "optimizer", "lr", "weight_decay", "schedule")
-OPTIONS = (*OPTIONS, "warmup", "limit", "precision")
+from kdviz.models.external import is_external
+from kdviz.train.recipe import OPTIONS, Recipe, as_words, load_recipe
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ class Job:
             "folder": str(self.folder.resolve()),
             "recipe": self.recipe.model_dump(mode="json"),
             "teacher": None if self.teacher is None else str(self.teacher.resolve()),
+            "teacher_model": _own_name(self.teacher_net),
             "root": None if self.root is None else str(self.root.resolve()),
             "imports": list(self.imports),
             "teacher_cache": None if self.teacher_cache is None else str(self.teacher_cache.resolve()),
@@ -70,18 +68,25 @@ class Job:
         if self.imports:
             program = f"import {', '.join(self.imports)}; from kdviz.cli.app import main; main()"
             words = ["python", "-c", program, "train", self.based_on]
-        for key in OPTIONS:
+        others = [key for key in Recipe.model_fields if key not in (*OPTIONS, "settings", "teacher", "backbone")]
+        for key in (*OPTIONS, *others):
             value = getattr(self.recipe, key)
             if key in ("method", "student", "seed") or value != getattr(base, key):
-                words += [f"--{key.replace('_', '-')}", str(value)]
+                words += as_words(key, value)
         if self.teacher is not None:
             words += ["--teacher", str(self.teacher)]
+            words += ["--teacher-model", name] if (name := _own_name(self.teacher_net)) else []
         for key, value in self.recipe.settings.items():
             if base.settings.get(key) != value or base.method != self.recipe.method:
                 words += ["--set", f"{key}={as_text(value)}"]
         words += ["--root", str(self.root)] if self.root is not None else []
         words += ["--teacher-cache", str(self.teacher_cache)] if self.teacher_cache is not None else []
         return shlex.join([*words, "--out", str(self.folder)])
+
+
+def _own_name(net: str | None) -> str | None:
+    """The net's name where a file may not say it, or may not be believed: one of another library or of the user's."""
+    return net if net and is_external(net) else None
 
 
 def digest(facts: Mapping[str, Any]) -> str:

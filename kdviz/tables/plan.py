@@ -3,15 +3,16 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kdviz.base.check import KdvizError
+from kdviz.base.check import KdvizError, unknown
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.methods import METHODS, canonical
 from kdviz.models.detection import is_detector
 from kdviz.tables.declare import Cell, Declaration
-from kdviz.tables.job import OPTIONS, Job, digest, digest_of, expected, images_of, load_imports, misfits
+from kdviz.tables.job import Job, digest, digest_of, expected, images_of, load_imports, misfits
 from kdviz.tables.records import Outcome, facts_of, outcome_of, read_record
 from kdviz.train.recipe import Recipe, load_recipe
 
@@ -23,7 +24,8 @@ class Plan:
     Attributes:
         declaration: of the table.
         jobs: all of them by id, each after the one that it waits for.
-        cells: (row, column) -> its jobs, one per seed; none where kdviz has no recipe, net or method for the cell.
+        parts: (row, column) -> the cell, or its parts where it is a mean over pairs of nets; each with its jobs, one
+            per seed; none where kdviz has no recipe, net or method for it.
         outcomes: id -> what the run came to, where it is there, whole and of the same recipe, data and teacher, or
             recorded.
         other: id -> why the run in its folder is not the job's.
@@ -32,10 +34,15 @@ class Plan:
 
     declaration: Declaration
     jobs: Mapping[str, Job]
-    cells: Mapping[tuple[str, str], tuple[Job, ...]]
+    parts: Mapping[tuple[str, str], tuple[tuple[Cell, tuple[Job, ...]], ...]]
     outcomes: Mapping[str, Outcome]
     other: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, Path] = field(default_factory=dict)
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str], tuple[Job, ...]]:
+        """(row, column) -> all jobs of the cell."""
+        return {key: tuple(job for _, jobs in parts for job in jobs) for key, parts in self.parts.items()}
 
     @property
     def finished(self) -> frozenset[str]:
@@ -82,7 +89,10 @@ def plan(
     """
     load_imports(declaration.imports)
     builder = _Builder(declaration, runs, dict(teachers or {}), root, dict(changes or {}), teacher_cache)
-    cells = {key: builder.cell(cell) for key, cell in declaration.cells.items()}
+    parts = {
+        key: tuple((part, builder.cell(part)) for part in cell.parts or (cell,))
+        for key, cell in declaration.cells.items()
+    }
     outcomes: dict[str, Outcome] = {}
     other: dict[str, str] = {}
     for job in builder.jobs.values():
@@ -96,7 +106,7 @@ def plan(
             outcomes[job.id] = outcome
         elif differing:
             other[job.id] = "; ".join(differing)
-    return Plan(declaration, builder.jobs, cells, outcomes, other, builder.given)
+    return Plan(declaration, builder.jobs, parts, outcomes, other, builder.given)
 
 
 def _content(file: Path) -> str:
@@ -167,8 +177,8 @@ class _Builder:
     ) -> Recipe:
         asked = {**self.declaration.changes, **({} if teacher else cell.changes), **self.changes}
         for key in asked:
-            if key not in OPTIONS:
-                raise KdvizError(f"changes: kdviz train has no option for {key}; write it into a recipe file")
+            if key not in Recipe.model_fields or key in ("settings", "teacher", "backbone"):
+                raise unknown("recipe setting in changes", key, Recipe.model_fields)
         if self.declaration.data is not None:
             asked["data"] = self.declaration.data
         return load_recipe(based_on, **{**asked, "method": method, "student": student, "seed": seed}, settings=settings)

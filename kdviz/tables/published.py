@@ -6,7 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from kdviz.base.check import KdvizError, one_of, unknown
+from kdviz.base.check import one_of, require, unknown
 from kdviz.data import DATA
 from kdviz.papers import PAPERS
 from kdviz.papers import published as printed
@@ -43,9 +43,11 @@ def from_paper(paper: str, name: str, *, scale: str = "full", data: str | None =
             "source": f"{PAPERS[paper].title}, {printed.place(name)}",
             "metric": table.metric,
             "data": data or table.data,
+            "remark": f"{table.choice}." if table.choice else "",
             "rows": rows,
             "columns": columns,
-            "teacher_recipe": None if table.data == "coco" else TEACHER_RECIPES.get(paper),
+            "against": dict(table.against),
+            "teacher_recipe": TEACHER_RECIPES[paper] if table.data == "cifar100" else None,
         },
         where=f"{paper} {name}",
     )
@@ -57,8 +59,8 @@ def _row(row: printed.Row) -> dict[str, Any]:
 
 
 def _column(column: printed.Column) -> dict[str, Any]:
-    found = {key: getattr(column, key) for key in ("teacher", "student", "recipe", "measure")}
-    return {"label": column.name, **found, "set": dict(column.set)}
+    found = {key: getattr(column, key) for key in ("teacher", "student", "recipe", "measure", "set", "by_row")}
+    return {"label": column.name, **found, "changes": dict(column.changes), "pairs": list(column.pairs)}
 
 
 @cache
@@ -74,7 +76,7 @@ def _small(paper: str, name: str, table: printed.Table, asked: str | None) -> De
     data: str = asked or choices[0]
     one_of(f"{paper} {name} at small scale", choices, data=data)
     own = forms.get(paper, {}).get(name, {})
-    rows = [{**_row(row), **own.get("rows", {}).get(row.name, {})} for row in table.rows]
+    rows = [_row(row) for row in table.rows]
     for row in rows:
         row.pop("recipes", None)  # of the large scale
     columns, kept, stands_for = [], [], {}
@@ -86,14 +88,12 @@ def _small(paper: str, name: str, table: printed.Table, asked: str | None) -> De
         if same is None:
             columns.append({**new, "recipe": data})
             kept.append(place)
-        original = f"{column.teacher} > {column.student}" if column.student else column.name
-        stands_for.setdefault(new["label"], []).append(original)
-    if not columns or all(row.get("method") is None for row in rows):
-        raise KdvizError(f"{paper} {name}: has no form at small scale; its methods or nets are not among kdviz's")
+        stands_for.setdefault(new["label"], []).append(_original(column))
+    require(columns, f"{paper} {name}: has no form at small scale: no small nets stand for those of its columns")
     for row in rows:
         row["values"] = tuple(row["values"][place] for place in kept)
     synthetic = " (synthetic)" if DATA[data].synthetic else ""
-    choice = f" {own['choice']}." if "choice" in own else ""
+    choice = own.get("choice", table.choice)
     return declaration(
         {
             "name": f"{paper}_{name}_small" + ("" if data == choices[0] else f"_{data}"),
@@ -103,11 +103,11 @@ def _small(paper: str, name: str, table: printed.Table, asked: str | None) -> De
             "data": data,
             "scale": "small",
             "remark": f"Small scale: small nets on {data}{synthetic}, a short recipe; not the paper's setting, whose"
-            f" printed numbers stand beside ours for their order alone.{choice}",
+            f" printed numbers stand beside ours for their order alone." + (f" {choice}." if choice else ""),
             "stands_for": {one["label"]: _stands_for(one, stands_for[one["label"]]) for one in columns},
             "rows": rows,
             "columns": columns,
-            "against": own.get("against", {}),
+            "against": dict(table.against),
             "changes": detectors.get("changes", {}),
             "teacher_recipe": data,
         },
@@ -121,8 +121,16 @@ def _small_pair(pairs: Mapping[str, str], column: printed.Column) -> dict[str, A
     if to is None:
         return None
     teacher, student = to.split(" > ")
-    found = {"teacher": teacher, "student": student, "measure": column.measure, "set": dict(column.set)}
+    kept = {"measure": column.measure, "set": dict(column.set), "by_row": dict(column.by_row)}
+    found = {"teacher": teacher, "student": student, **kept}
     return {"label": to if " > " in column.name else column.label, **found}
+
+
+def _original(column: printed.Column) -> str:
+    """The pair of nets that the paper names, without the library that has them."""
+    if " > " in column.label or not column.student:
+        return column.label
+    return " > ".join(str(net).removeprefix("timm:") for net in (column.teacher, column.student))
 
 
 def _stands_for(column: Mapping[str, Any], originals: list[str]) -> str:

@@ -75,13 +75,13 @@ def perform(payload: Mapping[str, Any], *, device: str | None = None, save_minut
 
     Raises: KdvizError as `kdviz.train.train` does, and where the folder is in use.
     """
-    from kdviz.checkpoints import load_checkpoint
+    from kdviz.checkpoints.related import load_teacher
     from kdviz.tables.hits import keep_hits
     from kdviz.train import train
 
     load_imports(payload["imports"])
     folder, root = Path(payload["folder"]), payload["root"] and Path(payload["root"])
-    teacher = load_checkpoint(payload["teacher"]) if payload["teacher"] else None
+    teacher = load_teacher(payload["teacher"], payload["teacher_model"]) if payload["teacher"] else None
     with locked(folder):
         train(
             Recipe(**payload["recipe"]),
@@ -92,7 +92,7 @@ def perform(payload: Mapping[str, Any], *, device: str | None = None, save_minut
             save_minutes=save_minutes,
             teacher_cache=payload["teacher_cache"] and Path(payload["teacher_cache"]),
         )
-        keep_hits(folder, root=root, device=device)
+        keep_hits(folder, root=root, device=device, model=payload["recipe"]["student"])
 
 
 @contextmanager

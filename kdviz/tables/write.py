@@ -103,7 +103,7 @@ def unfinished(result: "xr.Dataset", *, shown: int = 5) -> list[str]:
             one = result.sel(row=row, column=column)
             command = str(one["command"].values)
             if command:
-                lines.append(f"{DASH} {row}, {column}: {int(one['runs'])} runs finished; the next: {command}")
+                lines.append(f"{DASH} {row}, {column}: {int(one['runs'])} seeds finished; the next run: {command}")
     rest = [f"{len(lines) - shown} more cells lack runs; commands.sh has every command"] if len(lines) > shown else []
     return [*lines[:shown], *rest]
 
@@ -233,7 +233,7 @@ def missing(plan: Plan) -> list[str]:
             continue  # a given checkpoint
         left = [job for job in jobs if job.id not in plan.finished]
         if left:
-            lines.append(f"# {row}, {column}: {len(jobs) - len(left)} of {len(jobs)} seeds are finished")
+            lines.append(f"# {row}, {column}: {len(jobs) - len(left)} of {len(jobs)} runs are finished")
         for job in left:
             if job.after and job.after.id not in plan.finished and job.after.id not in shown:
                 shown.add(job.after.id)

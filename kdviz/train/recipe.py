@@ -182,6 +182,24 @@ _names = list(Recipe.model_fields)
 LATER = frozenset(_names[_names.index("settings") + 1 :])
 
 
+# Recipe settings that `kdviz train` takes as options of the same name; it takes the others by --set.
+OPTIONS = ("method", "student", "data", "seed", "epochs", "batch", "optimizer", "lr", "weight_decay", "schedule")
+OPTIONS = (*OPTIONS, "warmup", "limit", "precision")
+
+
+def as_words(key: str, value: Any) -> list[str]:
+    """A recipe setting as words of `kdviz train`.
+
+    >>> as_words("weight_decay", 0.05), as_words("teacher_normalization", "own")
+    (['--weight-decay', '0.05'], ['--set', 'teacher_normalization=own'])
+    """
+    from kdviz.methods.settings import as_text
+
+    if key in OPTIONS:
+        return [f"--{key.replace('_', '-')}", str(value)]
+    return ["--set", f"{key}={as_text(value)}"]
+
+
 def recipes() -> dict[str, Path]:
     """The bundled recipes: name -> TOML file."""
     folder = Path(str(resources.files("kdviz"))) / "recipes"
@@ -192,7 +210,8 @@ def load_recipe(name: str | Path | None = None, **changes: Any) -> Recipe:
     """The bundled recipe `name` or the TOML file of that path, with `changes` (None: as it stands) on top.
 
     Where `changes` names another method than the file, the file's settings of terms that this method does not have are
-    left out.
+    left out. So is the file's weight of cross-entropy, which balances the labels against the terms beside it, where the
+    method has other terms than the file or the labels alone.
 
     Raises: KdvizError for an unknown recipe, unreadable TOML, an unknown setting or a value out of range.
     """
@@ -225,14 +244,17 @@ def load_recipe(name: str | Path | None = None, **changes: Any) -> Recipe:
 
 
 def _settings_of(settings: dict[str, Any], own: str, other: str | None) -> dict[str, Any]:
-    """A file's settings for its own method, less those of terms that the method `other`, named in its place, lacks."""
+    """A file's settings for its own method, less those that are not for the method `other`, named in its place."""
     if other is None or not settings:
         return settings
     from kdviz.losses import ALIASES
     from kdviz.methods import settings_in_force
 
     before, after = ({key.partition(".")[0] for key in settings_in_force(each)} for each in (own, other))
-    return {key: value for key, value in settings.items() if _term(key, ALIASES) not in before - after}
+    kept = {key: value for key, value in settings.items() if _term(key, ALIASES) not in before - after}
+    if after == {"ce"} or after - before:
+        kept.pop("ce.weight", None)
+    return kept
 
 
 def _term(key: str, aliases: Mapping[str, str]) -> str:

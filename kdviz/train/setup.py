@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from kdviz.base.check import KdvizError, require
 from kdviz.checkpoints import Checkpoint
+from kdviz.checkpoints.related import own_constants
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.data import BoxData, Data
+from kdviz.data.adapt import constants
 from kdviz.data.augment import PADDING, count_views
 from kdviz.losses import validate_logits
 from kdviz.methods import METHODS, Batch, Objective, Probe, canonical
@@ -315,9 +317,8 @@ def frozen_teacher(recipe: Recipe, teacher: Checkpoint | None, data: Data | BoxD
         f"the teacher {teacher.path} has {teacher.classes} classes but {data.name} has {data.classes};"
         " use a teacher that was trained on this data set",
     )
-    found = teacher.recipe.get("normalization")
-    own = (tuple(found["mean"]), tuple(found["std"])) if found else None
     anew = recipe.teacher_normalization == "own"
+    own = own_constants(teacher) if anew else constants(teacher.recipe.get("normalization"))
     require(
         own is not None or not anew,
         f"the teacher {teacher.path} does not say how its images were normalised; leave teacher_normalization at data",
@@ -330,9 +331,9 @@ def frozen_teacher(recipe: Recipe, teacher: Checkpoint | None, data: Data | BoxD
         )
         require(
             near,
-            f"the teacher {teacher.path} was trained with mean {own[0]}, std {own[1]}, but {data.name} has mean"
-            f" {data.mean}, std {data.std}; the two must agree, or teacher_normalization must be own, which normalises"
-            " the images anew for it",
+            f"the teacher {teacher.path} was trained with mean {tuple(own[0])}, std {tuple(own[1])}, but {data.name}"
+            f" has mean {data.mean}, std {data.std}; the two must agree, or teacher_normalization must be own, which"
+            " normalises the images anew for it",
         )
     seen_otherwise = bool(recipe.teacher_size) or anew
     own_net = copy.deepcopy(teacher.model) if seen_otherwise else teacher.model  # the caller's net keeps its view
