@@ -51,6 +51,12 @@ def test_the_small_scale_is_said():
     assert plots.draw(table(), "gains").get_suptitle() == ""
 
 
+def test_panels_have_one_scale_and_say_what_their_columns_are_values_of():
+    first, second = plots.draw(table(axis="weight"), "gains").axes[:2]
+    assert first.get_xlim() == second.get_xlim()
+    assert [one.get_title(loc="left") for one in (first, second)] == ["(a) weight x to y", "(b) weight z"]
+
+
 def test_a_table_without_gains_is_refused():
     empty = table()
     empty["gain"][:] = np.nan

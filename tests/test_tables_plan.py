@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from kdviz.base.check import KdvizError
 from kdviz.cli.app import app
 from kdviz.papers import PAPERS, published
+from kdviz.tables import write
 from kdviz.tables.collect import collect
 from kdviz.tables.declare import COLUMN, KEYS, PASSED, ROW, differences, from_file
 from kdviz.tables.plan import plan
@@ -111,7 +112,7 @@ values = [70.0]
 
 
 def test_a_column_may_be_the_mean_over_pairs_of_nets(tmp_path):
-    (tmp_path / "mine.toml").write_text(MEAN)
+    (tmp_path / "mine.toml").write_text(f'axis = "pairs"\n{MEAN}')
     planned = plan(from_file(tmp_path / "mine.toml"), runs=tmp_path)
     assert [len(jobs) for jobs in planned.cells.values()] == [4, 4]
     assert {job.teacher_net for job in planned.cells["KD", "two"]} == {"resnet14", "resnet20"}
@@ -136,6 +137,10 @@ def test_a_column_may_be_the_mean_over_pairs_of_nets(tmp_path):
     assert (int(result["images"].sel(row="DKD")), float(result["published"].sel(row="DKD"))) == (50, 70.0)
     low, high = (float(result[end].sel(row="DKD")) for end in ("low", "high"))
     assert low < float(result["gain"].sel(row="DKD")) < high
+    whole = collect(replace(planned, outcomes=outcomes), resamples=50)
+    assert "\n| pairs | two |\n" in write.markdown(whole)
+    assert "\npairs & two \\\\\n" in write.latex(whole)
+    assert re.search(r"^pairs +two", write.terminal(whole), re.MULTILINE)
     lost = planned.cells["DKD", "two"][0]
     partial = collect(replace(planned, outcomes={name: one for name, one in outcomes.items() if name != lost.id}))
     assert np.isfinite(partial["last_by_seed"].sel(row="DKD", column="two")).values.tolist() == [False, True]

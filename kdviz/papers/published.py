@@ -82,6 +82,7 @@ class Table:
         title, metric, data: what it shows, of what, on which data set.
         columns, rows: in the paper's order.
         choice: what the paper leaves open of how the cells were trained, and how it is read here; "" for nothing.
+        axis: what the columns' labels are values of, "weight of cross-entropy"; "" where they are names.
         against: row -> the row that its gains are taken from, beyond the rule of `kdviz.tables.declare.differences`.
     """
 
@@ -91,6 +92,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     choice: str = ""
+    axis: str = ""
     against: Mapping[str, str] = field(default_factory=dict)
 
     def row(self, name: str) -> Row:

@@ -17,7 +17,7 @@ PER_LINE = 2  # panels beside each other
 
 
 def gains(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
-    """One panel per column: points gained over the base row, one line per row.
+    """One panel per column, all on one scale: points gained over the base row, one line per row.
 
     The thick bar is the bootstrap interval, the thin one Student's over seeds; a gain inside the noise is grey. A
     diamond is the printed gain.
@@ -34,13 +34,15 @@ def gains(datasets: "Sequence[xr.Dataset]", *, venue: str = "icml") -> "Figure":
     across = min(PER_LINE, len(shown))
     down = -(-len(shown) // across)
     fig = figure(VENUES[venue][1], down * (0.7 + ROW_HEIGHT * len(rows)) + 0.4)
-    axes = fig.subplots(down, across, squeeze=False, sharey=True).ravel()
+    axes = fig.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
     for axis, column in zip(axes, shown, strict=False):
         _panel(axis, table.sel(column=column), rows)
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
-    letter(axes[: len(shown)], [str(column).replace(" > ", " to ") for column in shown])
+    axis_name = table.attrs.get("axis", "")
+    letter(axes[: len(shown)], [f"{axis_name} {column}".strip().replace(" > ", " to ") for column in shown])
     for axis in axes[max(0, len(shown) - across) : len(shown)]:
+        axis.tick_params(labelbottom=True)  # of a panel above an empty place too
         axis.set_xlabel(f"gain, points of {str(table.attrs.get('metric', 'accuracy')).split(',')[0]}")
     legend(fig, *_key())
     if table.attrs.get("scale") == "small":

@@ -101,6 +101,7 @@ def _attributes(plan: Plan, resamples: int) -> dict[str, Any]:
         "measures": " ".join(sorted({cell.measure for cell in table.cells.values()})),
         "data": table.data or "",
         "scale": table.scale,
+        "axis": table.axis,
         "note": table.note,
         "level": LEVEL,
         "resamples": resamples,

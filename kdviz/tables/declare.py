@@ -62,6 +62,7 @@ class Declaration:
         data: the data set that the runs train on; None: the recipes' own.
         scale: "full" or "small".
         remark: what every output has to say beside the numbers; empty where nothing.
+        axis: what the columns' labels are values of, "weight of cross-entropy"; empty where they are names.
         stands_for: column -> its small pair, and what that stands for.
         rows, columns: names, in order.
         cells: (row, column) -> cell.
@@ -84,6 +85,7 @@ class Declaration:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     scale: str = "full"
     remark: str = ""
+    axis: str = ""
     stands_for: Mapping[str, str] = field(default_factory=dict)
     teacher_recipe: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -162,7 +164,7 @@ def from_file(path: Path) -> Declaration:
 
 
 KEYS = ("recipe", "against", "changes", "teacher_recipe", "imports", "rows", "columns")
-PASSED = ("name", "title", "source", "metric", "data", "seeds", "scale", "remark", "stands_for")
+PASSED = ("name", "title", "source", "metric", "data", "seeds", "scale", "remark", "axis", "stands_for")
 ROW = ("name", "values", "method", "set", "recipes", "changes")
 COLUMN = ("label", "teacher", "student", "pairs", "recipe", "set", "changes", "by_row", "measure")
 PAIR = ("teacher", "student", "recipe")

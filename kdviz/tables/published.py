@@ -44,6 +44,7 @@ def from_paper(paper: str, name: str, *, scale: str = "full", data: str | None =
             "metric": table.metric,
             "data": data or table.data,
             "remark": f"{table.choice}." if table.choice else "",
+            "axis": table.axis,
             "rows": rows,
             "columns": columns,
             "against": dict(table.against),
@@ -104,6 +105,7 @@ def _small(paper: str, name: str, table: printed.Table, asked: str | None) -> De
             "scale": "small",
             "remark": f"Small scale: small nets on {data}{synthetic}, a short recipe; not the paper's setting, whose"
             f" printed numbers stand beside ours for their order alone." + (f" {choice}." if choice else ""),
+            "axis": table.axis,
             "stands_for": {one["label"]: _stands_for(one, stands_for[one["label"]]) for one in columns},
             "rows": rows,
             "columns": columns,

@@ -127,6 +127,7 @@ def terminal(result: "xr.Dataset", *, grey: Callable[[str], str] = str) -> str:
     heads = [str(name).split(" > ") for name in result["column"].values]
     depth = max(map(len, heads))
     lines = [["", *(head[level] if level < len(head) else "" for head in heads)] for level in range(depth)]
+    lines[0][0] = result.attrs.get("axis", "")
     body = cells(result)
     names = [str(name) for name in result["row"].values]
     lines += [[name, *(text.plain for text in line)] for name, line in zip(names, body, strict=True)]
@@ -153,7 +154,8 @@ def markdown(result: "xr.Dataset") -> str:
         return text.replace("|", "\\|").replace("<", "&lt;")
 
     names = [safe(str(name)) for name in result["column"].values]
-    lines = [f"**{safe(_title(result))}**", "", f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    head = f"| {result.attrs.get('axis', '')}".rstrip()
+    lines = [f"**{safe(_title(result))}**", "", f"{head} | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
     for name, line in zip(result["row"].values, cells(result), strict=True):
         texts = [f"*{text.plain}*" if text.noise else text.plain for text in line]
         lines.append(f"| {safe(str(name))} | {' | '.join(texts)} |")
@@ -174,7 +176,7 @@ def latex(result: "xr.Dataset") -> str:
         r"\medskip",
         rf"\begin{{tabular}}{{l{'c' * len(names)}}}",
         r"\toprule",
-        f" & {' & '.join(names)} \\\\",
+        f"{escape(result.attrs.get('axis', ''))} & {' & '.join(names)} \\\\",
         r"\midrule",
     ]
     for name, line in zip(result["row"].values, cells(result), strict=True):
@@ -264,7 +266,8 @@ def _run(plan: Plan, name: str) -> dict[str, Any]:
     found["recipe"] = job.recipe.model_dump(mode="json")
     if name in plan.finished:
         outcome = plan.outcomes[name]
-        found |= {"metrics": outcome.metrics, "sha256": outcome.sha256}
+        metrics = {which: dict(sorted(measured.items())) for which, measured in sorted(outcome.metrics.items())}
+        found |= {"metrics": metrics, "sha256": outcome.sha256}
         found |= {"data_sha256": outcome.facts.get("data_sha256"), "teacher_sha256": outcome.facts.get("teacher")}
     return found
 
