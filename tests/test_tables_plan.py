@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kdviz.base.check import KdvizError
+from kdviz.base.statistics import difference
 from kdviz.cli.app import app
 from kdviz.papers import PAPERS, published
 from kdviz.tables import write
@@ -135,8 +136,18 @@ def test_a_column_may_be_the_mean_over_pairs_of_nets(tmp_path):
     assert float(result["measured"].sel(row="KD")) == pytest.approx(np.mean(by_seed["KD"]))
     assert float(result["gain"].sel(row="DKD")) == pytest.approx(np.mean(by_seed["DKD"]) - np.mean(by_seed["KD"]))
     assert (int(result["images"].sel(row="DKD")), float(result["published"].sel(row="DKD"))) == (50, 70.0)
-    low, high = (float(result[end].sel(row="DKD")) for end in ("low", "high"))
-    assert low < float(result["gain"].sel(row="DKD")) < high
+    shares = {
+        row: [
+            np.mean([right[job.id] for job in planned.cells[row, "two"] if job.recipe.seed == s], axis=0)
+            for s in (0, 1)
+        ]
+        for row in ("KD", "DKD")
+    }
+    fractions = {row: np.array(found) / 100 for row, found in by_seed.items()}
+    hits = {"base_hits": np.stack(shares["KD"]), "other_hits": np.stack(shares["DKD"]), "target": target}
+    told = difference(fractions["KD"], fractions["DKD"], **hits, resamples=200)
+    ends = [float(result[end].sel(row="DKD")) for end in ("low", "high")]
+    np.testing.assert_allclose(ends, [100 * told.low, 100 * told.high])
     whole = collect(replace(planned, outcomes=outcomes), resamples=50)
     assert "\n| pairs | two |\n" in write.markdown(whole)
     assert "\npairs & two \\\\\n" in write.latex(whole)
@@ -197,6 +208,7 @@ def test_a_users_table(mine, tmp_path):
         (('["tiny"]', '["tiny_that_is_not_there"]'), "imports: tiny_that_is_not_there cannot be imported"),
         (("epochs = 9", "momentun = 0.5"), "unknown recipe setting in changes 'momentun'; did you mean 'momentum'?"),
         (("epochs = 9", "settings = 0.5"), "unknown recipe setting in changes 'settings'"),
+        (("epochs = 9", "seed = 9"), "unknown recipe setting in changes 'seed'"),
         (('teacher = "resnet14", ', ""), "needs a teacher"),
     ],
 )
@@ -238,7 +250,9 @@ def test_a_command_trains_the_run_that_it_stands_for(mine, tmp_path, monkeypatch
     monkeypatch.setattr("kdviz.checkpoints.related.load_teacher", lambda path, *_: Path(path))
     tables = (from_paper("pld", "tab8", scale="small"), from_paper("rkkd", "tab8"), from_paper("pld", "tab1"))
     jobs = [job for table in tables for job in plan(table, runs=tmp_path, changes={"limit": 9}).jobs.values()]
-    own = plan(replace(from_file(mine), imports=()), runs=tmp_path, teacher_cache=tmp_path / "cache")
+    changes = {"momentum": 0.8, "milestones": [2.5], "features_at": ["fc"], "teacher_normalization": "own", "limit": 9}
+    changed = replace(from_file(mine), imports=(), changes=changes)
+    own = plan(changed, runs=tmp_path, teacher_cache=tmp_path / "cache")
     for job in [*jobs[::7], *own.jobs.values()]:
         program, *words = shlex.split(job.command)
         assert program == "kdviz"

@@ -18,6 +18,11 @@ from kdviz.methods.settings import as_text
 from kdviz.models.external import is_external
 from kdviz.train.recipe import OPTIONS, Recipe, as_words, load_recipe
 
+# Settings of a recipe that a table may change; the others are what its cells and seeds are.
+CHANGEABLE = tuple(
+    key for key in Recipe.model_fields if key not in ("method", "student", "seed", "settings", "teacher", "backbone")
+)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -68,8 +73,7 @@ class Job:
         if self.imports:
             program = f"import {', '.join(self.imports)}; from kdviz.cli.app import main; main()"
             words = ["python", "-c", program, "train", self.based_on]
-        others = [key for key in Recipe.model_fields if key not in (*OPTIONS, "settings", "teacher", "backbone")]
-        for key in (*OPTIONS, *others):
+        for key in dict.fromkeys((*OPTIONS, *CHANGEABLE)):
             value = getattr(self.recipe, key)
             if key in ("method", "student", "seed") or value != getattr(base, key):
                 words += as_words(key, value)

@@ -12,7 +12,7 @@ from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.methods import METHODS, canonical
 from kdviz.models.detection import is_detector
 from kdviz.tables.declare import Cell, Declaration
-from kdviz.tables.job import Job, digest, digest_of, expected, images_of, load_imports, misfits
+from kdviz.tables.job import CHANGEABLE, Job, digest, digest_of, expected, images_of, load_imports, misfits
 from kdviz.tables.records import Outcome, facts_of, outcome_of, read_record
 from kdviz.train.recipe import Recipe, load_recipe
 
@@ -177,8 +177,8 @@ class _Builder:
     ) -> Recipe:
         asked = {**self.declaration.changes, **({} if teacher else cell.changes), **self.changes}
         for key in asked:
-            if key not in Recipe.model_fields or key in ("settings", "teacher", "backbone"):
-                raise unknown("recipe setting in changes", key, Recipe.model_fields)
+            if key not in CHANGEABLE:
+                raise unknown("recipe setting in changes", key, CHANGEABLE)
         if self.declaration.data is not None:
             asked["data"] = self.declaration.data
         return load_recipe(based_on, **{**asked, "method": method, "student": student, "seed": seed}, settings=settings)

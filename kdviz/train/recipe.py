@@ -120,6 +120,12 @@ class Recipe(BaseModel):
     trainable_layers: int | None = Field(None, ge=0, le=5)
     frozen_bn: bool | None = None
 
+    @field_validator("milestones", "features_at", "teacher_features_at", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A single value as a list of one, as `--set` has it."""
+        return (value,) if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+
     @field_validator("milestones")
     @classmethod
     def _rising(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
