@@ -4,7 +4,8 @@ torchrun --nproc-per-node N tests/torchrun_train.py CASES.json
 
 CASES.json: {"teacher": FILE, "runs": [{"out": FOLDER, "recipe": {...}}, ...], "kill": [RANK, STEP] or null}. With
 "kill" that rank kills itself with SIGKILL before that step, unless torchrun has started it again. "imports" are modules
-that register what the runs need.
+that register what the runs need. The script fails where a thread of the process group is left: such a thread can abort
+the process while Python ends.
 """
 
 import importlib
@@ -20,6 +21,12 @@ import torch
 from kdviz import load_checkpoint
 from kdviz.train import load_recipe, train
 from kdviz.train.step import Step
+
+
+def group_threads():
+    """The threads of process groups that are still there, by name."""
+    names = [thread.read_text().strip() for thread in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
 
 
 def dying_at(number):
@@ -48,3 +55,4 @@ if __name__ == "__main__":
         recipe = load_recipe(**case["recipe"])
         teacher = load_checkpoint(CASES["teacher"]) if recipe.method not in ("ce", "detector") else None
         train(recipe, out=case["out"], teacher=teacher, device="cpu", **case.get("machine", {}))
+        assert group_threads() == []

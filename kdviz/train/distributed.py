@@ -7,6 +7,7 @@ couples samples (`Objective.couples`), both nets' outputs are gathered first and
 loss. Batch normalisation sees its rank's images alone unless the recipe says `sync_bn`.
 """
 
+import importlib
 import itertools
 import os
 import warnings
@@ -140,6 +141,9 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks()
         return
+    # DDP imports this, whose default arguments keep the group that there is at its import: a group that is never freed
+    # leaves threads, and one of them may abort the process while it ends.
+    importlib.import_module("torch.distributed.nn")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nccl = device.type == "cuda" and here <= torch.cuda.device_count()
     if device.type == "cuda":
@@ -250,5 +254,6 @@ class Exchange:
             yield
 
     def close(self) -> None:
-        """Free DDP's part of the process group, which would wait for ever if it were freed after the group."""
-        del self._ddp.reducer, self._ddp.logger
+        """Free what DDP holds of the process group, which ends its threads when nothing holds it; the reducer would wait
+        for ever if it were freed after the group."""
+        del self._ddp.reducer, self._ddp.logger, self._ddp.process_group
