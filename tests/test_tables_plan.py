@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from kdviz.base.check import KdvizError
 from kdviz.base.statistics import difference
+from kdviz.checkpoints import RunFolder
 from kdviz.cli.app import app
 from kdviz.papers import PAPERS, published
 from kdviz.tables import write
@@ -44,6 +45,29 @@ def mine(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(MINE)
     return path
+
+
+def test_the_estimate_is_by_runs_of_the_same_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = (
+        'title = "t"\nrecipe = "glyphs100"\nseeds = [0, 1]\nchanges = { limit = 4000, epochs = 5, holdout = "none" }\n'
+    )
+    table += 'columns = [{ student = "resnet8" }]\nrows = [{ name = "CE", method = "ce" }]\n'
+    Path("t.toml").write_text(table)
+
+    def plan_after(data, *more):
+        run = RunFolder(tmp_path / "runs" / data)
+        run.log("start", name="resnet8", method="ce", teacher=None, data=data)
+        run.log("epoch", epoch=1, images_per_second=200)
+        result = CliRunner().invoke(app, ["table", "t.toml", "--plan", *more])
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()[-1]
+
+    told = "2 runs to train (0 of them teachers), 0 finished; "
+    assert plan_after("cifar100") == told + "no earlier run shows how long that takes"
+    # 2 runs of 5 epochs of 4000 images, 200 a second
+    assert plan_after("glyphs100", "--workers", "1") == told + "about 3 min with 1 worker by the pace of earlier runs"
+    assert "about 2 min with 2 workers" in plan_after("glyphs100", "--workers", "8")
 
 
 @pytest.mark.parametrize("scale", ["full", "small"])

@@ -153,7 +153,7 @@ def test_a_job_that_kills_its_workers_is_given_up(queue, tmp_path):
 
 def test_status_reads_epochs_and_pace_from_the_journals(queue, worker, tmp_path):
     run = RunFolder(tmp_path / "teacher")
-    run.log("start", name="resnet8", method="kd", teacher={"name": "resnet20"})
+    run.log("start", name="resnet8", data="tiny", method="kd", teacher={"name": "resnet20"})
     for epoch, rate in ((1, 300), (2, 412)):
         run.log("epoch", epoch=epoch, images_per_second=rate, val={"ap": rate / 1000, "ap50": 0.9})
     with run.journal.open("ab") as stream:
@@ -166,7 +166,7 @@ def test_status_reads_epochs_and_pace_from_the_journals(queue, worker, tmp_path)
     ]
     assert "http-equiv='refresh'" in page(status(queue.entries("plan")), "<mine>")
     assert "&lt;mine&gt;" in page(status(queue.entries("plan")), "<mine>")
-    assert rates([tmp_path])["resnet8", "resnet20", "kd"] == [356.0]  # the median of its epochs
+    assert rates([tmp_path])["tiny", "resnet8", "resnet20", "kd"] == [356.0]  # the median of its epochs
 
 
 def test_a_damaged_queue_is_one_line(tmp_path):

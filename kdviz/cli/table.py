@@ -94,6 +94,7 @@ def command(
 
     Example: kdviz table rkkd tab2 --scale small --seeds 3 --workers 2
     """
+    from kdviz.tables import pool
     from kdviz.tables.plan import plan
     from kdviz.tables.queue import Queue
 
@@ -122,7 +123,7 @@ def command(
 
         typer.echo("\n".join(missing(planned)))
         return
-    _show(planned, runs, max_jobs if on_slurm else workers)
+    _show(planned, runs, max_jobs if on_slurm else len(pool.devices(workers, per_gpu, device)))
     if plan_only:
         return
 
@@ -181,7 +182,7 @@ def _option(text: str) -> tuple[str, str]:
     return key, value or "true"
 
 
-def _show(planned: "Plan", runs: Path, workers: int | None) -> None:
+def _show(planned: "Plan", runs: Path, workers: int) -> None:
     """Print the plan: each cell's runs, what is finished, and how long the rest may take."""
     from kdviz.tables.status import rates, seconds
 
@@ -200,7 +201,7 @@ def _show(planned: "Plan", runs: Path, workers: int | None) -> None:
     if left:
         unknown = costs.count(None)
         total = sum(cost for cost in costs if cost is not None)
-        count = workers or 1
+        count = min(workers, len(left))
         text += f"; about {_time(total / count)} with {count} worker{'s' * (count != 1)} by the pace of earlier runs"
         text = text if unknown < len(left) else text.rpartition(";")[0] + "; no earlier run shows how long that takes"
         text += f" ({unknown} runs not counted)" if 0 < unknown < len(left) else ""

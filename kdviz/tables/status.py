@@ -20,6 +20,8 @@ td,th{padding:.35em .8em .35em 0;border-bottom:1px solid #8884;vertical-align:to
 td:first-child{white-space:nowrap}td:nth-child(2){min-width:26em}td progress{width:8em}.counts span{margin-right:1.6em}
 .failed,.blocked{color:light-dark(#a11,#f88)}"""
 
+_Key = tuple[str | None, ...]
+
 
 class Running(NamedTuple):
     """A run in progress: epochs done and in all; of the last one, images per second (None before the first) and what it
@@ -111,11 +113,10 @@ def _pace(one: Running) -> str:
     return f" epoch {one.epoch} of {one.epochs} done{rate}" + (f", val {one.score}" if one.score else "")
 
 
-def rates(runs: Iterable[Path]) -> dict[tuple[str | None, ...], list[float]]:
-    """Images per second in the journals of earlier runs below the folders `runs`, by (student, teacher, method), by
-    (student, method), (student,) and ().
-    """
-    found: dict[tuple[str | None, ...], list[float]] = {}
+def rates(runs: Iterable[Path]) -> dict[_Key, list[float]]:
+    """Images per second in the journals of earlier runs below the folders `runs`, by (data set, student, teacher,
+    method), by (data set, student, method) and by (data set, student): another data set's images have another size."""
+    found: dict[_Key, list[float]] = {}
     for journal in sorted({path for folder in runs for path in Path(folder).rglob("journal.jsonl")}):
         about: dict[str, Any] = {}
         paces = []
@@ -127,13 +128,17 @@ def rates(runs: Iterable[Path]) -> dict[tuple[str | None, ...], list[float]]:
             )
         if paces and about:
             teacher = (about.get("teacher") or {}).get("name")
-            student, method = about.get("name"), about.get("method")
-            for key in ((student, teacher, method), (student, method), (student,), ()):
+            for key in _alike(about.get("data"), about.get("name"), teacher, about.get("method")):
                 found.setdefault(key, []).append(float(np.median(paces)))
     return found
 
 
-def seconds(job: Job, known: dict[tuple[str | None, ...], list[float]]) -> float | None:
+def _alike(data: str | None, student: str | None, teacher: str | None, method: str | None) -> list[_Key]:
+    """What runs have in common that take about as long, the most alike first."""
+    return [(data, student, teacher, method), (data, student, method), (data, student)]
+
+
+def seconds(job: Job, known: dict[_Key, list[float]]) -> float | None:
     """How long the rest of the job would take, by the earlier runs that are most like it; None where there is none.
 
     Not counted is what a run does outside its steps: opening data, and measuring val and test.
@@ -142,8 +147,7 @@ def seconds(job: Job, known: dict[tuple[str | None, ...], list[float]]) -> float
     count = images[0] if images else recipe.limit
     if recipe.iterations is not None:
         count = recipe.iterations // recipe.epochs * recipe.batch
-    student, method = recipe.student, recipe.method
-    keys = ((student, job.teacher_net, method), (student, method), (student,), ())
+    keys = _alike(recipe.data, recipe.student, job.teacher_net, recipe.method)
     key = next((one for one in keys if one in known), None)
     if key is None or count is None:
         return None

@@ -254,6 +254,6 @@ class Exchange:
             yield
 
     def close(self) -> None:
-        """Free what DDP holds of the process group, which ends its threads when nothing holds it; the reducer would wait
-        for ever if it were freed after the group."""
+        """Free what DDP holds of the process group, whose threads end when nothing holds it; the reducer would wait for
+        ever if it were freed after the group."""
         del self._ddp.reducer, self._ddp.logger, self._ddp.process_group
