@@ -437,6 +437,30 @@ def run_of(folder, *, changed=(), sha256="a" * 64, **changes):
     return load_checkpoint(save_checkpoint(folder / f"{facts['seed']}.pt", model=model, **facts))
 
 
+def test_a_detectors_run_is_a_cell_from_any_backbones_file_and_from_no_fresh_one(tmp_path):
+    """The papers' detectors start from ImageNet's weights, whose file kdviz does not know by its bytes."""
+    table = published.tables("rkkd")["tab5"]
+    row, column = table.row("KD"), table.columns[0]
+    line = "kdviz train rkkd-coco --method roi_kd --student fasterrcnn_mobilenet_v2_fpn --backbone mobilenet_v2.pth"
+    assert str(published.command(row, column)).startswith(line)
+    whole = whole_recipe(row, column)
+    assert (whole["trainable_layers"], whole["frozen_bn"]) == (5, True)  # MobileNetV2's whole backbone
+    recipe = {key: value for key, value in whole.items() if "." not in key}
+    settings = {key: value for key, value in whole.items() if "." in key}
+
+    def told(**changes):
+        kept = {**recipe, "settings": settings, "data_sha256": "a" * 64, **changes}
+        kept = {key: value for key, value in kept.items() if value is not None}
+        run = run_of(tmp_path, recipe=kept, method="roi_kd", data="coco", classes=80)
+        teacher = {"name": "fasterrcnn_resnet50_fpn"}
+        return misfits(replace(run, name="fasterrcnn_mobilenet_v2_fpn", teacher=teacher), table, row, column)
+
+    assert told(backbone_sha256="b" * 64) == told(backbone_sha256="c" * 64) == []
+    assert told(backbone_sha256="b" * 64, frozen_bn=False) == ["frozen_bn is False, not True"]
+    assert told(backbone_sha256="b" * 64, trainable_layers=3) == ["trainable_layers is 3, not 5"]
+    assert told(trainable_layers=None, frozen_bn=None) == ["backbone is fresh, not of a file"]
+
+
 def test_a_users_run_stands_beside_its_row(tmp_path):
     entry, table = PAPERS["rkkd"].entries["tab7"], published.tables("rkkd")["tab7"]
     second = run_of(tmp_path, seed=1, metrics={"last": {"epoch": 240, "top1": 0.7411}})

@@ -1,13 +1,25 @@
-"""Tables of detectors: small plans on glyphboxes, and a tiny table trained, recorded and written with its AP."""
+"""Tables of detectors: small plans on glyphboxes, and a tiny table trained, recorded and written with its AP; backbones
+from files."""
 
 import csv
 import io
+import json
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_detection import SIDE, pytestmark, squares  # noqa: F401 - registers its nets and data, runs without operators
+from tiny_detector import Small
+from typer.testing import CliRunner
 
+from kdviz.base.check import KdvizError
+from kdviz.base.files import sha256
+from kdviz.checkpoints import load_checkpoint
+from kdviz.cli.app import app
 from kdviz.data import load_boxes
 from kdviz.tables import write
 from kdviz.tables.collect import collect
@@ -18,6 +30,7 @@ from kdviz.tables.published import from_paper
 from kdviz.tables.queue import DONE, Queue
 from kdviz.tables.worker import work
 
+HERE = Path(__file__).parent
 RECIPE = f"""
 data = "squares"
 student = "fasterrcnn_small"
@@ -131,3 +144,89 @@ def test_every_form_has_ap_with_its_spread_and_seeds_alone_are_drawn(table, tmp_
     assert "*38.00 ± 1.41~*" in (tmp_path / "table.md").read_text()
     lines = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
     assert [(line["column"], line["seed_1"]) for line in lines if line["row"] == "KD"] == [("AP", "34"), ("AP75", "17")]
+
+
+ALONE = """
+recipe = "recipe.toml"
+name = "alone"
+imports = ["tiny_detector"]
+seeds = 1
+columns = [{ student = "fasterrcnn_small", label = "AP", measure = "ap", teacher = "fasterrcnn_wide" }]
+rows = [{ name = "labels alone", method = "detector" }]
+"""
+
+
+def test_a_backbones_file_is_part_of_the_cell(tmp_path, monkeypatch):
+    """By the command: a run from a fresh backbone, one from a file, one from another file are three."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH")))))
+    (tmp_path / "recipe.toml").write_text(f"{RECIPE}frozen_bn = true\nlimit = 8\n")
+    (tmp_path / "alone.toml").write_text(ALONE)
+    net = Small()
+    for name in ("one.pt", "two.pt"):
+        net.conv1[0].weight.data += 1
+        torch.save(net.state_dict(), name)
+
+    def table(*words):
+        done = CliRunner().invoke(app, ["table", "alone.toml", *words])
+        assert done.exit_code == 0, done.output or done.exception
+        return " ".join(done.output.split())
+
+    def run():
+        table(*words, "--workers", "1", "--device", "cpu")
+        manifest = json.loads((tmp_path / "reports/tables/alone/manifest.json").read_text())
+        assert [one["finished"] for one in manifest["runs"]] == [True]
+        return manifest, load_checkpoint(tmp_path / "runs/tables" / manifest["runs"][0]["id"])
+
+    fresh = "fasterrcnn_small: the backbone starts fresh, the recipe's source from ImageNet's weights"
+    words = ()
+    assert f"{fresh}; --backbone fasterrcnn_small=FILE" in table("--plan")
+    manifest, checkpoint = run()
+    first = manifest["runs"][0]["id"]
+    assert manifest["given_backbones"] == {}
+    assert "backbone_sha256" not in checkpoint.recipe
+    assert "1 finished" in table("--plan")
+    words = ("--backbone", "fasterrcnn_small=one.pt")
+    told = table("--plan", *words)
+    assert "1 runs to train" in told
+    assert "fresh" not in told
+    assert " --backbone one.pt " in table("--print-commands", *words)
+    manifest, checkpoint = run()
+    assert manifest["given_backbones"] == {"fasterrcnn_small": {"path": "one.pt", "sha256": sha256("one.pt")}}
+    stated = {key: checkpoint.recipe[key] for key in ("backbone_sha256", "trainable_layers", "frozen_bn")}
+    assert stated == {"backbone_sha256": sha256("one.pt"), "trainable_layers": 3, "frozen_bn": True}
+    given = torch.load("one.pt")["conv1.0.weight"]  # of a stage that is not trained
+    assert torch.equal(checkpoint.model.state_dict()["backbone.body.conv1.0.weight"], given)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "one.pt").rename(tmp_path / "elsewhere" / "one.pt")
+    assert "1 finished" in table("--plan", "--backbone", "fasterrcnn_small=elsewhere/one.pt")
+    assert "0 finished" in table("--plan", "--backbone", "fasterrcnn_small=two.pt")
+    assert "1 finished" in table("--plan")  # the fresh one
+    runs = tmp_path / "runs/tables"
+    (runs / first).rename(tmp_path / "aside")
+    (runs / manifest["runs"][0]["id"]).rename(runs / first)  # as though it had been trained there with --backbone
+    shutil.rmtree(tmp_path / "reports")
+    told = table("--plan")
+    assert f"backbone_sha256 is {sha256('elsewhere/one.pt')[:37]}... there, None in the table" in told
+    assert "0 finished" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--backbone", "fasterrcnn_smal=here.pt"], "did you mean 'fasterrcnn_small'"),
+        (["--backbone", "fasterrcnn_wide=here.pt"], "unknown detector of mine 'fasterrcnn_wide'"),  # given, not trained
+        (["--backbone", "fasterrcnn_small"], "--backbone: expected NET=FILE, got 'fasterrcnn_small'"),
+        (["--backbone", "fasterrcnn_small=gone.pt"], "--backbone: no file gone.pt"),
+        (["--teacher", "fasterrcnn_wid=here.pt"], "unknown teacher of mine 'fasterrcnn_wid'"),
+    ],
+)
+def test_a_file_for_a_net_that_the_table_does_not_have_is_refused(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    (tmp_path / "mine.toml").write_text(TABLE)
+    (tmp_path / "here.pt").write_bytes(b"")
+    given = ["--teacher", "fasterrcnn_wide=here.pt", *words]
+    done = CliRunner().invoke(app, ["table", "mine.toml", "--plan", *given])
+    assert isinstance(done.exception, KdvizError)
+    assert message in str(done.exception)

@@ -18,7 +18,7 @@ NEEDS_ARGUMENTS = True
 SHIPPED = Path("checkpoints")
 COMMANDS = """\
 # Each teacher is a file NAME.pt in this folder: a published one, or your own,
-#   kdviz train RECIPE --method ce --student NAME -o runs/NAME && cp runs/NAME/last.pt NAME.pt
+#   kdviz train RECIPE --method {method} --student NAME{backbone} -o runs/NAME && cp runs/NAME/last.pt NAME.pt
 # (NAME is timm:NAME to kdviz train where a line has --teacher-model; timm's own file of the pretrained net does, too).
 # The data set's folder is $KDVIZ_DATA, or --root FOLDER. Then: kdviz paper PAPER TABLE --run ROW=RUN ...
 """
@@ -177,6 +177,14 @@ def _table(
         return
     script = folder / "commands.sh"
     with atomic(script) as partial:
-        partial.write_text("\n".join([COMMANDS, *lines]) + "\n", encoding="utf-8")
+        partial.write_text("\n".join([_head(lines), *lines]) + "\n", encoding="utf-8")
     shown = [line for line in lines if line.startswith("kdviz")]
     typer.echo(f"The commands that would run it, the first of {len(shown)} here, all in {script}:\n{shown[0]}")
+
+
+def _head(lines: list[str]) -> str:
+    """What the commands expect, in comments above them."""
+    if not any(" --backbone " in line for line in lines):
+        return COMMANDS.format(method="ce", backbone="")
+    text = "# Each backbone is a classifier's file with ImageNet's weights, resnet50.pth: torchvision's own, say.\n"
+    return text + COMMANDS.format(method="detector", backbone=" --backbone FILE")

@@ -43,6 +43,13 @@ def command(
         list[str] | None,
         typer.Option(help="NET=CHECKPOINT; repeat. The others are trained first.", rich_help_panel=PLAN),
     ] = None,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of detectors: NET=FILE, a classifier's file that the net's backbone starts from; repeat.",
+            rich_help_panel=PLAN,
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Of every run, in place of the recipe's.", rich_help_panel=PLAN)
     ] = None,
@@ -102,11 +109,12 @@ def command(
     options_of_slurm = dict(map(_option, slurm_options or []))
     changes = {key: value for key, value in (("epochs", epochs), ("limit", limit)) if value is not None}
     table = _changed(_declaration(paper, name, data, scale, seeds).only(row or (), column or ()), changes)
-    given = dict(map(_net, teacher or []))
+    given = dict(_net(text, "--teacher") for text in teacher or [])
     cache = runs / "teacher_logits" if teacher_cache else None
     options: dict[str, Any] = {
         "runs": runs,
         "teachers": given,
+        "backbones": dict(_net(text, "--backbone") for text in backbone or []),
         "root": root,
         "changes": changes,
         "teacher_cache": cache,
@@ -167,11 +175,11 @@ def _changed(table: "Declaration", changes: dict[str, Any]) -> "Declaration":
     return replace(table, name=name, remark=f"{table.remark} {note}".strip())
 
 
-def _net(text: str) -> tuple[str, Path]:
-    """NET=CHECKPOINT, the file there."""
+def _net(text: str, option: str) -> tuple[str, Path]:
+    """NET=FILE, the file there."""
     net, equals, path = text.partition("=")
-    require(net and equals and path, f"--teacher: expected NET=CHECKPOINT, got {text!r}")
-    require(Path(path).is_file(), f"--teacher: no checkpoint {path}")
+    require(net and equals and path, f"{option}: expected NET=FILE, got {text!r}")
+    require(Path(path).is_file(), f"{option}: no file {path}")
     return net, Path(path)
 
 
@@ -192,6 +200,11 @@ def _show(planned: "Plan", runs: Path, workers: int) -> None:
     for cell_row in table.rows:
         states = [_state(planned, (cell_row, column)) for column in table.columns]
         typer.echo(f"  {cell_row}: {', '.join(states)}")
+    recipes = [job.recipe for job in left if job.recipe.expects_backbone]
+    fresh = dict.fromkeys(recipe.student for recipe in recipes if recipe.backbone is None)
+    if fresh:
+        names = f"{', '.join(fresh)}: the backbone starts fresh, the recipe's source from ImageNet's weights"
+        typer.echo(f"{names}; --backbone {next(iter(fresh))}=FILE")
     for name, why in planned.other.items():
         typer.echo(f"another run is in {runs / name}: {why}; move it away or choose another --runs")
     known = rates([runs, Path("runs")] if Path("runs").is_dir() else [runs])

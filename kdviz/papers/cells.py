@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from kdviz.papers.published import Column, Row, Table
 
 # What tells runs of one cell from each other without making them another cell.
-FREE = ("seed", "precision", "settings")
+FREE = ("seed", "precision", "settings", "backbone_sha256")
 
 
 def recipe_of(row: "Row", column: "Column") -> str | None:
@@ -36,9 +36,10 @@ def command(row: "Row", column: "Column") -> str | None:
         return None
     from kdviz.methods.settings import as_text
     from kdviz.models.external import is_external
-    from kdviz.train.recipe import as_words
+    from kdviz.train.recipe import as_words, load_recipe
 
     words = ["kdviz", "train", recipe, "--method", row.method, "--student", column.student]
+    words += ["--backbone", backbone_file(column.student)] if load_recipe(recipe).expects_backbone else []
     for key, value in column.changes.items():
         words += as_words(key, value)
     if row.method != "ce":
@@ -47,6 +48,15 @@ def command(row: "Row", column: "Column") -> str | None:
         for key, value in settings_of(row, column).items():
             words += ["--set", f"{key}={as_text(value)}"]
     return shlex.join(words)
+
+
+def backbone_file(detector: str) -> str:
+    """What the commands call the file of a detector's backbone: its classifier's name.
+
+    >>> backbone_file("fasterrcnn_mobilenet_v2_fpn")
+    'mobilenet_v2.pth'
+    """
+    return f"{detector.removeprefix('fasterrcnn_').removesuffix('_fpn')}.pth"
 
 
 def whole_recipe(row: "Row", column: "Column") -> dict[str, Any]:
@@ -59,6 +69,8 @@ def whole_recipe(row: "Row", column: "Column") -> dict[str, Any]:
 
     named = {**column.changes, "method": row.method, "student": column.student}
     recipe = load_recipe(recipe_of(row, column), **named, settings=settings_of(row, column))
+    if recipe.expects_backbone:
+        recipe = recipe.model_copy(update={"backbone": backbone_file(str(column.student))})
     nets = {"student": column.student, "teacher": None if row.method == "ce" else column.teacher}
     settings = settings_in_force(recipe.method, settings=recipe.settings, **nets)
     wanted = {key: value for key, value in recipe.result().items() if key not in FREE}
@@ -77,6 +89,8 @@ def misfits(
 
     Returns: one text for each setting that differs, "epochs is 1, not 240".
     """
+    from kdviz.train.recipe import OF_BACKBONES
+
     if command(row, column) is None:
         return ["kdviz has no recipe for this cell"]
     record = checkpoint.recipe
@@ -85,6 +99,9 @@ def misfits(
     found |= {key: value for key, value in record.get("settings", {}).items() if not _idle(key, value)}
     wanted = {key: value for key, value in whole_recipe(row, column).items() if not _idle(key, value)}
     found, wanted = json.loads(json.dumps(found)), {**wanted, "data": table.data}
+    if wanted.keys() >= set(OF_BACKBONES) and "backbone_sha256" not in record:
+        found["backbone"] = "fresh"
+        wanted = {"backbone": "of a file", **{key: value for key, value in wanted.items() if key not in OF_BACKBONES}}
     if row.method != "ce":
         found["teacher"], wanted["teacher"] = (checkpoint.teacher or {}).get("name"), column.teacher
     differing = [_difference(key, found, wanted) for key in {**wanted, **found} if found.get(key) != wanted.get(key)]

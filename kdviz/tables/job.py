@@ -57,12 +57,12 @@ class Job:
         """What a worker needs, as plain values."""
         return {
             "folder": str(self.folder.resolve()),
-            "recipe": self.recipe.model_dump(mode="json"),
-            "teacher": None if self.teacher is None else str(self.teacher.resolve()),
+            "recipe": {**self.recipe.model_dump(mode="json"), "backbone": _absolute(self.recipe.backbone)},
+            "teacher": _absolute(self.teacher),
             "teacher_model": _own_name(self.teacher_net),
-            "root": None if self.root is None else str(self.root.resolve()),
+            "root": _absolute(self.root),
             "imports": list(self.imports),
-            "teacher_cache": None if self.teacher_cache is None else str(self.teacher_cache.resolve()),
+            "teacher_cache": _absolute(self.teacher_cache),
             "command": self.command,
         }
 
@@ -77,6 +77,7 @@ class Job:
             value = getattr(self.recipe, key)
             if key in ("method", "student", "seed") or value != getattr(base, key):
                 words += as_words(key, value)
+        words += ["--backbone", self.recipe.backbone] if self.recipe.backbone is not None else []
         if self.teacher is not None:
             words += ["--teacher", str(self.teacher)]
             words += ["--teacher-model", name] if (name := _own_name(self.teacher_net)) else []
@@ -86,6 +87,10 @@ class Job:
         words += ["--root", str(self.root)] if self.root is not None else []
         words += ["--teacher-cache", str(self.teacher_cache)] if self.teacher_cache is not None else []
         return shlex.join([*words, "--out", str(self.folder)])
+
+
+def _absolute(path: Path | str | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
 
 
 def _own_name(net: str | None) -> str | None:
@@ -124,14 +129,14 @@ def expected(recipe: Recipe, teacher_net: str | None) -> dict[str, Any]:
     found = json.loads(json.dumps({**recipe.result(), "settings": settings}))
     if found["precision"] == "auto":  # a run records what it came to
         del found["precision"]
-    return found
+    return {**found, "backbone_sha256": recipe.backbone and digest_of(Path(recipe.backbone))}
 
 
 def misfits(job: Job, found: Mapping[str, Any], data_sha256: str | None) -> list[str]:
     """What keeps a run from being the job, by name; empty where it is.
 
-    Compared are the whole recipe with all settings in force, the sha256 of the training images and labels, and that of
-    the teacher's file; the last two where they can be read here.
+    Compared are the whole recipe with all settings in force, the sha256 of a detector's backbone file, that of the
+    training images and labels, and that of the teacher's file; the last two where they can be read here.
 
     Args:
         job: that is wanted.

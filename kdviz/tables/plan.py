@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kdviz.base.check import KdvizError, unknown
+from kdviz.base.check import KdvizError, existing, unknown
 from kdviz.checkpoints.run_folder import RunFolder
 from kdviz.methods import METHODS, canonical
 from kdviz.models.detection import is_detector
@@ -30,6 +30,7 @@ class Plan:
             recorded.
         other: id -> why the run in its folder is not the job's.
         given: teacher's net -> the checkpoint that was given for it.
+        backbones: detector -> the classifier's file that its backbone starts from.
     """
 
     declaration: Declaration
@@ -38,6 +39,7 @@ class Plan:
     outcomes: Mapping[str, Outcome]
     other: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, Path] = field(default_factory=dict)
+    backbones: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], tuple[Job, ...]]:
@@ -70,6 +72,7 @@ def plan(
     *,
     runs: Path,
     teachers: Mapping[str, Path] | None = None,
+    backbones: Mapping[str, Path] | None = None,
     root: Path | None = None,
     changes: Mapping[str, Any] | None = None,
     teacher_cache: Path | None = None,
@@ -81,18 +84,27 @@ def plan(
         declaration: of the table.
         runs: folder of the runs, shared by all tables.
         teachers: net -> checkpoint; the others are trained.
+        backbones: detector -> a classifier's file that its backbone starts from; the others are fresh.
         root: folder of the data set's files.
         changes: of every recipe, {"epochs": 1}.
         teacher_cache: folder in which runs over the same images share the teacher's logits.
         records: folder of records of finished runs (`write.keep_records`), which stand for runs that are not here.
-    Raises: KdvizError for an unknown method, recipe or setting, and for a damaged record.
+    Raises: KdvizError for an unknown method, recipe or setting, a teacher or backbone of a net that the table does not
+        have, a backbone's file that is not there, and for a damaged record.
     """
     load_imports(declaration.imports)
-    builder = _Builder(declaration, runs, dict(teachers or {}), root, dict(changes or {}), teacher_cache)
+    chosen = {net: existing(file, what="backbone") for net, file in (backbones or {}).items()}
+    builder = _Builder(declaration, runs, dict(teachers or {}), chosen, root, dict(changes or {}), teacher_cache)
     parts = {
         key: tuple((part, builder.cell(part)) for part in cell.parts or (cell,))
         for key, cell in declaration.cells.items()
     }
+    trained = {job.recipe.student for job in builder.jobs.values() if is_detector(job.recipe.student)}
+    teaching = {str(one.teacher) for cell in parts.values() for one, _ in cell if one.teacher}
+    for kind, asked, known in (("detector", chosen, trained), ("teacher", builder.given, teaching)):
+        for net in asked:
+            if net not in known:
+                raise unknown(f"{kind} of {declaration.name}", net, known)
     outcomes: dict[str, Outcome] = {}
     other: dict[str, str] = {}
     for job in builder.jobs.values():
@@ -106,11 +118,11 @@ def plan(
             outcomes[job.id] = outcome
         elif differing:
             other[job.id] = "; ".join(differing)
-    return Plan(declaration, builder.jobs, parts, outcomes, other, builder.given)
+    return Plan(declaration, builder.jobs, parts, outcomes, other, builder.given, chosen)
 
 
 def _content(file: Path) -> str:
-    """What tells a given teacher from others, wherever its file lies."""
+    """What tells a given file from others, wherever it lies."""
     return digest_of(file) if file.is_file() else str(file.resolve())
 
 
@@ -127,12 +139,13 @@ class _Builder:
         declaration: Declaration,
         runs: Path,
         given: dict[str, Path],
+        backbones: dict[str, Path],
         root: Path | None,
         changes: dict[str, Any],
         teacher_cache: Path | None,
     ) -> None:
         self.declaration, self.runs, self.given, self.root, self.changes = declaration, runs, given, root, changes
-        self.teacher_cache = teacher_cache
+        self.backbones, self.teacher_cache = backbones, teacher_cache
         self.jobs: dict[str, Job] = {}
 
     def cell(self, cell: Cell) -> tuple[Job, ...]:
@@ -181,6 +194,8 @@ class _Builder:
                 raise unknown("recipe setting in changes", key, CHANGEABLE)
         if self.declaration.data is not None:
             asked["data"] = self.declaration.data
+        if student in self.backbones:
+            asked["backbone"] = str(self.backbones[student])
         return load_recipe(based_on, **{**asked, "method": method, "student": student, "seed": seed}, settings=settings)
 
     def _add(
@@ -188,6 +203,8 @@ class _Builder:
     ) -> Job:
         facts = {**recipe.result(), "teacher": after.id if after else file and _content(file)}
         facts.pop("seed")
+        if recipe.backbone is not None:
+            facts["backbone"] = _content(Path(recipe.backbone))
         facts["settings"] = expected(recipe, teacher)["settings"]
         safe = re.sub(r"[^\w.+]+", "-", kind)
         name = f"{re.sub(r'[^A-Za-z0-9_.+-]+', '-', recipe.data)}/{safe}_{digest(facts)}/seed{recipe.seed}"

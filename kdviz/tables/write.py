@@ -255,9 +255,14 @@ def manifest(plan: Plan, command: str) -> dict[str, Any]:
         "command": command,
         "versions": versions(),
         "runs": [_run(plan, name) for name in plan.jobs],
-        "given_teachers": {net: {"path": str(path), "sha256": digest_of(path)} for net, path in plan.given.items()},
+        "given_teachers": _files(plan.given),
+        "given_backbones": _files(plan.backbones),
         "unmatched": dict(plan.other),
     }
+
+
+def _files(given: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    return {net: {"path": str(path), "sha256": digest_of(path)} for net, path in given.items()}
 
 
 def _run(plan: Plan, name: str) -> dict[str, Any]:

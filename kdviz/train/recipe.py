@@ -56,7 +56,7 @@ class Recipe(BaseModel):
         trainable_layers: of a backbone from a file, how many of its five stages are trained, from the last one
             [default: 3 of a ResNet, all of MobileNetV2].
         frozen_bn: whether all batch normalisation of a backbone from a file keeps its statistics and weights
-            [default: true].
+            [default: true]. Both defaults are those of the code behind DKD's published detectors.
         sync_bn: batch normalisation sees the images of all processes of torchrun, not those of its own alone.
         score_every: also measure the test split every N epochs, for the journal alone: nothing is chosen by it.
 
@@ -170,7 +170,22 @@ class Recipe(BaseModel):
         """The settings that decide the result, for the checkpoint and for telling runs apart."""
         plain = self.model_dump(mode="json", exclude={"keep_epochs", "score_every", "compile", "teacher", "backbone"})
         default = Recipe.model_validate({}).model_dump(mode="json")
-        return {key: value for key, value in plain.items() if key not in LATER or value != default[key]}
+        found = {key: value for key, value in plain.items() if key not in LATER or value != default[key]}
+        for key in OF_BACKBONES:
+            found.pop(key, None)
+        return {**found, **self.backbone_settings} if self.backbone is not None else found
+
+    @property
+    def backbone_settings(self) -> dict[str, Any]:
+        """`trainable_layers` and `frozen_bn` as they are in force with a backbone from a file, and with one alone."""
+        usual = 5 if "mobilenet" in self.student else 3
+        layers = usual if self.trainable_layers is None else self.trainable_layers
+        return dict(zip(OF_BACKBONES, (layers, self.frozen_bn is not False), strict=True))
+
+    @property
+    def expects_backbone(self) -> bool:
+        """Whether it says how a backbone from a file is trained: its source starts from such a one."""
+        return any(getattr(self, key) is not None for key in OF_BACKBONES)
 
     @property
     def mixes(self) -> bool:
@@ -185,6 +200,7 @@ class Recipe(BaseModel):
 
 
 _names = list(Recipe.model_fields)
+OF_BACKBONES = ("trainable_layers", "frozen_bn")
 LATER = frozenset(_names[_names.index("settings") + 1 :])
 
 

@@ -10,7 +10,7 @@ STAGES = 5  # the stem, then one for each of the strides 4, 8, 16 and 32
 STEM = frozenset({"conv1", "bn1", "relu", "maxpool", "0"})  # names in a ResNet, and in a MobileNetV2
 
 
-def freeze(detector: Any, *, trainable_layers: int | None, frozen_bn: bool) -> int:
+def freeze(detector: Any, *, trainable_layers: int, frozen_bn: bool) -> None:
     """Freeze the backbone's first stages, in place, with their batch normalisation.
 
     Frozen batch normalisation keeps its running statistics and its weights. Tensors' names stay, but for the counters
@@ -19,11 +19,9 @@ def freeze(detector: Any, *, trainable_layers: int | None, frozen_bn: bool) -> i
     Args:
         detector: of `kdviz.models.detection.DETECTORS`.
         trainable_layers: how many of the five stages are trained, from the last one: 5 all, 3 all but the stem and the
-            stage of stride 4 [default: 3 of a ResNet, 5 of MobileNetV2].
+            stage of stride 4.
         frozen_bn: whether the batch normalisation of the other stages is frozen too.
-    Returns: how many stages are trained.
-    Source: torchvision's `trainable_layers` of ResNets, detectron2's FREEZE_AT (5 less this number); the defaults are
-        those of the code behind DKD's published detectors.
+    Source: torchvision's `trainable_layers` of ResNets, detectron2's FREEZE_AT (5 less this number).
     Differs from: torchvision for MobileNetV2, whose last convolution, which is not in these detectors, it counts too.
     """
     torchvision_detection()
@@ -39,14 +37,11 @@ def freeze(detector: Any, *, trainable_layers: int | None, frozen_bn: bool) -> i
         return module
 
     body, stage = detector.backbone.body, 0
-    numbered = "0" in body._modules  # MobileNetV2
-    trained = trainable_layers if trainable_layers is not None else STAGES if numbered else 3
     for name, child in list(body.named_children()):
         stage = max(stage, int(name not in STEM))
-        frozen = stage < STAGES - trained
+        frozen = stage < STAGES - trainable_layers
         if frozen or frozen_bn:
             setattr(body, name, child := fixed(child))
         if frozen:
             child.requires_grad_(False)
         stage += name in body.return_layers
-    return trained

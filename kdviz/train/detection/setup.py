@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -93,9 +93,7 @@ def prepare_detector(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint |
         together = DetectorTogether(student, objective, precision, ranks, step.views)
         step = replace(step, exchange=Exchange(together, recipe.accumulate, (batches.first(2), None)))
     record = record_of(recipe, data, objective, named, precision)
-    for name in ("trainable_layers", "frozen_bn"):
-        record["recipe"].pop(name, None)  # in force with a backbone's file alone
-    record["recipe"] |= {"image_size": side, **backbone}
+    record["recipe"] |= {"image_size": side, **({} if backbone is None else {"backbone_sha256": backbone})}
     table = machine.teacher_cache is not None and frozen is not None
     return Run(
         recipe,
@@ -113,18 +111,17 @@ def prepare_detector(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint |
         score=partial(score_boxes, ranks=ranks),
         chosen_by="ap",
         shares_score=True,
-        notes=() if backbone or (recipe.trainable_layers is None and recipe.frozen_bn is None) else (FRESH,),
+        notes=(FRESH,) if backbone is None and recipe.expects_backbone else (),
     )
 
 
-def _backbone(recipe: Recipe, student: nn.Module) -> dict[str, Any]:
-    """Fill and freeze the student's backbone as the recipe says; what its record says of that, {} without a file."""
+def _backbone(recipe: Recipe, student: nn.Module) -> str | None:
+    """Fill and freeze the student's backbone as the recipe says; the file's SHA-256, None without a file."""
     if recipe.backbone is None:
-        return {}
+        return None
     digest = load_backbone(recipe.backbone, student, name=recipe.student)
-    frozen_bn = recipe.frozen_bn is not False
-    trained = freeze(student, trainable_layers=recipe.trainable_layers, frozen_bn=frozen_bn)
-    return {"backbone_sha256": digest, "trainable_layers": trained, "frozen_bn": frozen_bn}
+    freeze(student, **recipe.backbone_settings)
+    return digest
 
 
 def _check(recipe: Recipe) -> None:
