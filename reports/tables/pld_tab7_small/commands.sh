@@ -1,0 +1,1 @@
+# What the table still lacks; nothing follows where it is whole.
