@@ -140,6 +140,9 @@ def test_every_form_has_ap_with_its_spread_and_seeds_alone_are_drawn(table, tmp_
     assert "KD+RK  38.00 ± 1.41~  19.00 ± 0.71~" in text
     assert "by bootstrap over seeds or by Student's t over seeds" in text
     assert "average precision is no mean over them" in text
+    assert "in points of average precision" in result.attrs["caption"]
+    assert "by bootstrap over seeds, thin bars" in result.attrs["caption"]
+    assert "diamonds" not in result.attrs["caption"]  # nothing was printed
     assert r"38.00\,$\pm$\,1.41" in (tmp_path / "table.tex").read_text()
     assert "*38.00 ± 1.41~*" in (tmp_path / "table.md").read_text()
     lines = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
@@ -195,6 +198,8 @@ def test_a_backbones_file_is_part_of_the_cell(tmp_path, monkeypatch):
     assert manifest["given_backbones"] == {"fasterrcnn_small": {"path": "one.pt", "sha256": sha256("one.pt")}}
     stated = {key: checkpoint.recipe[key] for key in ("backbone_sha256", "trainable_layers", "frozen_bn")}
     assert stated == {"backbone_sha256": sha256("one.pt"), "trainable_layers": 3, "frozen_bn": True}
+    (entry,) = Queue(tmp_path / "runs/tables/queue.sqlite").entries(str(tmp_path / "reports/tables/alone"))
+    assert entry.payload["recipe"]["backbone"] == str(tmp_path / "one.pt")  # wherever a worker runs
     given = torch.load("one.pt")["conv1.0.weight"]  # of a stage that is not trained
     assert torch.equal(checkpoint.model.state_dict()["backbone.body.conv1.0.weight"], given)
     (tmp_path / "elsewhere").mkdir()

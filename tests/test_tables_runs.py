@@ -328,6 +328,12 @@ def test_the_command_writes_a_finished_table_and_its_status(table, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "0 runs to train (0 of them teachers), 7 finished" in result.output
     assert (table / "report" / "table.nc").is_file()
+    caption = (table / "report" / "gains.tex").read_text()
+    assert caption.startswith(
+        r"\caption{50 \% of \{mine\}: gain of each row over the row that it is compared with, in points"
+    )
+    for part in ("means over 3 seeds", "by bootstrap over seeds and test images", "diamonds are printed gains"):
+        assert part in caption
     told = CliRunner().invoke(app, [*words, "--status"])
     assert "mine: 7 of 7 runs done, 0 running, 0 waiting" in told.output
     asked = CliRunner().invoke(app, [*words, "--print-commands"])

@@ -76,7 +76,31 @@ def collect(plan: Plan, *, resamples: int = RESAMPLES, seed: int = 0) -> "xr.Dat
         text = text.replace("accuracy", what)
         units = "1" if name == "improvement" else "points" if name in GAINS or name.startswith("mean_") else "per cent"
         dataset[name].attrs |= {"long_name": text, "units": units}
+    dataset.attrs["caption"] = _caption(dataset, what)
     return dataset
+
+
+def _caption(result: "xr.Dataset", what: str) -> str:
+    """What the figure of gains shows, as a sentence."""
+    level, seeds = f"{100 * result.attrs['level']:.0f} %", result.sizes["seed"]
+    printed = "; diamonds are printed gains" if bool(result["published"].notnull().any()) else ""
+    text = (
+        f"{title(result)}: gain of each row over the row that it is compared with, in points of {what}. Dots are means"
+        f" over {seeds} seed{'s' * (seeds != 1)}, thick bars {level} intervals by bootstrap over {drawn(result)}, thin"
+        f" bars by Student's t over seeds; grey gains are inside the noise{printed}."
+    )
+    return f"{text} {result.attrs['note']}".strip()
+
+
+def title(result: "xr.Dataset") -> str:
+    """A table's title and where it was printed."""
+    source = f" ({result.attrs['source']})" if result.attrs["source"] else ""
+    return f"{result.attrs['title']}{source}"
+
+
+def drawn(result: "xr.Dataset") -> str:
+    """What the bootstrap of a table's gains draws."""
+    return "seeds" if of_detectors(result) else "seeds and test images"
 
 
 def of_detectors(result: "xr.Dataset") -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdviz.base.files import atomic, versions, write_dataset
 from kdviz.base.latex import escape
-from kdviz.tables.collect import of_detectors
+from kdviz.tables.collect import drawn, of_detectors, title
 from kdviz.tables.job import digest_of
 from kdviz.tables.plan import Plan
 from kdviz.tables.records import record
@@ -28,17 +28,13 @@ FIELDS = (*FIELDS, "improvement", "clear", "images")
 def legend(result: "xr.Dataset", *, mark: str = f"marked {NOISE} (grey)") -> list[str]:
     """What the numbers are, in sentences, for every output; `mark` says how it shows a gain inside the noise."""
     level = f"{100 * float(result.attrs['level']):.0f} %"
-    seeds = result.sizes["seed"]
-    drawn, why = "seeds and test images", ""
-    if of_detectors(result):
-        drawn, why = "seeds", " Test images are not drawn: average precision is no mean over them."
+    seeds = f"{result.sizes['seed']} seed{'s' * (result.sizes['seed'] != 1)}"
+    beside = "; in brackets what the paper prints" if result.attrs["source"] else ""
+    why = " Test images are not drawn: average precision is no mean over them." if of_detectors(result) else ""
     found = [
-        f"{result.attrs['metric']}; mean ± standard deviation of the last epoch over {seeds} seed{'s' * (seeds != 1)},"
-        " test split; in brackets what the paper prints."
-        if result.attrs["source"]
-        else f"{result.attrs['metric']}; mean ± standard deviation of the last epoch over {seeds} seeds, test split.",
-        f"A gain {mark} is inside the noise: its {level} interval, by bootstrap over {drawn} or by Student's t over"
-        f" seeds, holds 0, or it was measured under one seed.{why}",
+        f"{result.attrs['metric']}; mean ± standard deviation of the last epoch over {seeds}, test split{beside}.",
+        f"A gain {mark} is inside the noise: its {level} interval, by bootstrap over {drawn(result)} or by Student's t"
+        f" over seeds, holds 0, or it was measured under one seed.{why}",
         f"{DASH} is a cell that was not trained; commands.sh has its command, where kdviz has one.",
     ]
     return [*([result.attrs["note"]] if result.attrs["note"] else []), *found]
@@ -139,12 +135,7 @@ def terminal(result: "xr.Dataset", *, grey: Callable[[str], str] = str) -> str:
         aligned.append(
             "  ".join(grey(text) if mark else text for text, mark in zip(padded, marks, strict=True)).rstrip()
         )
-    return "\n".join([_title(result), *aligned, "", *gains(result), "", *unfinished(result), *legend(result)])
-
-
-def _title(result: "xr.Dataset") -> str:
-    source = f" ({result.attrs['source']})" if result.attrs["source"] else ""
-    return f"{result.attrs['title']}{source}"
+    return "\n".join([title(result), *aligned, "", *gains(result), "", *unfinished(result), *legend(result)])
 
 
 def markdown(result: "xr.Dataset") -> str:
@@ -155,7 +146,7 @@ def markdown(result: "xr.Dataset") -> str:
 
     names = [safe(str(name)) for name in result["column"].values]
     head = f"| {result.attrs.get('axis', '')}".rstrip()
-    lines = [f"**{safe(_title(result))}**", "", f"{head} | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    lines = [f"**{safe(title(result))}**", "", f"{head} | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
     for name, line in zip(result["row"].values, cells(result), strict=True):
         texts = [f"*{text.plain}*" if text.noise else text.plain for text in line]
         lines.append(f"| {safe(str(name))} | {' | '.join(texts)} |")
@@ -171,7 +162,7 @@ def latex(result: "xr.Dataset") -> str:
         r"% needs \usepackage{booktabs,xcolor}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_words(_title(result))}. {_words(' '.join(legend(result, mark='in grey')))}}}",
+        rf"\caption{{{_words(title(result))}. {_words(' '.join(legend(result, mark='in grey')))}}}",
         rf"\label{{tab:{result.attrs['name'].replace('_', '-')}}}",
         r"\medskip",
         rf"\begin{{tabular}}{{l{'c' * len(names)}}}",

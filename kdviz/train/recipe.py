@@ -168,11 +168,10 @@ class Recipe(BaseModel):
 
     def result(self) -> dict[str, Any]:
         """The settings that decide the result, for the checkpoint and for telling runs apart."""
-        plain = self.model_dump(mode="json", exclude={"keep_epochs", "score_every", "compile", "teacher", "backbone"})
+        without = {"keep_epochs", "score_every", "compile", "teacher", "backbone", *OF_BACKBONES}
+        plain = self.model_dump(mode="json", exclude=without)
         default = Recipe.model_validate({}).model_dump(mode="json")
         found = {key: value for key, value in plain.items() if key not in LATER or value != default[key]}
-        for key in OF_BACKBONES:
-            found.pop(key, None)
         return {**found, **self.backbone_settings} if self.backbone is not None else found
 
     @property

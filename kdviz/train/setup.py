@@ -31,7 +31,7 @@ from kdviz.train.distributed import ALONE, Exchange, Ranks, Together
 from kdviz.train.ema import averaged
 from kdviz.train.optim import build_optimizer, can_be_captured, parameter_groups
 from kdviz.train.outputs import FEATURES, probe_outputs
-from kdviz.train.recipe import Recipe
+from kdviz.train.recipe import OF_BACKBONES, Recipe
 from kdviz.train.score import evaluate_by_class
 from kdviz.train.splits import test_split, training_split, validation_split
 from kdviz.train.step import Step
@@ -126,7 +126,7 @@ def prepare(recipe: Recipe, folder: RunFolder, *, teacher: Checkpoint | None, **
         "boxes" not in needs_of(recipe.method),
         f"train: {recipe.method} is of detectors, but {recipe.student} is none; say --student fasterrcnn_resnet18_fpn",
     )
-    of_detectors = ("iterations", "backbone", "trainable_layers", "frozen_bn")
+    of_detectors = ("iterations", "backbone", *OF_BACKBONES)
     unset = {name: getattr(recipe, name) is None for name in of_detectors} | {"augment=flip": recipe.augment != "flip"}
     for setting, ok in unset.items():
         require(ok, f"train: {setting} is of detectors, but {recipe.student} is none")
